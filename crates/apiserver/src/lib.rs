@@ -1,0 +1,1 @@
+//! The embedded Kubernetes API: store, watch, patches, authentication and authorization.

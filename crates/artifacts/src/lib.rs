@@ -1,0 +1,1 @@
+//! Bytes in and out of a step: git, archives, the local object store.

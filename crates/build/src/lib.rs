@@ -1,0 +1,1 @@
+//! Dockerfile to image, without a daemon.

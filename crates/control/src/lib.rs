@@ -1,0 +1,1 @@
+//! The loops: observe, ask a pure crate, act, write status once.

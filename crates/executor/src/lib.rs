@@ -1,0 +1,1 @@
+//! The part of a step that brings inputs in and outputs out.

@@ -1,0 +1,1 @@
+//! The user's text: YAML with spans, diagnostics, tags, expressions.

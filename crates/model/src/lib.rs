@@ -1,0 +1,1 @@
+//! The wire nouns: every kind Windlass serves or reads, names, ids, phases.

@@ -1,0 +1,1 @@
+//! Images: references, local store, layers packed and unpacked, registry client and the built-in registry.

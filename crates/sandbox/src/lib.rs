@@ -1,0 +1,1 @@
+//! One process in namespaces over a root filesystem: the container runner.

@@ -1,0 +1,1 @@
+//! What should run at all: events become submissions.

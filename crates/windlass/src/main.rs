@@ -1,0 +1,3 @@
+//! The one binary: verbs, configuration, wiring.
+
+fn main() {}

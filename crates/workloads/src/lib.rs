@@ -1,0 +1,1 @@
+//! The loops that kube-controller-manager has: Deployment, ReplicaSet, endpoints, garbage collection.
