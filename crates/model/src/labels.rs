@@ -1,0 +1,50 @@
+//! Names of labels, annotations and finalizers. Only names: nothing here is computed.
+
+/// Label: the workflow a pod or task result belongs to.
+pub const WORKFLOW: &str = "workflows.argoproj.io/workflow";
+/// Label: whether the workflow or the pod's node has ended.
+pub const COMPLETED: &str = "workflows.argoproj.io/completed";
+/// Label: the workflow's phase.
+pub const PHASE: &str = "workflows.argoproj.io/phase";
+/// Label: the WorkflowTemplate a workflow was made from.
+pub const WORKFLOW_TEMPLATE: &str = "workflows.argoproj.io/workflow-template";
+/// Label: the ClusterWorkflowTemplate a workflow was made from.
+pub const CLUSTER_WORKFLOW_TEMPLATE: &str = "workflows.argoproj.io/cluster-workflow-template";
+/// Label: the CronWorkflow a workflow was made by.
+pub const CRON_WORKFLOW: &str = "workflows.argoproj.io/cron-workflow";
+/// Label: a resubmitted workflow's origin.
+pub const RESUBMITTED_FROM: &str = "workflows.argoproj.io/resubmitted-from-workflow";
+/// Label: the pod belongs to an exit handler.
+pub const ON_EXIT: &str = "workflows.argoproj.io/on-exit";
+/// Label: who made the workflow.
+pub const CREATOR: &str = "workflows.argoproj.io/creator";
+/// Label: what a pod of the system is for.
+pub const COMPONENT: &str = "workflows.argoproj.io/component";
+/// Label: what a ConfigMap holds (`Parameter`, `Cache`).
+pub const CONFIGMAP_TYPE: &str = "workflows.argoproj.io/configmap-type";
+/// Label on a WorkflowTaskResult: whether the outputs are all reported.
+pub const REPORT_OUTPUTS_COMPLETED: &str = "workflows.argoproj.io/report-outputs-completed";
+/// Annotation on a pod: the node's id.
+pub const NODE_ID: &str = "workflows.argoproj.io/node-id";
+/// Annotation on a pod: the node's name.
+pub const NODE_NAME: &str = "workflows.argoproj.io/node-name";
+/// Annotation on a workflow: how pods are named.
+pub const POD_NAME_FORMAT: &str = "workflows.argoproj.io/pod-name-format";
+/// Annotation on a template: overrides a node's display name.
+pub const DISPLAY_NAME: &str = "workflows.argoproj.io/display-name";
+/// Annotation on a workflow: when its schedule meant it to run.
+pub const SCHEDULED_TIME: &str = "workflows.argoproj.io/scheduled-time";
+/// Annotation: a title for people.
+pub const TITLE: &str = "workflows.argoproj.io/title";
+/// Annotation: a description for people.
+pub const DESCRIPTION: &str = "workflows.argoproj.io/description";
+/// Annotation on a pod: the container `kubectl logs` shows by default.
+pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+/// Annotation on a pod: the [`Task`](crate::task::Task) for the executor, as JSON.
+pub const TASK: &str = "windlass.dev/task";
+/// Annotation on a pod: the attempt of the infrastructure (0 is the first), to tell pods of one name apart.
+pub const ATTEMPT: &str = "windlass.dev/attempt";
+/// Finalizer on a pod: its result is not in the workflow's status yet.
+pub const POD_FINALIZER: &str = "workflows.argoproj.io/status";
+/// Prefix of the annotations by which a workflow tells the event that started it.
+pub const WEBHOOK_PREFIX: &str = "k8s-webhook-handler.io/";
