@@ -5,10 +5,12 @@
 
 pub mod depends;
 pub mod diagnostic;
+mod expr;
 pub mod render;
 pub mod source;
 pub mod suggest;
 pub mod tags;
+pub mod when;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Fix, Label, Severity};

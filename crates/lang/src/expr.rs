@@ -1,0 +1,3 @@
+//! Argo's expressions: Go's expr-lang dialect.
+
+pub(crate) mod number;

@@ -1,0 +1,70 @@
+//! Answers of the real libraries, recorded outside of this repository. Where they are not at hand the tests say so.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use windlass_lang::when;
+
+fn recording(name: &str) -> Option<Vec<Value>> {
+    let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus/argo").join(name);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()),
+        Err(_) => {
+            eprintln!("NOT RUN: no recording at {}", path.display());
+            None
+        }
+    }
+}
+
+/// Compares answers and gives the share that agree. Prints the first that do not.
+fn judge(name: &str, rows: &[Value], answer: impl Fn(&str) -> Option<Value>) -> (usize, usize) {
+    let show = std::env::var("SHOW").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
+    let (mut same, mut shown) = (0, 0);
+    for row in rows {
+        let text = row["text"].as_str().unwrap();
+        let ours = answer(text);
+        let theirs = if row.get("error").is_some() { None } else { Some(row.get("json").cloned().unwrap_or(Value::Null)) };
+        if agree(&ours, &theirs) {
+            same += 1;
+        } else if shown < show {
+            shown += 1;
+            eprintln!("{name}: {text}\n  ours   {ours:?}\n  theirs {theirs:?} {}", row["why"]);
+        }
+    }
+    eprintln!("{name}: {same} of {} agree", rows.len());
+    (same, rows.len())
+}
+
+fn agree(ours: &Option<Value>, theirs: &Option<Value>) -> bool {
+    match (ours, theirs) {
+        (Some(a), Some(b)) => same_value(a, b),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn same_value(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(x), Value::Number(y)) => x.as_f64() == y.as_f64(),
+        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(a, b)| same_value(a, b)),
+        _ => a == b,
+    }
+}
+
+fn when_json(value: &when::Value) -> Value {
+    match value {
+        when::Value::Bool(b) => Value::Bool(*b),
+        when::Value::Number(n) => serde_json::Number::from_f64(*n).map_or(Value::Null, Value::Number),
+        when::Value::Text(t) => Value::String(t.clone()),
+        when::Value::List(items) => Value::Array(items.iter().map(when_json).collect()),
+        when::Value::Null => Value::Null,
+    }
+}
+
+#[test]
+fn when_answers_as_recorded() {
+    let Some(rows) = recording("when.jsonl") else { return };
+    let (same, all) =
+        judge("when", &rows, |text| when::Condition::parse(text).and_then(|c| c.value()).ok().map(|v| when_json(&v)));
+    assert_eq!(same, all);
+}

@@ -1,0 +1,51 @@
+use windlass_lang::when;
+
+#[test]
+fn conditions_come_out_right() {
+    for (text, truth) in [
+        ("heads == heads", Some(true)),
+        ("\"heads\" == 'heads'", Some(true)),
+        ("heads == tails || 1 < 2", Some(true)),
+        ("a in (a, b)", Some(true)),
+        ("a in ('b', c)", Some(false)),
+        ("!true", Some(false)),
+        ("!(a == b)", Some(true)),
+        ("'2024-01-01' < '2024-01-02'", Some(true)),
+        ("'main' =~ '^m'", Some(true)),
+        ("refs/heads/main == x", None),
+        ("'refs/heads/main' == 'refs/heads/main'", Some(true)),
+        ("my-branch == my-branch", None),
+        ("v1.2 == v1.2", None),
+        ("[my-branch] == 'my-branch'", Some(true)),
+        (" == a", None),
+        ("", None),
+        ("a", None),
+        ("1 - 2 - 3 == -4", Some(true)),
+        ("2 ** 3 ** 2 == 64", Some(true)),
+        ("true ? a == a : b", Some(true)),
+        ("(a == a) (b == c)", Some(true)),
+        ("a==b&&!c", None),
+        ("'it\\'s' == \"it\\'s\"", Some(true)),
+        ("() == a", Some(false)),
+        ("(a,b) in ((a,b), c)", Some(false)),
+    ] {
+        assert_eq!(when::evaluate(text).ok(), truth, "{text}");
+    }
+}
+
+#[test]
+fn faults_say_where() {
+    for (text, at, word) in [
+        ("refs/heads/main == x", 0..20, "arithmetic"),
+        ("a = b", 2..3, "=="),
+        ("a == ", 2..4, "missing"),
+        ("(a == b", 0..1, "not closed"),
+        ("'a == b", 0..1, "quote"),
+    ] {
+        let fault = when::evaluate(text).unwrap_err();
+        assert!(fault.message.contains(word), "{text}: {}", fault.message);
+        if !word.starts_with("arith") {
+            assert_eq!(fault.range, at, "{text}");
+        }
+    }
+}
