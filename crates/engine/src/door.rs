@@ -1,0 +1,171 @@
+//! The single door's words: what was observed goes in, commands come out. Both are closed sets; neither does anything.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use windlass_model::artifact::ArtifactLocation;
+use windlass_model::task_result::WorkflowTaskResult;
+
+/// What the engine must know of its surroundings; the same for every run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The image of the executor itself, for `resource` templates: `windlass.dev/executor:<version>`.
+    pub executor_image: String,
+    /// Where artifacts go when neither template nor artifact says so.
+    pub artifact_repository: ArtifactLocation,
+    /// The form of keys in that repository, without the file's name.
+    pub key_format: String,
+    /// How often a pod is made anew after the infrastructure lost it, without asking the user's `retryStrategy`.
+    pub pod_restarts_max: u32,
+    /// How deep templates may call each other.
+    pub depth_max: usize,
+    /// Keep a finalizer on every pod until its result is in the status.
+    pub pod_finalizer: bool,
+    /// The pods' ServiceAccount where the workflow names none.
+    pub service_account: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            executor_image: concat!("windlass.dev/executor:", env!("CARGO_PKG_VERSION")).to_owned(),
+            artifact_repository: ArtifactLocation {
+                local: Some(windlass_model::artifact::LocalArtifact::default()),
+                ..ArtifactLocation::default()
+            },
+            key_format: "{{workflow.name}}/{{pod.name}}".to_owned(),
+            pod_restarts_max: 3,
+            depth_max: 100,
+            pod_finalizer: false,
+            service_account: "default".to_owned(),
+        }
+    }
+}
+
+/// Something that was seen. Telling the same thing twice, or late, is harmless.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observation {
+    /// A pod of the run as the API has it now.
+    Pod(Value),
+    /// A pod of the run is not there any more.
+    PodGone {
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: String,
+    },
+    /// A pod could not be created.
+    PodRefused {
+        /// The node it was for.
+        node_id: String,
+        /// The API server's words.
+        message: String,
+        /// Whether trying again may help (quota, conflict, timeout).
+        transient: bool,
+    },
+    /// A report of a step's executor.
+    TaskResult(WorkflowTaskResult),
+    /// The answer to [`Command::FetchTemplate`]: the resource, or nothing when there is none of that name.
+    Template {
+        /// Whether it is a ClusterWorkflowTemplate.
+        cluster: bool,
+        /// Its name.
+        name: String,
+        /// The whole object, or nothing.
+        object: Option<Value>,
+    },
+    /// The answer to [`Command::FetchConfigMap`].
+    ConfigMap {
+        /// Its name.
+        name: String,
+        /// The whole object, or nothing.
+        object: Option<Value>,
+    },
+    /// The workflow's `spec.suspend`, `spec.shutdown` and `spec.activeDeadlineSeconds` as they are now.
+    Control {
+        /// `spec.suspend`
+        suspend: bool,
+        /// `spec.shutdown`
+        shutdown: Option<String>,
+        /// `spec.activeDeadlineSeconds`
+        active_deadline_seconds: Option<i64>,
+    },
+    /// Somebody resumes suspended nodes.
+    Resume {
+        /// Which nodes (by id); all when empty.
+        node_ids: Vec<String>,
+        /// Values for outputs with `valueFrom.supplied`.
+        parameters: Vec<(String, String)>,
+        /// A message for the node.
+        message: Option<String>,
+    },
+    /// Somebody ends suspended nodes as failed.
+    FailSuspended {
+        /// Which nodes (by id); all when empty.
+        node_ids: Vec<String>,
+        /// A message for the node.
+        message: Option<String>,
+    },
+}
+
+/// Something to be done. Doing it twice is harmless.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Create a pod. If one of the same name is there: same owner uid and same `windlass.dev/attempt` means done,
+    /// otherwise wait until the old one is deleted.
+    CreatePod {
+        /// The node it is for.
+        node_id: String,
+        /// The pod's name.
+        name: String,
+        /// The whole pod.
+        pod: Value,
+    },
+    /// Delete a pod (with this uid, when given).
+    DeletePod {
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: Option<String>,
+    },
+    /// End a pod's containers: SIGTERM, after `grace_seconds` SIGKILL.
+    StopPod {
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: Option<String>,
+        /// How long to wait between the signals; the pod's own value when absent.
+        grace_seconds: Option<i64>,
+    },
+    /// The pod's result is in the status: label it completed and take our finalizer off.
+    ReleasePod {
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: Option<String>,
+    },
+    /// Get a WorkflowTemplate or ClusterWorkflowTemplate and answer with [`Observation::Template`].
+    FetchTemplate {
+        /// Whether it is a ClusterWorkflowTemplate.
+        cluster: bool,
+        /// Its name.
+        name: String,
+    },
+    /// Get a ConfigMap of the workflow's namespace and answer with [`Observation::ConfigMap`].
+    FetchConfigMap {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What follows from what was observed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decision {
+    /// Whether the status (or the workflow's labels) changed: [`crate::Run::take_patch`] has something to write.
+    pub status_changed: bool,
+    /// What is to be done, in this order.
+    pub commands: Vec<Command>,
+    /// When to call again even if nothing is seen.
+    pub wake: Option<Timestamp>,
+    /// Whether the workflow has ended.
+    pub completed: bool,
+}
