@@ -1,0 +1,191 @@
+//! Reading over HTTP with gix: list references, fetch packs. It must never ask a person or a helper program for a
+//! credential, nor wait for ever.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+
+use gix::ObjectId;
+use gix::protocol::transport::client::blocking_io::http;
+use gix::remote::{Direction, fetch};
+
+use super::source::Remote;
+use super::{GitAccess, GitError};
+use crate::cancel::Cancel;
+
+/// The references a repository shows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Refs {
+    /// The branch `HEAD` names, in full.
+    pub(super) head: Option<String>,
+    /// The commit `HEAD` leads to.
+    pub(super) head_id: Option<ObjectId>,
+    /// Full names and what they point to, tags unpeeled.
+    pub(super) names: BTreeMap<String, ObjectId>,
+}
+
+/// What to bring.
+pub(super) struct Fetch<'a> {
+    pub(super) specs: &'a [String],
+    pub(super) depth: Option<u32>,
+}
+
+/// Lists what is there.
+pub(super) fn list(repo: &gix::Repository, remote: &Remote, url: &str, access: &GitAccess) -> Result<Refs, GitError> {
+    let (map, _) = with_remote(repo, remote, url, access, &["HEAD".to_owned()], |connection| {
+        connection.ref_map(gix::progress::Discard, all_refs())
+    })?;
+    Ok(refs(&map))
+}
+
+/// Fetches into `repo`; answers what the remote shows.
+pub(super) fn fetch(
+    repo: &gix::Repository,
+    remote: &Remote,
+    url: &str,
+    access: &GitAccess,
+    wanted: &Fetch<'_>,
+    cancel: &Cancel,
+) -> Result<Refs, GitError> {
+    let shallow = match wanted.depth.and_then(NonZeroU32::new) {
+        Some(depth) => fetch::Shallow::DepthAtRemote(depth),
+        None => fetch::Shallow::NoChange,
+    };
+    let outcome = with_remote(repo, remote, url, access, wanted.specs, |connection| {
+        connection
+            .prepare_fetch(gix::progress::Discard, all_refs())?
+            .with_shallow(shallow)
+            .with_write_packed_refs_only(true)
+            .receive(gix::progress::Discard, cancel.flag())
+    });
+    if cancel.is_cancelled() {
+        return Err(GitError::Cancelled);
+    }
+    Ok(refs(&outcome?.ref_map))
+}
+
+/// The whole listing: revisions are looked up in it, whatever the specs name.
+fn all_refs() -> gix::remote::ref_map::Options {
+    gix::remote::ref_map::Options { prefix_from_spec_as_filter_on_remote: false, ..Default::default() }
+}
+
+type Connection<'a, 'repo> =
+    gix::remote::Connection<'a, 'a, 'repo, Box<dyn gix::protocol::transport::client::blocking_io::Transport + Send>>;
+
+fn with_remote<T>(
+    repo: &gix::Repository,
+    remote: &Remote,
+    url: &str,
+    access: &GitAccess,
+    specs: &[String],
+    act: impl FnOnce(Connection<'_, '_>) -> gix::Result<T>,
+) -> Result<T, GitError> {
+    super::ensure_tls();
+    let work = || -> gix::Result<T> {
+        let origin = repo
+            .remote_at_without_url_rewrite(url)?
+            .with_refspecs(specs.iter().map(|spec| gix::bstr::BStr::new(spec)), Direction::Fetch)?
+            .with_fetch_tags(fetch::Tags::None);
+        let connection = origin
+            .connect(Direction::Fetch)?
+            .with_credentials(|action| Ok(credentials(remote, action)))
+            .with_transport_options(Box::new(options(access)));
+        act(connection)
+    };
+    work().map_err(|error| describe(&remote.shown, remote.credentials.is_some(), &error))
+}
+
+fn credentials(
+    remote: &Remote,
+    action: gix::credentials::helper::Action,
+) -> Option<gix::credentials::protocol::Outcome> {
+    let gix::credentials::helper::Action::Get(context) = action else { return None };
+    let own = remote.credentials.as_ref()?;
+    Some(gix::credentials::protocol::Outcome {
+        identity: gix::sec::identity::Account {
+            username: own.username.expose_str()?.to_owned(),
+            password: own.password.expose_str()?.to_owned(),
+            oauth_refresh_token: None,
+        },
+        next: context.into(),
+    })
+}
+
+fn options(access: &GitAccess) -> http::Options {
+    let (connect, read) = (access.connect_timeout, access.read_timeout);
+    let backend = http::reqwest::Options {
+        configure_client: Some(Box::new(move |builder| Ok(builder.connect_timeout(connect).timeout(read)))),
+        configure_request: None,
+    };
+    http::Options { connect_timeout: Some(connect), backend: Some(Arc::new(Mutex::new(backend))), ..Default::default() }
+}
+
+fn refs(map: &fetch::RefMap) -> Refs {
+    use gix::protocol::handshake::Ref;
+    let mut refs = Refs::default();
+    for entry in &map.remote_refs {
+        match entry {
+            Ref::Direct { full_ref_name, object } if full_ref_name == "HEAD" => refs.head_id = Some(*object),
+            Ref::Symbolic { full_ref_name, target, object, .. } if full_ref_name == "HEAD" => {
+                refs.head = Some(target.to_string());
+                refs.head_id = Some(*object);
+            }
+            Ref::Unborn { .. } => {}
+            Ref::Direct { full_ref_name, object } => {
+                refs.names.insert(full_ref_name.to_string(), *object);
+            }
+            Ref::Symbolic { full_ref_name, tag, object, .. } => {
+                refs.names.insert(full_ref_name.to_string(), tag.unwrap_or(*object));
+            }
+            Ref::Peeled { full_ref_name, tag, .. } => {
+                refs.names.insert(full_ref_name.to_string(), *tag);
+            }
+        }
+    }
+    refs
+}
+
+/// gix's chain of causes becomes one line and one decision.
+fn describe(url: &str, had_credentials: bool, error: &gix::Error) -> GitError {
+    let url = url.to_owned();
+    let texts = causes(error);
+    let mentions = |needle: &str| texts.iter().any(|text| text.contains(needle));
+    let innermost = texts.last().cloned().unwrap_or_else(|| error.to_string());
+    if mentions("HTTP status 404") {
+        return GitError::Denied { url, cause: "not found (404): no such repository, or it needs credentials".into() };
+    }
+    if mentions("HTTP status 403") {
+        return GitError::Denied { url, cause: "forbidden (403)".into() };
+    }
+    if error.is_permission_denied() || error.is_unauthenticated() || mentions("credential") || mentions("uthenticat") {
+        let cause = match had_credentials {
+            true => "the host refused the credentials (401)",
+            false => "the host asks for credentials (401), and none were given (usernameSecret, passwordSecret)",
+        };
+        return GitError::Denied { url, cause: cause.to_owned() };
+    }
+    let network = error.is_retryable()
+        || mentions("HTTP status 5")
+        || mentions("error sending request")
+        || mentions("timed out")
+        || mentions("connection");
+    match network {
+        true => GitError::Unreachable { url, cause: innermost },
+        false => GitError::Broken { url, cause: innermost },
+    }
+}
+
+fn causes(error: &gix::Error) -> Vec<String> {
+    let mut texts = Vec::new();
+    for cause in error.iter_errors() {
+        let mut next: Option<&dyn std::error::Error> = Some(cause);
+        while let Some(inner) = next {
+            let text = inner.to_string();
+            if texts.last() != Some(&text) && !text.is_empty() {
+                texts.push(text);
+            }
+            next = inner.source();
+        }
+    }
+    texts
+}

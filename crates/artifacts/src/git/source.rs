@@ -1,0 +1,173 @@
+//! What a repository's name means: a URL or path becomes a place to read from, after the remap table. It must never
+//! let a credential into a message or a work tree.
+
+use std::path::PathBuf;
+
+use super::{Credentials, GitAccess, GitError};
+use crate::secret::Secret;
+
+/// Where bytes come from.
+pub(super) enum Place {
+    /// http or https, without user information.
+    Http(String),
+    /// An absolute path.
+    Local(PathBuf),
+}
+
+/// A repository that can be read.
+pub(super) struct Remote {
+    /// For messages and for `origin`: as the user wrote it, without credentials, not remapped.
+    pub(super) shown: String,
+    pub(super) place: Place,
+    pub(super) credentials: Option<Credentials>,
+}
+
+/// Makes TLS ready; every HTTP client of this crate calls it first.
+pub fn ensure_tls() {
+    // Fails where somebody installed a provider already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Reads `repo` as a URL or path.
+pub(super) fn locate(repo: &str, credentials: Option<&Credentials>, access: &GitAccess) -> Result<Remote, GitError> {
+    let bad = |reason: &str| GitError::BadUrl { url: without_credentials(repo), reason: reason.to_owned() };
+    if repo.is_empty() {
+        return Err(bad("the URL is empty"));
+    }
+    if repo.contains("{{") {
+        return Err(bad("a tag in it was not resolved"));
+    }
+    if repo.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(bad("control characters and spaces are not allowed"));
+    }
+    let mapped = access.remap.apply(repo);
+    if let Some(mapped) = &mapped {
+        tracing::info!(from = %without_credentials(repo), to = %without_credentials(mapped), "git remap");
+    }
+    let mut effective = mapped.unwrap_or_else(|| repo.to_owned());
+    let mut shown = without_credentials(repo);
+    if let Some(rest) = effective.strip_prefix("git://github.com/") {
+        // GitHub switched the git protocol off in 2022; its webhooks still carry such URLs.
+        effective = format!("https://github.com/{rest}");
+        if repo.starts_with("git://github.com/") {
+            shown.clone_from(&effective);
+        }
+        if let Some(again) = access.remap.apply(&effective) {
+            tracing::info!(from = %effective, to = %without_credentials(&again), "git remap");
+            effective = again;
+        }
+    }
+    let (place, own) = place(&effective).map_err(|reason| bad(&reason))?;
+    Ok(Remote { shown, place, credentials: credentials.cloned().or(own) })
+}
+
+fn place(url: &str) -> Result<(Place, Option<Credentials>), String> {
+    const SSH: &str = "ssh remotes arrive later; give an https URL or a remap";
+    if url.starts_with('/') {
+        return Ok((Place::Local(PathBuf::from(url)), None));
+    }
+    let Some((scheme, rest)) = url.split_once("://") else {
+        // git@host:path is ssh's short form.
+        return Err(match url.split_once(':') {
+            Some((host, _)) if !host.contains('/') => SSH.to_owned(),
+            _ => "it is neither a URL nor an absolute path".to_owned(),
+        });
+    };
+    match scheme {
+        "http" | "https" => {
+            let mut parsed = url::Url::parse(url).map_err(|error| format!("not a URL: {error}"))?;
+            let decode = |text: &str| Secret::new(percent_decode(text));
+            let own = (!parsed.username().is_empty() || parsed.password().is_some()).then(|| Credentials {
+                username: decode(parsed.username()),
+                password: decode(parsed.password().unwrap_or_default()),
+            });
+            let _ = parsed.set_username("");
+            let _ = parsed.set_password(None);
+            Ok((Place::Http(parsed.to_string()), own))
+        }
+        "file" => {
+            let path = rest.strip_prefix("localhost").unwrap_or(rest);
+            if !path.starts_with('/') {
+                return Err("a file URL names an absolute path of this machine: file:///…".to_owned());
+            }
+            Ok((Place::Local(PathBuf::from(String::from_utf8_lossy(&percent_decode(path)).into_owned())), None))
+        }
+        "ssh" | "git+ssh" | "ssh+git" => Err(SSH.to_owned()),
+        "git" => {
+            Err("the git protocol has no authentication and is not supported; give an https URL or a remap".to_owned())
+        }
+        other => Err(format!("scheme {other} is not supported; give an https URL or a remap")),
+    }
+}
+
+fn percent_decode(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let code = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3))
+            .flatten()
+            .and_then(|code| u8::from_str_radix(code, 16).ok());
+        match code {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+/// Cuts `user:password@` out of a URL.
+pub(super) fn without_credentials(url: &str) -> String {
+    if let Some((scheme, rest)) = url.split_once("://") {
+        let end = rest.find('/').unwrap_or(rest.len());
+        if let Some(at) = rest[..end].rfind('@') {
+            return format!("{scheme}://{}", &rest[at + 1..]);
+        }
+    }
+    url.to_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::remap::Remap;
+
+    #[test]
+    fn places() {
+        let access =
+            GitAccess { remap: Remap::parse(["https://github.com/=file:///m/"]).unwrap(), ..GitAccess::default() };
+        let at = |url: &str| match locate(url, None, &access) {
+            Ok(remote) => match remote.place {
+                Place::Http(url) => format!("{} <- {url}", remote.shown),
+                Place::Local(path) => format!("{} <- {}", remote.shown, path.display()),
+            },
+            Err(error) => error.to_string(),
+        };
+        let lines = [
+            "git://github.com/a/b.git",
+            "https://github.com/a/b",
+            "https://me:s3cret@example.org/a.git",
+            "file:///srv/with%20space",
+            "/srv/repo.git",
+            "git@github.com:a/b.git",
+            "ssh://git@host/x",
+            "git://host/x",
+            "srv/repo",
+            "{{workflow.annotations.x}}",
+            "ext::sh -c date",
+            "",
+        ]
+        .map(|url| format!("{url} => {}", at(url)));
+        insta::assert_snapshot!(lines.join("\n"));
+        let own = locate("https://me:s3%40@example.org/a.git", None, &access).unwrap().credentials.unwrap();
+        assert!(own.password.matches(b"s3@"));
+    }
+}

@@ -1,0 +1,321 @@
+//! Where an artifact lies: Argo's drivers, read from the artifact's JSON. Drivers that are not built yet are refused
+//! by name. This must never fetch a secret: the caller looks up what [`secret_refs`] names and hands values in.
+
+use serde_json::Value;
+
+use crate::git::{Credentials, GitSource};
+use crate::secret::Secret;
+use crate::store::{Driver, HttpAuth, HttpDriver, LocalStore, RawDriver, StoreError};
+
+/// A key in a Secret of the run's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SecretRef {
+    /// The Secret's name.
+    pub name: String,
+    /// The key in it.
+    pub key: String,
+}
+
+/// One place that holds, or will hold, an artifact.
+#[derive(Clone)]
+pub enum Location {
+    /// The store on this machine.
+    Local {
+        /// The key.
+        key: String,
+    },
+    /// Text in the workflow.
+    Raw {
+        /// The text.
+        data: String,
+    },
+    /// A URL.
+    Http {
+        /// The URL.
+        url: String,
+        /// Request headers.
+        headers: Vec<(String, Secret)>,
+        /// Credentials.
+        auth: Option<HttpAuth>,
+    },
+    /// A repository; it can only be loaded.
+    Git(Box<GitSource>),
+}
+
+/// Why there is no location in an artifact.
+#[derive(Debug, thiserror::Error)]
+pub enum LocationError {
+    /// None of the fields that name a driver.
+    #[error("artifact {artifact} has no location: give it `from`, `raw`, `git`, `http` or a key")]
+    Missing {
+        /// The artifact's name.
+        artifact: String,
+    },
+    /// A driver that arrives later, or a field of one.
+    #[error("artifact {artifact}: {what}")]
+    Unsupported {
+        /// The artifact's name.
+        artifact: String,
+        /// What, and what to use instead.
+        what: String,
+    },
+    /// A field is missing or has the wrong type.
+    #[error("artifact {artifact}: {field} {problem}")]
+    Field {
+        /// The artifact's name.
+        artifact: String,
+        /// The field.
+        field: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A Secret or a key in it does not exist.
+    #[error("artifact {artifact}: secret {name} has no key {key}, or does not exist")]
+    Secret {
+        /// The artifact's name.
+        artifact: String,
+        /// The Secret.
+        name: String,
+        /// The key.
+        key: String,
+    },
+}
+
+/// Drivers that exist in Argo and arrive later.
+const LATER: [&str; 7] = ["s3", "gcs", "azure", "oss", "hdfs", "artifactory", "plugin"];
+
+/// The secrets an artifact (Argo's JSON) needs before [`Location::parse`] can read it.
+pub fn secret_refs(artifact: &Value) -> Vec<SecretRef> {
+    let mut refs = Vec::new();
+    for driver in ["git", "http"] {
+        if let Some(fields) = artifact.get(driver) {
+            collect(fields, &mut refs);
+        }
+    }
+    refs.sort();
+    refs.dedup();
+    refs
+}
+
+fn collect(value: &Value, refs: &mut Vec<SecretRef>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, inner) in fields {
+                if name.ends_with("Secret") || name == "secretKeyRef" {
+                    refs.extend(secret_ref(inner));
+                } else {
+                    collect(inner, refs);
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, refs)),
+        _ => {}
+    }
+}
+
+fn secret_ref(value: &Value) -> Option<SecretRef> {
+    let text = |field| value.get(field).and_then(Value::as_str).map(str::to_owned);
+    Some(SecretRef { name: text("name")?, key: text("key")? })
+}
+
+impl Location {
+    /// Reads the location out of an artifact (Argo's JSON, tags resolved). `secrets` answers what [`secret_refs`] named.
+    pub fn parse(artifact: &Value, secrets: &dyn Fn(&SecretRef) -> Option<Secret>) -> Result<Self, LocationError> {
+        let name = artifact.get("name").and_then(Value::as_str).unwrap_or("?").to_owned();
+        let reader = Fields { artifact: &name, secrets };
+        let has = |driver: &str| artifact.get(driver).filter(|v| !v.is_null());
+        if let Some(fields) = has("local") {
+            return Ok(Self::Local { key: reader.text(fields, "local", "key")? });
+        }
+        if let Some(fields) = has("raw") {
+            return Ok(Self::Raw { data: fields.get("data").and_then(Value::as_str).unwrap_or_default().to_owned() });
+        }
+        if let Some(fields) = has("git") {
+            return Ok(Self::Git(Box::new(reader.git(fields)?)));
+        }
+        if let Some(fields) = has("http") {
+            return reader.http(fields);
+        }
+        for driver in LATER {
+            if has(driver).is_some() {
+                return Err(LocationError::Unsupported {
+                    artifact: name,
+                    what: format!(
+                        "the {driver} driver arrives later; leave the location out to use the built-in store"
+                    ),
+                });
+            }
+        }
+        Err(LocationError::Missing { artifact: name })
+    }
+
+    /// The driver for this place. Git has none: use [`crate::transfer::load`].
+    pub fn driver(&self, local: &LocalStore) -> Result<Box<dyn Driver>, StoreError> {
+        Ok(match self {
+            Self::Local { key } => Box::new(local.at(key)?),
+            Self::Raw { data } => Box::new(RawDriver::new(data.clone())),
+            Self::Http { url, headers, auth } => Box::new(HttpDriver::new(url, headers.clone(), auth.clone())?),
+            Self::Git(_) => {
+                return Err(StoreError::Unsupported("git artifacts cannot be outputs, only inputs".to_owned()));
+            }
+        })
+    }
+}
+
+struct Fields<'a> {
+    artifact: &'a str,
+    secrets: &'a dyn Fn(&SecretRef) -> Option<Secret>,
+}
+
+impl Fields<'_> {
+    fn problem(&self, field: impl Into<String>, problem: &'static str) -> LocationError {
+        LocationError::Field { artifact: self.artifact.to_owned(), field: field.into(), problem }
+    }
+
+    fn text(&self, fields: &Value, driver: &str, field: &str) -> Result<String, LocationError> {
+        match fields.get(field).and_then(Value::as_str) {
+            Some(text) if !text.is_empty() => Ok(text.to_owned()),
+            _ => Err(self.problem(format!("{driver}.{field}"), "is required")),
+        }
+    }
+
+    fn secret(&self, value: Option<&Value>, field: &str) -> Result<Option<Secret>, LocationError> {
+        let Some(value) = value.filter(|v| !v.is_null()) else { return Ok(None) };
+        let reference = secret_ref(value).ok_or_else(|| self.problem(field, "needs a name and a key"))?;
+        match (self.secrets)(&reference) {
+            Some(secret) => Ok(Some(secret)),
+            None if value.get("optional").and_then(Value::as_bool) == Some(true) => Ok(None),
+            None => Err(LocationError::Secret {
+                artifact: self.artifact.to_owned(),
+                name: reference.name,
+                key: reference.key,
+            }),
+        }
+    }
+
+    fn git(&self, fields: &Value) -> Result<GitSource, LocationError> {
+        let text = |field: &str| fields.get(field).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
+        let flag = |field: &str| fields.get(field).and_then(Value::as_bool).unwrap_or(false);
+        if fields.get("sshPrivateKeySecret").is_some_and(|v| !v.is_null()) {
+            return Err(LocationError::Unsupported {
+                artifact: self.artifact.to_owned(),
+                what: "git.sshPrivateKeySecret: ssh remotes arrive later; give an https URL or a remap".to_owned(),
+            });
+        }
+        if flag("insecureSkipTLS") {
+            return Err(LocationError::Unsupported {
+                artifact: self.artifact.to_owned(),
+                what: "git.insecureSkipTLS arrives later; add the server's CA to this machine".to_owned(),
+            });
+        }
+        let depth = match fields.get("depth").filter(|v| !v.is_null()) {
+            None => None,
+            Some(value) => match value.as_u64().and_then(|d| u32::try_from(d).ok()) {
+                Some(0) => None,
+                Some(depth) => Some(depth),
+                None => return Err(self.problem("git.depth", "is not a positive number")),
+            },
+        };
+        let fetch = match fields.get("fetch").and_then(Value::as_array) {
+            None => Vec::new(),
+            Some(specs) => specs
+                .iter()
+                .map(|spec| {
+                    spec.as_str().map(str::to_owned).ok_or_else(|| self.problem("git.fetch", "is a list of refspecs"))
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        if flag("singleBranch") && text("branch").is_none() {
+            return Err(self.problem("git.singleBranch", "needs git.branch"));
+        }
+        let username = self.secret(fields.get("usernameSecret"), "git.usernameSecret")?;
+        let password = self.secret(fields.get("passwordSecret"), "git.passwordSecret")?;
+        let credentials = match (username, password) {
+            (None, None) => None,
+            (username, password) => Some(Credentials {
+                username: username.unwrap_or_else(|| Secret::from("git")),
+                password: password.unwrap_or_else(|| Secret::from("")),
+            }),
+        };
+        Ok(GitSource {
+            repo: self.text(fields, "git", "repo")?,
+            revision: text("revision"),
+            branch: text("branch"),
+            single_branch: flag("singleBranch"),
+            depth,
+            fetch,
+            submodules: !flag("disableSubmodules"),
+            credentials,
+        })
+    }
+
+    fn http(&self, fields: &Value) -> Result<Location, LocationError> {
+        let url = self.text(fields, "http", "url")?;
+        let mut headers = Vec::new();
+        for header in fields.get("headers").and_then(Value::as_array).into_iter().flatten() {
+            let name = self.text(header, "http.headers", "name")?;
+            let value = match header.pointer("/valueFrom/secretKeyRef") {
+                Some(reference) => self.secret(Some(reference), "http.headers.valueFrom")?.unwrap_or_else(|| "".into()),
+                None => Secret::from(header.get("value").and_then(Value::as_str).unwrap_or_default()),
+            };
+            headers.push((name, value));
+        }
+        let auth = fields.get("auth").filter(|v| !v.is_null());
+        for later in ["oauth2", "clientCert"] {
+            if auth.and_then(|a| a.get(later)).is_some_and(|v| v.as_object().is_some_and(|o| !o.is_empty())) {
+                return Err(LocationError::Unsupported {
+                    artifact: self.artifact.to_owned(),
+                    what: format!("http.auth.{later} arrives later; use http.auth.basicAuth or a header"),
+                });
+            }
+        }
+        let basic = auth.and_then(|a| a.get("basicAuth"));
+        let username =
+            self.secret(basic.and_then(|b| b.get("usernameSecret")), "http.auth.basicAuth.usernameSecret")?;
+        let password =
+            self.secret(basic.and_then(|b| b.get("passwordSecret")), "http.auth.basicAuth.passwordSecret")?;
+        let auth = match (username, password) {
+            (None, None) => None,
+            (username, password) => Some(HttpAuth::Basic {
+                username: username.unwrap_or_else(|| "".into()),
+                password: password.unwrap_or_else(|| "".into()),
+            }),
+        };
+        Ok(Location::Http { url, headers, auth })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(artifact: Value) -> Result<Location, String> {
+        Location::parse(&artifact, &|r| (r.name == "creds").then(|| Secret::from(r.key.as_str())))
+            .map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn reads_git_with_credentials() {
+        let artifact = json!({"name": "src", "git": {"repo": "https://x/y.git", "revision": "main", "depth": 1,
+            "usernameSecret": {"name": "creds", "key": "user"}, "passwordSecret": {"name": "creds", "key": "pass"}}});
+        assert_eq!(secret_refs(&artifact).len(), 2);
+        let Location::Git(git) = parse(artifact).unwrap() else { panic!("git") };
+        assert_eq!(git.depth, Some(1));
+        assert!(git.submodules);
+        assert!(git.credentials.unwrap().password.matches(b"pass"));
+    }
+
+    #[test]
+    fn refuses_by_name() {
+        let message = |artifact| parse(artifact).err().unwrap();
+        assert!(message(json!({"name": "a", "s3": {"key": "x"}})).contains("s3 driver arrives later"));
+        assert!(message(json!({"name": "a"})).contains("has no location"));
+        assert!(message(json!({"name": "a", "git": {}})).contains("git.repo is required"));
+        let ssh = json!({"name": "a", "git": {"repo": "r", "sshPrivateKeySecret": {"name": "creds", "key": "k"}}});
+        assert!(message(ssh).contains("ssh remotes arrive later"));
+        let gone = json!({"name": "a", "git": {"repo": "r", "passwordSecret": {"name": "gone", "key": "k"}}});
+        assert!(message(gone).contains("secret gone has no key k"));
+    }
+}

@@ -1,0 +1,103 @@
+//! Object stores behind one trait: bytes under a key. A driver is bound to one location; it must never know what
+//! the bytes are, nor print a credential.
+
+mod http;
+mod local;
+mod raw;
+
+use std::io::Read;
+
+pub use http::{HttpAuth, HttpDriver};
+pub use local::LocalStore;
+pub use raw::RawDriver;
+
+use crate::cancel::Cancel;
+
+/// What a location holds.
+pub enum Content {
+    /// One object.
+    File(Box<dyn Read + Send>),
+    /// A directory stored without an archive, as a plain tar with one top-level entry.
+    Tree(Box<dyn Read + Send>),
+}
+
+/// What is to be stored.
+pub enum Payload<'a> {
+    /// One object.
+    File(&'a mut dyn Read),
+    /// A plain tar with one top-level directory, to be stored as a tree of objects beneath the key.
+    Tree(&'a mut dyn Read),
+}
+
+/// What was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// Bytes.
+    pub bytes: u64,
+    /// `sha256:<hex>` of a single object; nothing for a tree.
+    pub digest: Option<String>,
+}
+
+/// Bytes in, bytes out, at one location.
+pub trait Driver: Send + Sync {
+    /// Opens what is there.
+    fn load(&self, cancel: &Cancel) -> Result<Content, StoreError>;
+    /// Stores; visible completely or not at all.
+    fn save(&self, payload: Payload<'_>, cancel: &Cancel) -> Result<Saved, StoreError>;
+    /// Removes; removing what is not there is no error.
+    fn delete(&self, cancel: &Cancel) -> Result<(), StoreError>;
+    /// Whether something is there.
+    fn exists(&self, cancel: &Cancel) -> Result<bool, StoreError>;
+}
+
+/// Why a store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing under that key.
+    #[error("artifact {0} does not exist")]
+    NotFound(String),
+    /// A key that cannot be one.
+    #[error("artifact key {key:?} is refused: {reason}")]
+    BadKey {
+        /// The key as given.
+        key: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// This driver cannot do that.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The filesystem said no.
+    #[error("artifact {key}: {source}")]
+    Io {
+        /// The key.
+        key: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The server said no, or was not there.
+    #[error("{method} {url}: {message}")]
+    Http {
+        /// The method.
+        method: &'static str,
+        /// The URL without user information.
+        url: String,
+        /// The cause.
+        message: String,
+        /// Whether trying again may help.
+        retry: bool,
+    },
+    /// A tree could not be packed or unpacked.
+    #[error(transparent)]
+    Archive(#[from] crate::archive::ArchiveError),
+    /// Stopped from outside.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl StoreError {
+    /// Whether trying again later may help.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Http { retry: true, .. })
+    }
+}
