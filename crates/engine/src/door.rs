@@ -53,6 +53,10 @@ pub enum Observation {
         /// Its uid.
         uid: String,
     },
+    /// Everything that is there of the run's pods and reports has been told (after loading a run that had begun): a
+    /// node that has a running pod in the status and was not told of one has lost it (`PodGone`); a pending node may
+    /// still have its pod created.
+    Surveyed,
     /// A pod could not be created.
     PodRefused {
         /// The node it was for.
