@@ -1,0 +1,135 @@
+//! Commands become API calls, and the answers become observations. Doing a command twice is harmless, because pod names
+//! follow from node ids and an existing pod is told apart by its owner and its attempt.
+
+use std::time::Duration;
+
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+use windlass_engine::{Command, Observation};
+use windlass_model::labels;
+
+use super::seen;
+use crate::Error;
+
+/// What a command came to.
+pub(crate) enum Outcome {
+    /// Nothing more to say: the watch will tell the rest.
+    Done,
+    /// The engine has to hear this.
+    Observed(Observation),
+    /// Not possible yet (an older pod of that name is still going away): do it again after a while.
+    Again(Command, Duration),
+}
+
+/// Does one command for a run in `namespace`.
+pub(crate) async fn act(client: &Client, namespace: &str, command: Command) -> Outcome {
+    let pods = || Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::pods());
+    match command {
+        Command::CreatePod { node_id, name, pod } => create(&pods(), node_id, name, pod).await,
+        Command::DeletePod { name, uid } => {
+            let params = DeleteParams { preconditions: only(uid.clone()), ..DeleteParams::background() };
+            forgive(pods().delete(&name, &params).await.map(drop), Command::DeletePod { name, uid })
+        }
+        Command::StopPod { name, uid, grace_seconds } => {
+            let grace_period_seconds = grace_seconds.and_then(|s| u32::try_from(s).ok());
+            let params =
+                DeleteParams { grace_period_seconds, preconditions: only(uid.clone()), ..DeleteParams::background() };
+            forgive(pods().delete(&name, &params).await.map(drop), Command::StopPod { name, uid, grace_seconds })
+        }
+        Command::ReleasePod { name, uid } => release(&pods(), name, uid).await,
+        Command::FetchTemplate { cluster, name } => {
+            let kind = seen::templates(cluster);
+            let api = if cluster {
+                Api::<DynamicObject>::all_with(client.clone(), &kind)
+            } else {
+                Api::namespaced_with(client.clone(), namespace, &kind)
+            };
+            match get(&api, &name).await {
+                Ok(object) => Outcome::Observed(Observation::Template { cluster, name, object }),
+                Err(_) => Outcome::Again(Command::FetchTemplate { cluster, name }, Duration::from_secs(1)),
+            }
+        }
+        Command::FetchConfigMap { name } => {
+            let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::config_maps());
+            match get(&api, &name).await {
+                Ok(object) => Outcome::Observed(Observation::ConfigMap { name, object }),
+                Err(_) => Outcome::Again(Command::FetchConfigMap { name }, Duration::from_secs(1)),
+            }
+        }
+    }
+}
+
+async fn get(api: &Api<DynamicObject>, name: &str) -> Result<Option<Value>, Error> {
+    let object = api.get_opt(name).await?;
+    Ok(object.and_then(|o| serde_json::to_value(o).ok()))
+}
+
+fn only(uid: Option<String>) -> Option<Preconditions> {
+    uid.map(|uid| Preconditions { uid: Some(uid), resource_version: None })
+}
+
+/// A pod that is not there, or is another one by now, needs no deleting.
+fn forgive(answer: Result<(), kube::Error>, command: Command) -> Outcome {
+    match answer {
+        Ok(()) => Outcome::Done,
+        Err(kube::Error::Api(s)) if s.code == 404 || s.code == 409 => Outcome::Done,
+        Err(_) => Outcome::Again(command, Duration::from_secs(1)),
+    }
+}
+
+async fn release(pods: &Api<DynamicObject>, name: String, uid: Option<String>) -> Outcome {
+    let mut patch = json!({"metadata": {"labels": {labels::COMPLETED: "true"}}});
+    if let Some(uid) = &uid {
+        patch["metadata"]["uid"] = json!(uid);
+    }
+    let held = match pods.get_metadata_opt(&name).await {
+        Ok(Some(meta)) => meta
+            .finalizers()
+            .iter()
+            .any(|f| f == labels::POD_FINALIZER)
+            .then(|| meta.finalizers().iter().filter(|f| *f != labels::POD_FINALIZER).cloned().collect::<Vec<_>>()),
+        Ok(None) => return Outcome::Done,
+        Err(_) => return Outcome::Again(Command::ReleasePod { name, uid }, Duration::from_secs(1)),
+    };
+    if let Some(rest) = held {
+        patch["metadata"]["finalizers"] = json!(rest);
+    }
+    let answer = pods.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop);
+    forgive(answer, Command::ReleasePod { name, uid })
+}
+
+async fn create(pods: &Api<DynamicObject>, node_id: String, name: String, pod: Value) -> Outcome {
+    let object: DynamicObject = match serde_json::from_value(pod.clone()) {
+        Ok(object) => object,
+        Err(e) => return refused(node_id, format!("the pod is not one: {e}"), false),
+    };
+    match pods.create(&PostParams::default(), &object).await {
+        Ok(_) => Outcome::Done,
+        Err(kube::Error::Api(s)) if s.code == 409 && s.reason == "AlreadyExists" => match pods.get_opt(&name).await {
+            Ok(Some(there)) if is_same(&there, &object) => match serde_json::to_value(there) {
+                Ok(there) => Outcome::Observed(Observation::Pod(there)),
+                Err(e) => refused(node_id, e.to_string(), false),
+            },
+            // An older attempt of the same name: it has to be gone first, and its deletion was asked for already.
+            _ => Outcome::Again(Command::CreatePod { node_id, name, pod }, Duration::from_millis(100)),
+        },
+        Err(kube::Error::Api(s)) => {
+            let quota = s.code == 403 && s.message.contains("exceeded quota");
+            let transient = quota || s.code == 409 || s.code == 429 || s.code >= 500;
+            refused(node_id, s.message.clone(), transient)
+        }
+        Err(e) => refused(node_id, Error::from(e).to_string(), true),
+    }
+}
+
+fn is_same(there: &DynamicObject, ours: &DynamicObject) -> bool {
+    let owner = |o: &DynamicObject| o.owner_references().iter().map(|r| r.uid.clone()).collect::<Vec<_>>();
+    owner(there) == owner(ours)
+        && there.annotations().get(labels::ATTEMPT) == ours.annotations().get(labels::ATTEMPT)
+        && there.metadata.deletion_timestamp.is_none()
+}
+
+fn refused(node_id: String, message: String, transient: bool) -> Outcome {
+    Outcome::Observed(Observation::PodRefused { node_id, message, transient })
+}

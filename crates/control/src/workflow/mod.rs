@@ -1,0 +1,205 @@
+//! The workflow loop: it watches Workflows, their Pods and their WorkflowTaskResults, and gives each run that has not
+//! ended a resident task with a mailbox. The decision is the engine's ([`windlass_engine::Run`]); this loop only
+//! observes, acts on the commands and writes the status, and must never look into a status to decide something.
+
+mod act;
+mod resident;
+mod seen;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::select_all;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+use windlass_engine::Observation;
+use windlass_model::{WorkflowPhase, labels};
+
+use crate::Error;
+use resident::{Letter, Resident};
+use seen::WorkflowSeen;
+
+/// How the loop does its work; the same on one machine and on a cluster.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the engine must know of its surroundings.
+    pub engine: windlass_engine::Config,
+    /// A status is not written again before so much time has passed (completion is written at once).
+    pub status_pause_min: Duration,
+    /// How many pods of one run are created at the same time.
+    pub creates_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            engine: windlass_engine::Config::default(),
+            status_pause_min: Duration::from_millis(100),
+            creates_max: 64,
+        }
+    }
+}
+
+/// Namespace and name.
+type Key = (String, String);
+
+/// What one of the three watches has seen.
+enum Sight {
+    Workflow(Box<WorkflowSeen>),
+    WorkflowGone(Key),
+    Told(Key, Observation),
+}
+
+/// Runs the loop until `stop` is cancelled. Runs in flight are left as they are: their status says how far they came.
+pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
+    let mut sights = watch(&client);
+    let mut boxes: HashMap<Key, mpsc::UnboundedSender<Letter>> = HashMap::new();
+    let mut residents: JoinSet<Key> = JoinSet::new();
+    let mut ids: HashMap<tokio::task::Id, Key> = HashMap::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            sight = sights.next() => match sight {
+                None => return,
+                Some(Sight::WorkflowGone(key)) => {
+                    if let Some(mailbox) = boxes.remove(&key) {
+                        let _ = mailbox.send(Letter::Gone);
+                    }
+                }
+                Some(Sight::Told(key, observation)) => {
+                    // Nobody home: the run has ended, or its workflow has not been seen yet; in the second case the
+                    // new resident reads the pods itself.
+                    if let Some(mailbox) = boxes.get(&key) {
+                        let _ = mailbox.send(Letter::Observed(observation));
+                    }
+                }
+                Some(Sight::Workflow(seen)) => {
+                    let key = seen.key();
+                    if let Some(mailbox) = boxes.get(&key) {
+                        if mailbox.send(Letter::Workflow(seen)).is_ok() {
+                            continue;
+                        }
+                    } else if seen.has_ended() {
+                        continue;
+                    }
+                    let (mailbox, letters) = mpsc::unbounded_channel();
+                    boxes.insert(key.clone(), mailbox.clone());
+                    let resident = Resident::new(client.clone(), settings.clone(), key.clone(), mailbox, letters);
+                    let home = key.clone();
+                    let task = residents.spawn(async move { resident.live().await; home });
+                    ids.insert(task.id(), key);
+                }
+            },
+            Some(ended) = residents.join_next_with_id() => match ended {
+                Ok((id, key)) => {
+                    ids.remove(&id);
+                    // A letter that came between the resident's last look and now must not be lost.
+                    if boxes.get(&key).is_some_and(mpsc::UnboundedSender::is_closed) {
+                        boxes.remove(&key);
+                    }
+                    debug!(namespace = key.0, workflow = key.1, "run left memory");
+                }
+                Err(fault) => {
+                    let Some(key) = ids.remove(&fault.id()) else { continue };
+                    boxes.remove(&key);
+                    if fault.is_panic() {
+                        let text = panic_text(fault.into_panic());
+                        error!(namespace = key.0, workflow = key.1, fault = text, "a decision broke an invariant");
+                        mark_broken(&client, &key, &text).await;
+                    }
+                }
+            },
+        }
+    }
+}
+
+fn panic_text(payload: Box<dyn std::any::Any + Send>) -> String {
+    match payload.downcast::<String>() {
+        Ok(s) => *s,
+        Err(p) => p.downcast::<&str>().map_or_else(|_| "unknown".to_owned(), |s| (*s).to_owned()),
+    }
+}
+
+/// We were wrong about this one run: it ends as Error and says so, and the others go on.
+async fn mark_broken(client: &Client, key: &Key, text: &str) {
+    let api: Api<WorkflowSeen> = Api::namespaced(client.clone(), &key.0);
+    let patch = json!({
+        "metadata": {"labels": {labels::PHASE: WorkflowPhase::Error, labels::COMPLETED: "true"}},
+        "status": {"phase": WorkflowPhase::Error, "message": format!("internal error, please report it: {text}")},
+    });
+    if let Err(e) = api.patch(&key.1, &kube::api::PatchParams::default(), &kube::api::Patch::Merge(patch)).await {
+        warn!(namespace = key.0, workflow = key.1, error = %e, "could not mark the workflow");
+    }
+}
+
+type Sights = futures::stream::BoxStream<'static, Sight>;
+
+fn watch(client: &Client) -> impl futures::Stream<Item = Sight> + Unpin + use<> {
+    let workflows = Api::<WorkflowSeen>::all(client.clone());
+    let of_workflow = watcher::Config::default().labels(labels::WORKFLOW);
+    let pods = Api::<kube::core::DynamicObject>::all_with(client.clone(), &seen::pods());
+    let results = Api::<kube::core::DynamicObject>::all_with(client.clone(), &seen::task_results());
+    let workflows: Sights = watcher::watcher(workflows, watcher::Config::default())
+        .filter_map(|event| async {
+            match event {
+                Ok(Event::Apply(w) | Event::InitApply(w)) => Some(Sight::Workflow(Box::new(w))),
+                Ok(Event::Delete(w)) => Some(Sight::WorkflowGone(w.key())),
+                Ok(_) => None,
+                Err(e) => wait_after(e).await,
+            }
+        })
+        .boxed();
+    let pods: Sights = watcher::watcher(pods, of_workflow.clone())
+        .filter_map(|event| async {
+            match event {
+                Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
+                    let key = owner(&pod)?;
+                    Some(Sight::Told(key, Observation::Pod(serde_json::to_value(pod).ok()?)))
+                }
+                Ok(Event::Delete(pod)) => {
+                    let gone = Observation::PodGone { name: pod.name_any(), uid: pod.uid().unwrap_or_default() };
+                    Some(Sight::Told(owner(&pod)?, gone))
+                }
+                Ok(_) => None,
+                Err(e) => wait_after(e).await,
+            }
+        })
+        .boxed();
+    let results: Sights = watcher::watcher(results, of_workflow)
+        .filter_map(|event| async {
+            match event {
+                Ok(Event::Apply(result) | Event::InitApply(result)) => {
+                    let key = owner(&result)?;
+                    let value: Value = serde_json::to_value(result).ok()?;
+                    match serde_json::from_value(value) {
+                        Ok(result) => Some(Sight::Told(key, Observation::TaskResult(result))),
+                        Err(e) => {
+                            warn!(namespace = key.0, workflow = key.1, error = %e, "unreadable WorkflowTaskResult");
+                            None
+                        }
+                    }
+                }
+                Ok(_) => None,
+                Err(e) => wait_after(e).await,
+            }
+        })
+        .boxed();
+    select_all([workflows, pods, results])
+}
+
+/// The watcher starts again by itself; without a pause it would do so in a tight circle.
+async fn wait_after(e: watcher::Error) -> Option<Sight> {
+    warn!(error = %Error::from(e), "watch interrupted");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    None
+}
+
+fn owner(object: &kube::core::DynamicObject) -> Option<Key> {
+    Some((object.namespace()?, object.labels().get(labels::WORKFLOW)?.clone()))
+}

@@ -1,0 +1,371 @@
+//! One run in memory: its mailbox, its engine, and the pace at which its status is written.
+//!
+//! A resident lives from the first sight of a workflow that has not ended until its end is written (or it is deleted).
+//! States: *loaded* → (letters → decision → commands, status due) → *ended*. A version of the workflow that is not ours
+//! makes it load again, after what is pending has been written.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+use windlass_engine::{Command, Decision, Observation, Run};
+use windlass_model::{Workflow, labels};
+
+use super::act::{Outcome, act};
+use super::seen::{SpecSeen, WorkflowSeen};
+use super::{Key, Settings, seen};
+use crate::Error;
+
+/// What a resident is told.
+pub(crate) enum Letter {
+    /// The workflow as the watch sees it.
+    Workflow(Box<WorkflowSeen>),
+    /// The workflow was deleted.
+    Gone,
+    /// A pod or a report.
+    Observed(Observation),
+    /// Time has passed: a status is due, or the engine asked to be called.
+    Tick,
+    /// A command whose time has come again.
+    Again(Command),
+}
+
+/// The task of one run.
+pub(crate) struct Resident {
+    client: Client,
+    settings: Settings,
+    key: Key,
+    mailbox: mpsc::UnboundedSender<Letter>,
+    letters: mpsc::UnboundedReceiver<Letter>,
+    /// Versions of the workflow that we have loaded or written, newest last.
+    known: VecDeque<String>,
+    uid: String,
+    spec: SpecSeen,
+    reported: HashSet<String>,
+    written_at: Option<Instant>,
+    write_took: Duration,
+}
+
+/// Whether a resident goes on.
+#[derive(PartialEq)]
+enum Next {
+    Stay,
+    Reload,
+    Leave,
+}
+
+impl Resident {
+    pub(crate) fn new(
+        client: Client,
+        settings: Settings,
+        key: Key,
+        mailbox: mpsc::UnboundedSender<Letter>,
+        letters: mpsc::UnboundedReceiver<Letter>,
+    ) -> Self {
+        Self {
+            client,
+            settings,
+            key,
+            mailbox,
+            letters,
+            known: VecDeque::new(),
+            uid: String::new(),
+            spec: SpecSeen::default(),
+            reported: HashSet::new(),
+            written_at: None,
+            write_took: Duration::ZERO,
+        }
+    }
+
+    fn workflows(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.key.0, &seen::workflows())
+    }
+
+    /// Lives until the run has ended or its workflow is gone.
+    pub(crate) async fn live(mut self) {
+        loop {
+            match self.stay().await {
+                Ok(Next::Leave) => return,
+                Ok(_) => {}
+                Err(e) => {
+                    warn!(namespace = self.key.0, workflow = self.key.1, error = %e, "run is taken up again");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    /// Loads the run and steps it until it has to be loaded anew or left.
+    async fn stay(&mut self) -> Result<Next, Error> {
+        let Some((mut run, mut seen)) = self.load().await? else { return Ok(Next::Leave) };
+        let mut patch: Option<Value> = None;
+        loop {
+            let decision = self.settle(&mut run, std::mem::take(&mut seen), &mut patch).await;
+            if decision.completed {
+                self.write(&mut patch).await?;
+                self.clear_reports().await;
+                debug!(namespace = self.key.0, workflow = self.key.1, "run has ended");
+                return Ok(Next::Leave);
+            }
+            let due = patch.is_some().then(|| self.write_due());
+            if due.is_some_and(|at| at <= Instant::now()) {
+                self.write(&mut patch).await?;
+                continue;
+            }
+            match self.listen(due, decision.wake, &mut seen).await {
+                Next::Stay => {}
+                Next::Leave => return Ok(Next::Leave),
+                Next::Reload => {
+                    self.write(&mut patch).await?;
+                    return Ok(Next::Reload);
+                }
+            }
+        }
+    }
+
+    /// The run as the API has it, with what is there of its pods and reports.
+    async fn load(&mut self) -> Result<Option<(Run, Vec<Observation>)>, Error> {
+        let Some(object) = self.workflows().get_opt(&self.key.1).await? else { return Ok(None) };
+        self.know(object.metadata.resource_version.clone());
+        self.uid = object.metadata.uid.clone().unwrap_or_default();
+        let value = serde_json::to_value(object).map_err(kube::Error::SerdeError)?;
+        self.spec = serde_json::from_value(value["spec"].clone()).unwrap_or_default();
+        let fresh = value["status"]["phase"].as_str().unwrap_or_default().is_empty();
+        let workflow: Workflow = match serde_json::from_value(value) {
+            Ok(workflow) => workflow,
+            Err(e) => {
+                self.refuse(&format!("cannot unmarshall spec: {e}")).await?;
+                return Ok(None);
+            }
+        };
+        let run = Run::load(&workflow, &self.settings.engine);
+        // Nothing was started for a workflow without a phase; a pod that a crash left unwritten shows itself when
+        // it is created again.
+        let seen = if fresh { Vec::new() } else { self.survey().await? };
+        Ok(Some((run, seen)))
+    }
+
+    async fn survey(&mut self) -> Result<Vec<Observation>, Error> {
+        let of_run = ListParams::default().labels(&format!("{}={}", labels::WORKFLOW, self.key.1));
+        let mut seen = Vec::new();
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.key.0, &seen::task_results());
+        for result in api.list(&of_run).await?.items {
+            let value = serde_json::to_value(result).map_err(kube::Error::SerdeError)?;
+            if let Ok(result) = serde_json::from_value(value) {
+                seen.push(self.note(Observation::TaskResult(result)));
+            }
+        }
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.key.0, &seen::pods());
+        let pods = api.list(&of_run).await?.items;
+        for pod in pods {
+            seen.push(Observation::Pod(serde_json::to_value(pod).map_err(kube::Error::SerdeError)?));
+        }
+        seen.push(Observation::Surveyed);
+        Ok(seen)
+    }
+
+    /// A spec that is not one ends the workflow as Argo does.
+    async fn refuse(&mut self, message: &str) -> Result<(), Error> {
+        let patch = json!({
+            "metadata": {"labels": {labels::PHASE: "Failed", labels::COMPLETED: "true"}},
+            "status": {"phase": "Failed", "message": message, "startedAt": Timestamp::now().strftime("%FT%TZ").to_string(),
+                       "finishedAt": Timestamp::now().strftime("%FT%TZ").to_string()},
+        });
+        self.write(&mut Some(patch)).await
+    }
+
+    /// Steps until no command answers at once any more.
+    async fn settle(&mut self, run: &mut Run, mut seen: Vec<Observation>, patch: &mut Option<Value>) -> Decision {
+        loop {
+            let decision = run.step(&seen, Timestamp::now());
+            seen.clear();
+            if decision.status_changed
+                && let Some(change) = run.take_patch()
+            {
+                match patch {
+                    Some(waiting) => merge(waiting, change),
+                    None => *patch = Some(change),
+                }
+            }
+            let (client, namespace) = (&self.client, &self.key.0);
+            let mut outcomes = futures::stream::iter(decision.commands.clone())
+                .map(|command| act(client, namespace, command))
+                .buffer_unordered(self.settings.creates_max);
+            while let Some(outcome) = outcomes.next().await {
+                match outcome {
+                    Outcome::Done => {}
+                    Outcome::Observed(observation) => seen.push(observation),
+                    Outcome::Again(command, after) => {
+                        let mailbox = self.mailbox.clone();
+                        tokio::spawn(async move {
+                            tokio::time::sleep(after).await;
+                            let _ = mailbox.send(Letter::Again(command));
+                        });
+                    }
+                }
+            }
+            if seen.is_empty() {
+                return decision;
+            }
+        }
+    }
+
+    /// Waits for letters, for the time a status is due, or for the engine's own alarm.
+    async fn listen(&mut self, due: Option<Instant>, wake: Option<Timestamp>, seen: &mut Vec<Observation>) -> Next {
+        let wake = wake.map(|at| {
+            let left = at.duration_since(Timestamp::now());
+            Instant::now() + Duration::try_from(left).unwrap_or(Duration::ZERO)
+        });
+        let first = match due.into_iter().chain(wake).min() {
+            Some(at) => tokio::time::timeout_at(at.into(), self.letters.recv()).await.unwrap_or(Some(Letter::Tick)),
+            None => self.letters.recv().await,
+        };
+        let mut letter = first;
+        loop {
+            match letter {
+                None | Some(Letter::Gone) => return Next::Leave,
+                Some(Letter::Tick) => {}
+                Some(Letter::Observed(observation)) => {
+                    let observation = self.note(observation);
+                    seen.push(observation);
+                }
+                Some(Letter::Again(command)) => match act(&self.client, &self.key.0, command).await {
+                    Outcome::Done => {}
+                    Outcome::Observed(observation) => seen.push(observation),
+                    Outcome::Again(command, after) => {
+                        let mailbox = self.mailbox.clone();
+                        tokio::spawn(async move {
+                            tokio::time::sleep(after).await;
+                            let _ = mailbox.send(Letter::Again(command));
+                        });
+                    }
+                },
+                Some(Letter::Workflow(workflow)) => {
+                    if let Some(change) = self.read(&workflow) {
+                        match change {
+                            Ok(observation) => seen.push(observation),
+                            Err(next) => return next,
+                        }
+                    }
+                }
+            }
+            // What has piled up is one step's worth, not many.
+            match self.letters.try_recv() {
+                Ok(more) => letter = Some(more),
+                Err(_) => return Next::Stay,
+            }
+        }
+    }
+
+    /// A version of the workflow: ours, a change that people make to a running workflow, or another hand's work.
+    fn read(&mut self, workflow: &WorkflowSeen) -> Option<Result<Observation, Next>> {
+        if workflow.metadata.uid.as_deref().is_some_and(|uid| uid != self.uid) {
+            return Some(Err(Next::Reload));
+        }
+        let version = workflow.metadata.resource_version.as_deref().unwrap_or_default();
+        if self.is_known(version) {
+            return None;
+        }
+        self.know(Some(version.to_owned()));
+        if workflow.spec != self.spec {
+            self.spec = workflow.spec.clone();
+            return Some(Ok(Observation::Control {
+                suspend: self.spec.suspend.unwrap_or(false),
+                shutdown: self.spec.shutdown.clone(),
+                active_deadline_seconds: self.spec.active_deadline_seconds,
+            }));
+        }
+        Some(Err(Next::Reload))
+    }
+
+    fn is_known(&self, version: &str) -> bool {
+        let newest = self.known.iter().filter_map(|v| v.parse::<u64>().ok()).max();
+        let older = version.parse::<u64>().ok().zip(newest).is_some_and(|(v, newest)| v < newest);
+        older || self.known.iter().any(|v| v == version)
+    }
+
+    fn know(&mut self, version: Option<String>) {
+        if self.known.len() > 64 {
+            self.known.pop_front();
+        }
+        self.known.extend(version);
+    }
+
+    fn note(&mut self, observation: Observation) -> Observation {
+        if let Observation::TaskResult(result) = &observation {
+            self.reported.extend(result.metadata.name.clone());
+        }
+        observation
+    }
+
+    /// Not before the pause, nor before ten times what the last write cost.
+    fn write_due(&self) -> Instant {
+        let pause = self.settings.status_pause_min.max(self.write_took * 10);
+        self.written_at.map_or_else(Instant::now, |at| at + pause)
+    }
+
+    async fn write(&mut self, patch: &mut Option<Value>) -> Result<(), Error> {
+        let Some(mut change) = patch.take() else { return Ok(()) };
+        // A workflow that was deleted and made again under the same name must not inherit this status.
+        change["metadata"]["uid"] = json!(self.uid);
+        let begun = Instant::now();
+        let answer = self.workflows().patch(&self.key.1, &PatchParams::default(), &Patch::Merge(change)).await;
+        self.write_took = begun.elapsed();
+        self.written_at = Some(Instant::now());
+        match answer {
+            Ok(object) => {
+                self.know(object.metadata.resource_version);
+                Ok(())
+            }
+            Err(kube::Error::Api(s)) if s.code == 404 => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The reports are in the status: the objects have done their work.
+    async fn clear_reports(&mut self) {
+        if self.reported.is_empty() {
+            return;
+        }
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.key.0, &seen::task_results());
+        let of_run = ListParams::default().labels(&format!("{}={}", labels::WORKFLOW, self.key.1));
+        if let Err(e) = api.delete_collection(&DeleteParams::background(), &of_run).await {
+            debug!(namespace = self.key.0, workflow = self.key.1, error = %e, "reports stay until the workflow goes");
+        }
+    }
+}
+
+/// Puts a later merge patch on top of one that waits: the later word wins, nulls included.
+fn merge(into: &mut Value, later: Value) {
+    match (into, later) {
+        (Value::Object(a), Value::Object(b)) => {
+            for (key, value) in b {
+                match a.get_mut(&key) {
+                    Some(old) if old.is_object() && value.is_object() => merge(old, value),
+                    _ => drop(a.insert(key, value)),
+                }
+            }
+        }
+        (a, b) => *a = b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_patch_wins_and_keeps_its_nulls() {
+        let mut waiting = json!({"status": {"phase": "Running", "nodes": {"a": {"phase": "Pending"}}}});
+        merge(&mut waiting, json!({"status": {"message": null, "nodes": {"a": {"phase": "Running"}, "b": {}}}}));
+        let both =
+            json!({"status": {"phase": "Running", "message": null, "nodes": {"a": {"phase": "Running"}, "b": {}}}});
+        assert_eq!(waiting, both);
+    }
+}
