@@ -1,1 +1,11 @@
-//! What should run at all: events become submissions.
+//! What should run at all: events of a forge become submissions.
+//!
+//! Pure: no clock, no environment, no files, no network, no Kubernetes client. `server` hands in what arrived, `control`
+//! hands in the manifest; both act on what is answered here. Duplicates are decided here and nowhere else, by names that
+//! follow from the delivery.
+
+pub mod github;
+pub mod hook;
+pub mod names;
+pub mod payload;
+pub mod trigger;
