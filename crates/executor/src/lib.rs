@@ -1,1 +1,97 @@
-//! The part of a step that brings inputs in and outputs out.
+//! What a step needs beside its containers: inputs before, outputs after, and the work of `resource` templates.
+//!
+//! Inputs are staged by the node agent ([`inputs`]). Outputs are read by a *confined worker*: this program, executed in a
+//! sandbox over the step's own root filesystem and volumes ([`worker`]), so that no symbolic link of the step's making
+//! leads anywhere; the agent only sees a stream of frames ([`outputs`]). A `resource` template's work runs in its Pod, with
+//! its ServiceAccount ([`resource`]).
+//!
+//! It must never run a user's program, and never know where the API lives.
+
+pub mod frame;
+pub mod inputs;
+pub mod outputs;
+pub mod report;
+pub mod resource;
+pub mod worker;
+
+use std::path::PathBuf;
+
+/// `argv[0]` of the confined worker that reads outputs.
+pub const COLLECT_ROLE: &str = "windlass-collect";
+/// `argv[0]` of the process that carries out a `resource` template.
+pub const RESOURCE_ROLE: &str = "windlass-resource";
+/// The directory in a `resource` step's container that the agent gives: the task in, the outputs out.
+pub const EXCHANGE_DIR: &str = "/var/run/windlass";
+/// The repository of the internal image, whose root holds nothing but this program.
+pub const EXECUTOR_IMAGE: &str = "windlass.dev/executor";
+
+/// Runs the role in which this program was executed by itself, and answers its exit code; `None` for the user's own
+/// invocation. Call it first in `main`, before any thread is started.
+pub fn early() -> Option<i32> {
+    match std::env::args().next().as_deref() {
+        Some(COLLECT_ROLE) => Some(worker::main()),
+        Some(RESOURCE_ROLE) => Some(resource::main()),
+        _ => None,
+    }
+}
+
+/// Whether this image is the internal one.
+pub fn is_executor_image(image: &str) -> bool {
+    image.strip_prefix(EXECUTOR_IMAGE).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
+}
+
+/// Why a step's inputs did not arrive or its outputs were not kept. The text names the parameter or artifact.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// The task cannot be read.
+    #[error("the step's task cannot be read: {0}")]
+    Task(String),
+    /// An artifact's location is wrong.
+    #[error(transparent)]
+    Location(#[from] windlass_artifacts::location::LocationError),
+    /// An artifact could not be moved.
+    #[error("{direction} artifact {name:?}: {source}")]
+    Transfer {
+        /// `input` or `output`.
+        direction: &'static str,
+        /// The artifact.
+        name: String,
+        /// The cause.
+        source: windlass_artifacts::transfer::TransferError,
+    },
+    /// An output is not there, or cannot be read.
+    #[error("output {kind} {name:?}: {problem}")]
+    Output {
+        /// `parameter` or `artifact`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// An artifact's path cannot be used.
+    #[error("artifact {name:?}: {problem}")]
+    Path {
+        /// The artifact.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The worker broke off.
+    #[error("reading the step's outputs: {0}")]
+    Worker(std::io::Error),
+    /// The disk of this machine.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Several of them.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Several(Vec<ExecutorError>),
+    /// Stopped from outside.
+    #[error("cancelled")]
+    Cancelled,
+}
