@@ -11,6 +11,14 @@ pub mod kinds;
 pub mod kubelet;
 mod server;
 pub mod kubeconfig;
+pub mod defaults;
+pub mod discovery;
+pub mod listener;
+mod names;
+pub mod openapi;
+pub mod proto;
+pub mod table;
+pub mod tls;
 
 pub use answer::{ApiError, Body, FieldError};
 pub use auth::Identity;
