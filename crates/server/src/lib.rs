@@ -1,1 +1,17 @@
-//! What other programs call: webhooks and health.
+//! What other programs call: webhooks and health. It only has a `kube::Client`; it must never know whether the API
+//! behind it is embedded, and never evaluate what arrives.
+
+pub mod answer;
+pub mod health;
+pub mod listen;
+pub mod signature;
+pub mod webhook;
+
+pub use listen::serve;
+pub use signature::Secrets;
+pub use webhook::{Webhook, WebhookOptions};
+
+/// Everything this server answers.
+pub fn router(webhook: Webhook) -> axum::Router {
+    webhook.routes().merge(health::routes()).fallback(answer::no_such_path)
+}
