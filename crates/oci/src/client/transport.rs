@@ -1,0 +1,497 @@
+//! One HTTP conversation with a registry: TLS or not, credentials and tokens, retries, and errors that say what to do.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use reqwest::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
+
+use super::{ClientOptions, Credential, Mapped, Secret, blocking};
+use crate::{Error, Reference, Result};
+
+pub(super) struct Transport {
+    pub(super) options: ClientOptions,
+    http: reqwest::Client,
+    /// Made when first needed: it checks no certificate.
+    unchecked: OnceLock<reqwest::Client>,
+    /// Without certificate authorities there is no TLS; plain registries still work.
+    no_roots: Option<String>,
+    /// Base URLs that answered, by registry.
+    bases: Mutex<HashMap<String, String>>,
+    /// What each registry and scope was last satisfied with.
+    tokens: Mutex<HashMap<(String, String), Token>>,
+}
+
+#[derive(Clone)]
+struct Token {
+    header: HeaderValue,
+    until: Instant,
+}
+
+/// What a request is about: for credentials and for messages.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) registry: String,
+    pub(super) repository: String,
+    /// The token scopes, `repository:app:pull`.
+    pub(super) scopes: Vec<String>,
+}
+
+impl Target {
+    pub(super) fn new(reference: &Reference, actions: &str) -> Self {
+        let repository = reference.repository().to_owned();
+        let scopes = vec![format!("repository:{repository}:{actions}")];
+        Self { registry: reference.registry().to_owned(), repository, scopes }
+    }
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    errors: Vec<ErrorItem>,
+}
+
+#[derive(Deserialize)]
+struct ErrorItem {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+impl Transport {
+    pub(super) fn new(options: ClientOptions) -> Result<Self> {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            // Another part of the process may be first; either way there is one then.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let mut roots = Vec::new();
+        for pem in &options.extra_roots {
+            roots.extend(
+                reqwest::Certificate::from_pem_bundle(pem)
+                    .map_err(|e| Error::malformed("certificate authority (PEM)", e))?,
+            );
+        }
+        let (http, no_roots) = match builder().tls_certs_merge(roots.clone()).build() {
+            Ok(http) => (http, None),
+            Err(error) => {
+                let why = chain(&error);
+                let http = builder().tls_certs_only(roots).build().map_err(|e| Error::malformed("TLS", chain(&e)))?;
+                (http, Some(why))
+            }
+        };
+        Ok(Self {
+            options,
+            http,
+            unchecked: OnceLock::new(),
+            no_roots,
+            bases: Mutex::default(),
+            tokens: Mutex::default(),
+        })
+    }
+
+    /// The name to ask for: mapped if a rule says so, which is one log line each time.
+    pub(super) fn place(&self, reference: &Reference) -> Reference {
+        match self.options.remap.apply(reference) {
+            Some(Mapped { reference: place, rule }) => {
+                tracing::info!(image = %reference, asked = %place, rule, "registry mapped");
+                place
+            }
+            None => reference.clone(),
+        }
+    }
+
+    fn client(&self, registry: &str) -> Result<&reqwest::Client> {
+        if !self.options.skip_tls_verify_all && !self.options.skip_tls_verify.iter().any(|r| r == registry) {
+            return Ok(&self.http);
+        }
+        if let Some(client) = self.unchecked.get() {
+            return Ok(client);
+        }
+        let client = builder()
+            .tls_danger_accept_invalid_certs(true)
+            .build()
+            .map_err(|e| Error::malformed("TLS", chain(&e)))?;
+        Ok(self.unchecked.get_or_init(|| client))
+    }
+
+    /// Sends a request for a path below `/v2/`, with credentials where the registry asks for them.
+    pub(super) async fn send(
+        &self,
+        target: &Target,
+        method: Method,
+        path: &str,
+        prepare: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response> {
+        let base = self.base(target).await?;
+        self.send_url(target, method, &format!("{base}/v2/{path}"), prepare).await
+    }
+
+    /// Sends a request to a URL of the registry.
+    pub(super) async fn send_url(
+        &self,
+        target: &Target,
+        method: Method,
+        url: &str,
+        prepare: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response> {
+        let mut attempt = 0;
+        loop {
+            let result = self.send_once(target, method.clone(), url, &prepare).await;
+            let again = match &result {
+                Err(error) => error.is_transient(),
+                Ok(response) => response.status().as_u16() == 429 || response.status().is_server_error(),
+            };
+            if !again || attempt >= self.options.retries {
+                return result;
+            }
+            let told = result.ok().and_then(|response| {
+                response.headers().get("retry-after")?.to_str().ok()?.parse::<u64>().ok().map(Duration::from_secs)
+            });
+            let pause = told.unwrap_or(Duration::from_millis(250 << attempt.min(6))).min(Duration::from_secs(30));
+            tracing::debug!(registry = target.registry, repository = target.repository, ?pause, "asking again");
+            tokio::time::sleep(pause).await;
+            attempt += 1;
+        }
+    }
+
+    async fn send_once(
+        &self,
+        target: &Target,
+        method: Method,
+        url: &str,
+        prepare: &impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response> {
+        let client = self.client(&target.registry)?;
+        let key = (target.registry.clone(), target.scopes.join(" "));
+        // A registry may hand out upload and download addresses elsewhere: credentials are not for those.
+        let home = self.bases().get(&target.registry).is_some_and(|base| url.starts_with(&format!("{base}/")));
+        let known = self.tokens().get(&key).filter(|token| home && token.until > Instant::now()).cloned();
+        let mut request = prepare(client.request(method.clone(), url));
+        if let Some(token) = &known {
+            request = request.header(AUTHORIZATION, token.header.clone());
+        }
+        let response = request.send().await.map_err(|e| self.unreachable(target, &e))?;
+        if response.status() != StatusCode::UNAUTHORIZED || !home {
+            return Ok(response);
+        }
+        self.tokens().remove(&key);
+        let Some(token) = self.satisfy(target, &response).await? else { return Ok(response) };
+        let request = prepare(client.request(method, url)).header(AUTHORIZATION, token.header.clone());
+        let response = request.send().await.map_err(|e| self.unreachable(target, &e))?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            self.tokens().insert(key, token);
+        }
+        Ok(response)
+    }
+
+    /// Answers the registry's challenge; `None` when there is nothing to answer with.
+    async fn satisfy(&self, target: &Target, response: &Response) -> Result<Option<Token>> {
+        let (config, registry, repository) =
+            (self.options.credentials.clone(), target.registry.clone(), target.repository.clone());
+        let credential = blocking(move || config.credential(&registry, &repository)).await?;
+        let challenges: Vec<&str> =
+            response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
+        let scheme = |name: &str| {
+            challenges.iter().find_map(|challenge| {
+                let (scheme, rest) = challenge.split_once(' ').unwrap_or((challenge, ""));
+                scheme.eq_ignore_ascii_case(name).then(|| parameters(rest))
+            })
+        };
+        let hour = Instant::now() + Duration::from_secs(3600);
+        if let Some(Credential::Bearer(token)) = &credential {
+            return Ok(Some(Token { header: secret_header("Bearer", token.expose())?, until: hour }));
+        }
+        if let Some(parameters) = scheme("Bearer") {
+            return self.exchange(target, &parameters, credential).await.map(Some);
+        }
+        match (scheme("Basic"), credential) {
+            (Some(_), Some(Credential::Basic { user, password })) => {
+                Ok(Some(Token { header: basic(&user, &password)?, until: hour }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Gets a token from the registry's token service.
+    async fn exchange(
+        &self,
+        target: &Target,
+        parameters: &HashMap<String, String>,
+        credential: Option<Credential>,
+    ) -> Result<Token> {
+        let Some(realm) = parameters.get("realm") else {
+            return Err(self.refused(target, "its challenge names no token service", credential.is_some()));
+        };
+        let plain_base = self.bases().get(&target.registry).is_some_and(|base| base.starts_with("http://"));
+        if realm.starts_with("http://") && !plain_base && credential.is_some() {
+            return Err(self.refused(target, "its token service is not on TLS, so no credential was sent to it", true));
+        }
+        let client = self.client(&target.registry)?;
+        let service = parameters.get("service").map(|service| ("service", service.clone()));
+        let scopes = target.scopes.iter().map(|scope| ("scope", scope.clone()));
+        let had_credential = credential.is_some();
+        let request = match credential {
+            Some(Credential::Identity(token)) => {
+                let mut form: Vec<(&str, String)> = service.into_iter().collect();
+                form.push(("scope", target.scopes.join(" ")));
+                form.push(("grant_type", "refresh_token".to_owned()));
+                form.push(("client_id", "windlass".to_owned()));
+                form.push(("refresh_token", token.expose().to_owned()));
+                let body: Vec<String> =
+                    form.iter().map(|(key, value)| format!("{key}={}", percent(value))).collect();
+                client
+                    .post(realm)
+                    .header("content-type", "application/x-www-form-urlencoded")
+                    .body(body.join("&"))
+            }
+            other => {
+                let query: Vec<String> =
+                    service.into_iter().chain(scopes).map(|(key, value)| format!("{key}={}", percent(&value))).collect();
+                let join = if realm.contains('?') { '&' } else { '?' };
+                let request = client.get(format!("{realm}{join}{}", query.join("&")));
+                match other {
+                    Some(Credential::Basic { user, password }) => {
+                        request.header(AUTHORIZATION, basic(&user, &password)?)
+                    }
+                    _ => request,
+                }
+            }
+        };
+        let response = request.send().await.map_err(|e| self.unreachable(target, &e))?;
+        let status = response.status();
+        if !status.is_success() {
+            return match status.as_u16() {
+                400..=403 => {
+                    Err(self.refused(target, &format!("its token service answered {status}"), had_credential))
+                }
+                _ => Err(self.failed(target, "getting a token", response).await),
+            };
+        }
+        let answer: TokenAnswer = response.json().await.map_err(|e| self.unreachable(target, &e))?;
+        let Some(token) = answer.token.or(answer.access_token) else {
+            return Err(self.refused(target, "its token service gave no token", had_credential));
+        };
+        let seconds = answer.expires_in.unwrap_or(60).clamp(10, 3600);
+        // A little less, so that it does not end on the way.
+        Ok(Token {
+            header: secret_header("Bearer", &token)?,
+            until: Instant::now() + Duration::from_secs(seconds * 9 / 10),
+        })
+    }
+
+    /// The registry's base URL. Where plain HTTP may be spoken, it is tried out once.
+    async fn base(&self, target: &Target) -> Result<String> {
+        let registry = target.registry.as_str();
+        if let Some(base) = self.bases().get(registry) {
+            return Ok(base.clone());
+        }
+        let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
+        let (secure, plain) = (format!("https://{host}"), format!("http://{host}"));
+        let listed = self.options.insecure_all || self.options.insecure.iter().any(|name| name == registry);
+        let client = self.client(registry)?;
+        let answers = async |base: &str| {
+            let request = client.get(format!("{base}/v2/")).timeout(Duration::from_secs(10)).send();
+            match request.await {
+                // What a TLS server says to plain HTTP.
+                Ok(response) => response.status() != StatusCode::BAD_REQUEST,
+                Err(_) => false,
+            }
+        };
+        let base = if is_loopback(registry) {
+            if answers(&plain).await || !answers(&secure).await { plain } else { secure }
+        } else if listed {
+            if answers(&secure).await || !answers(&plain).await { secure } else { plain }
+        } else {
+            secure
+        };
+        self.bases().insert(registry.to_owned(), base.clone());
+        Ok(base)
+    }
+
+    /// Turns an answer that is not a success into an error.
+    pub(super) async fn failed(&self, target: &Target, doing: &str, response: Response) -> Error {
+        let status = response.status();
+        let bytes = response.bytes().await.unwrap_or_default();
+        let said: Vec<String> = serde_json::from_slice::<ErrorBody>(&bytes)
+            .map(|body| body.errors.into_iter().map(|e| format!("{} {}", e.code, e.message).trim().to_owned()).collect())
+            .unwrap_or_default();
+        let said = said.join("; ");
+        match status.as_u16() {
+            401 | 403 => {
+                let detail =
+                    if said.is_empty() { format!("{doing}: {status}") } else { format!("{doing}: {status}, {said}") };
+                let (config, registry, repository) =
+                    (self.options.credentials.clone(), target.registry.clone(), target.repository.clone());
+                let known = blocking(move || config.credential(&registry, &repository)).await;
+                self.refused(target, &detail, matches!(known, Ok(Some(_))))
+            }
+            code => {
+                let help = match code {
+                    404 => "; check the name and the tag",
+                    429 => "; too many requests: log in, use a mirror (--remap-registry) or wait",
+                    500.. => "; the registry has a fault: try again later",
+                    _ => "",
+                };
+                let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+                Error::Registry {
+                    registry: target.registry.clone(),
+                    repository: target.repository.clone(),
+                    doing: doing.to_owned(),
+                    status: code,
+                    detail: format!("{said}{help}"),
+                }
+            }
+        }
+    }
+
+    fn refused(&self, target: &Target, detail: &str, had_credential: bool) -> Error {
+        let help = if had_credential {
+            "the configured credential was not enough: check its password and its rights".to_owned()
+        } else {
+            format!("no credential for it was found: add `{}` to the auths of the docker config.json", target.registry)
+        };
+        Error::Denied {
+            registry: target.registry.clone(),
+            repository: target.repository.clone(),
+            detail: detail.to_owned(),
+            help,
+        }
+    }
+
+    pub(super) fn unreachable(&self, target: &Target, error: &reqwest::Error) -> Error {
+        let detail = chain(error);
+        let lower = detail.to_lowercase();
+        let help = if let Some(why) = &self.no_roots
+            && (lower.contains("certificate") || lower.contains("issuer"))
+        {
+            format!("this system has no certificate authorities ({why}): install ca-certificates")
+        } else if lower.contains("certificate") || lower.contains("issuer") {
+            "its certificate is not trusted: add its authority, or skip the check for this registry".to_owned()
+        } else if lower.contains("corrupt message") || lower.contains("invalidcontenttype") {
+            "it does not speak TLS: allow plain HTTP for this registry if that is intended".to_owned()
+        } else if lower.contains("dns") || lower.contains("lookup") || lower.contains("resolve") {
+            "its name cannot be resolved: check the name and the network, or map it with --remap-registry".to_owned()
+        } else {
+            "check the network, or map the registry with --remap-registry".to_owned()
+        };
+        Error::Unreachable {
+            registry: target.registry.clone(),
+            repository: target.repository.clone(),
+            detail,
+            help,
+        }
+    }
+
+    fn bases(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.bases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tokens(&self) -> MutexGuard<'_, HashMap<(String, String), Token>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_secs(10))
+        .read_timeout(Duration::from_secs(60))
+}
+
+/// An error with its causes: the outermost alone says little.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut parts: Vec<String> = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+        cause = inner.source();
+    }
+    parts.join(": ")
+}
+
+fn is_loopback(registry: &str) -> bool {
+    let host = match registry.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => registry.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn secret_header(scheme: &str, text: &str) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("{scheme} {text}"))
+        .map_err(|_| Error::malformed("credential", "it contains characters that cannot be sent"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn basic(user: &str, password: &Secret) -> Result<HeaderValue> {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{}", password.expose()));
+    secret_header("Basic", &text)
+}
+
+/// `realm="…",service="…"`
+fn parameters(text: &str) -> HashMap<String, String> {
+    let mut found = HashMap::new();
+    let mut rest = text.trim();
+    while let Some((key, after)) = rest.split_once('=') {
+        let (value, next) = match after.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => after.split_once(',').unwrap_or((after, "")),
+        };
+        found.insert(key.trim().to_ascii_lowercase(), value.to_owned());
+        rest = next.trim_start_matches([',', ' ']);
+    }
+    found
+}
+
+/// Percent-encodes everything but unreserved characters.
+pub(super) fn percent(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(byte as char);
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges() {
+        let found = parameters(r#"realm="https://auth.x/token",service="x,y", scope="repository:a/b:pull,push",error=bad"#);
+        assert_eq!(found["realm"], "https://auth.x/token");
+        assert_eq!(found["service"], "x,y");
+        assert_eq!(found["scope"], "repository:a/b:pull,push");
+        assert_eq!(found["error"], "bad");
+    }
+
+    #[test]
+    fn loopback_hosts() {
+        for yes in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.1.2.3", "[::1]:5000"] {
+            assert!(is_loopback(yes), "{yes}");
+        }
+        for no in ["localhost.example.com", "10.0.0.1:5000", "docker.io"] {
+            assert!(!is_loopback(no), "{no}");
+        }
+    }
+}
