@@ -1,6 +1,8 @@
-//! The HTTPS listener: TLS, HTTP/1.1 and HTTP/2 with upgrades, in front of the same service that runs in process. Knows
-//! nothing of Kubernetes; opens nothing but loopback unless told to.
+//! The HTTPS listener: TLS, HTTP/1.1 and HTTP/2 with upgrades, in front of the same server that runs in process. A request
+//! from outside is given its identity here, from its token; nothing else is decided. Opens nothing but loopback unless told to.
 
+use crate::answer::{ApiError, Body};
+use crate::{ApiServer, edge};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -27,8 +29,27 @@ pub async fn bind(address: SocketAddr, beyond_loopback: bool) -> io::Result<TcpL
     TcpListener::bind(address).await
 }
 
-/// Serves until cancelled: then nothing new is accepted, what is under way gets a moment, and the rest is cut.
-pub async fn serve<S, B>(listener: TcpListener, tls: Arc<rustls::ServerConfig>, service: S, stop: CancellationToken)
+/// Serves the API until cancelled: then nothing new is accepted, what is under way gets a moment, and the rest is cut.
+pub async fn serve(server: ApiServer, listener: TcpListener, tls: Arc<rustls::ServerConfig>, stop: CancellationToken) {
+    let gate = tower::service_fn(move |request: Request<Incoming>| {
+        let server = server.clone();
+        async move { Ok::<Response<Body>, std::convert::Infallible>(answer(&server, request).await) }
+    });
+    accept(listener, tls, gate, stop).await;
+}
+
+/// One request from outside: who is it, and then the same as in process.
+async fn answer(server: &ApiServer, mut request: Request<Incoming>) -> Response<Body> {
+    match edge::identify(server, request.headers()) {
+        Ok(who) => {
+            request.extensions_mut().insert(who);
+            server.handle(request).await
+        }
+        Err(error) => ApiError::response(&error),
+    }
+}
+
+async fn accept<S, B>(listener: TcpListener, tls: Arc<rustls::ServerConfig>, service: S, stop: CancellationToken)
 where
     S: tower::Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send + 'static,

@@ -3,14 +3,19 @@
 
 use crate::Identity;
 use crate::answer::{ApiError, Body};
+use crate::edge::Edge;
 use crate::kinds::Registry;
 use crate::kubelet::Kubelet;
+use crate::service::Addresses;
+use crate::store::{Store, StoreError};
+use crate::{auth, background, bootstrap, crd, hooks, rest};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll};
 
 /// Where objects are kept.
@@ -31,13 +36,16 @@ pub struct Options {
     pub ring_bytes: usize,
     /// How many pages the database may have; for tests of a full disk.
     pub max_pages: Option<u32>,
+    /// Where the administrator's token (`token`) and the key of ServiceAccount tokens (`sa.key`) are kept, 0600. Without it
+    /// there is no such token, and the key ends with the process.
+    pub keys: Option<PathBuf>,
 }
 
 impl Options {
     /// In memory.
     #[must_use]
     pub fn memory() -> Self {
-        Self { store: Where::Memory, ring_bytes: 16 << 20, max_pages: None }
+        Self { store: Where::Memory, ring_bytes: 16 << 20, max_pages: None, keys: None }
     }
 
     /// In a file.
@@ -50,28 +58,68 @@ impl Options {
 /// Why a server cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// The file could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key or token could not be read or made.
+    #[error("cannot read or make the API's keys: {0}")]
+    Keys(std::io::Error),
     /// The API refused an object that every cluster has.
     #[error("cannot make the first objects: {0}")]
     Bootstrap(#[from] ApiError),
 }
 
 struct Inner {
+    store: Arc<Store>,
     registry: RwLock<Arc<Registry>>,
+    addresses: Addresses,
+    edge: Edge,
     kubelet: OnceLock<Arc<dyn Kubelet>>,
 }
 
-/// The embedded Kubernetes API. A clone is the same server.
+/// The embedded Kubernetes API. A clone is the same server; when the last one is dropped, the store is closed.
 #[derive(Clone)]
 pub struct ApiServer {
     inner: Arc<Inner>,
 }
 
+/// A server that a background loop does not keep alive.
+pub(crate) struct WeakServer(Weak<Inner>);
+
+impl WeakServer {
+    /// The server, if somebody still has it.
+    pub(crate) fn upgrade(&self) -> Option<ApiServer> {
+        self.0.upgrade().map(|inner| ApiServer { inner })
+    }
+}
+
 impl ApiServer {
     /// Opens the store, makes the objects that every cluster has, and starts the background loops (namespaces, garbage
     /// collection). Must be called inside a tokio runtime.
-    pub async fn open(_options: Options) -> Result<Self, OpenError> {
-        let registry = RwLock::new(Arc::new(Registry::builtin()));
-        Ok(Self { inner: Arc::new(Inner { registry, kubelet: OnceLock::new() }) })
+    pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let mut registry = Registry::builtin();
+        let (store, work) = Store::open(&options, |storage| {
+            registry.of_storage(storage).map(|r| r.selectable.clone()).unwrap_or_default()
+        })?;
+        let definitions = store.table(crd::TABLE);
+        for definition in definitions.snapshot(None, None, None).unwrap_or_default().0 {
+            for resource in crd::resources(&definition.value()) {
+                registry.insert(resource);
+            }
+        }
+        let addresses = Addresses::default();
+        for service in store.table("services").snapshot(None, None, None).unwrap_or_default().0 {
+            addresses.note(&service.value());
+        }
+        let registry = RwLock::new(Arc::new(registry));
+        let store = Arc::new(store);
+        let edge = Edge::open(options.keys.as_deref(), store.clone()).map_err(OpenError::Keys)?;
+        let inner = Inner { store, registry, addresses, edge, kubelet: OnceLock::new() };
+        let server = Self { inner: Arc::new(inner) };
+        tokio::spawn(background::run(WeakServer(Arc::downgrade(&server.inner)), work));
+        bootstrap::run(&server).await?;
+        hooks::bootstrap(&server).await?;
+        Ok(server)
     }
 
     /// A client in this process, acting as `who`.
@@ -86,9 +134,36 @@ impl ApiServer {
         kube::Client::new(service, "default")
     }
 
-    /// Who runs the pods. Until this is called, logs are answered with 503.
+    /// Who runs the pods; the first one given counts. Until then, logs are answered with 503.
     pub fn set_kubelet(&self, kubelet: Arc<dyn Kubelet>) {
         let _ = self.inner.kubelet.set(kubelet);
+    }
+
+    pub(crate) fn kubelet(&self) -> Option<Arc<dyn Kubelet>> {
+        self.inner.kubelet.get().cloned()
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.inner.store
+    }
+
+    pub(crate) fn edge(&self) -> &Edge {
+        &self.inner.edge
+    }
+
+    /// The administrator's token, where keys are kept. For the kubeconfig; keep it out of logs and arguments.
+    #[must_use]
+    pub fn admin_token(&self) -> Option<&auth::StaticToken> {
+        self.inner.edge.admin.as_ref()
+    }
+
+    /// A stored object of the core group.
+    pub(crate) fn stored(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+        auth::Objects::get(self.store().as_ref(), "", resource, Some(namespace), name)
+    }
+
+    pub(crate) fn addresses(&self) -> &Addresses {
+        &self.inner.addresses
     }
 
     /// What is served now.
@@ -97,26 +172,70 @@ impl ApiServer {
         self.inner.registry.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Changes what is served.
+    pub(crate) fn change_registry(&self, change: impl FnOnce(&mut Registry)) {
+        let mut current = self.inner.registry.write().unwrap_or_else(PoisonError::into_inner);
+        let mut registry = Registry::clone(&current);
+        change(&mut registry);
+        *current = Arc::new(registry);
+    }
+
     /// The CustomResourceDefinitions, created or brought up to date, and served when this returns.
-    pub async fn ensure_crds(&self, _definitions: &[Value]) -> Result<(), ApiError> {
-        Ok(())
+    pub async fn ensure_crds(&self, definitions: &[Value]) -> Result<(), ApiError> {
+        crd::ensure(self, definitions).await
+    }
+
+    /// The ServiceAccount that every namespace has.
+    pub(crate) async fn default_account(&self, namespace: &str) -> Result<(), ApiError> {
+        Box::pin(bootstrap::default_account(self, namespace)).await
+    }
+
+    /// A request of the server to itself.
+    pub(crate) async fn internal(
+        &self,
+        method: http::Method,
+        path: &str,
+        content_type: &str,
+        body: &Value,
+    ) -> Result<Value, ApiError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::CONTENT_TYPE, content_type)
+            .extension(Identity::system("system:apiserver"))
+            .body(())
+            .map_err(ApiError::internal)?;
+        let (parts, ()) = request.into_parts();
+        let response = rest::serve(self, parts, Bytes::from(body.to_string())).await?;
+        let bytes = response.into_body().collect().await.map_err(ApiError::internal)?.to_bytes();
+        serde_json::from_slice(&bytes).map_err(ApiError::internal)
     }
 
     /// Answers one request. The caller is the extension [`Identity`]; without one it is `system:anonymous`.
     pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send,
-        B::Error: std::fmt::Display,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let _ = request;
-        ApiError::no_such_path().response()
+        let (parts, body) = request.into_parts();
+        let body = match Limited::new(body, rest::BODY_BYTES_MAX).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => {
+                return ApiError::too_large(rest::BODY_BYTES_MAX).response();
+            }
+            Err(error) => return ApiError::bad_request(format!("the body could not be read: {error}")).response(),
+        };
+        match rest::serve(self, parts, body).await {
+            Ok(response) => response,
+            Err(error) => error.response(),
+        }
     }
 }
 
 impl<B> tower::Service<Request<B>> for ApiServer
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: std::fmt::Display,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     type Response = Response<Body>;
     type Error = std::convert::Infallible;

@@ -74,7 +74,7 @@ impl Authority {
     fn of(pem: &str, key: &str, names: &[String], now: Timestamp) -> Option<Self> {
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
         let key = KeyPair::from_pem(key).ok()?;
-        // The subject says when it was made, so no parser of certificates is needed here.
+        // The subject says when it was made (`windlass-ca@SECONDSs`), so no parser of certificates is needed here.
         let at = der.windows(CA_NAME.len()).position(|w| w == CA_NAME.as_bytes())? + CA_NAME.len();
         let digits: String = der[at..].iter().take_while(|b| b.is_ascii_digit()).map(|b| char::from(*b)).collect();
         let made: i64 = digits.parse().ok()?;
@@ -165,7 +165,7 @@ fn ca_params(made: i64) -> io::Result<CertificateParams> {
     let now = Timestamp::from_second(made).map_err(io::Error::other)?;
     let mut params = CertificateParams::new(Vec::new()).map_err(io::Error::other)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.distinguished_name.push(DnType::CommonName, format!("{CA_NAME}{made}"));
+    params.distinguished_name.push(DnType::CommonName, format!("{CA_NAME}{made}s"));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     valid(&mut params, now, CA_DAYS)?;
     Ok(params)

@@ -52,26 +52,26 @@ pub fn fill(r: &Resource, object: &mut Value) {
     }
 }
 
-/// The faults of a built-in kind, beyond its metadata; `old` is absent on creation.
+/// The faults of a built-in kind, beyond its metadata and beyond what may not change; `old` is absent on creation.
 #[must_use]
 pub fn faults(r: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut out = Vec::new();
     match (r.group.as_str(), r.plural.as_str()) {
-        ("", "pods") => pod_faults::pod(object, old, &mut out),
-        ("", "services") => service::faults(object, old, &mut out),
-        ("", "configmaps") => small_faults::config_map(object, old, &mut out),
-        ("", "secrets") => small_faults::secret(object, old, &mut out),
+        ("", "pods") => pod_faults::pod(object, &mut out),
+        ("", "services") => service::faults(object, &mut out),
+        ("", "configmaps") => small_faults::config_map(object, &mut out),
+        ("", "secrets") => small_faults::secret(object, &mut out),
         ("", "events") => small_faults::event(object, &mut out),
         ("", "persistentvolumeclaims") => small_faults::claim(object, &mut out),
-        ("apps", "deployments") => workload_faults::deployment(object, old, &mut out),
-        ("apps", "replicasets") => workload_faults::replica_set(object, old, &mut out),
+        ("apps", "deployments") => workload_faults::deployment(object, &mut out),
+        ("apps", "replicasets") => workload_faults::replica_set(object, &mut out),
         ("coordination.k8s.io", "leases") => small_faults::lease(object, &mut out),
         ("discovery.k8s.io", "endpointslices") => small_faults::endpoint_slice(object, old, &mut out),
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => {
             small_faults::role(object, r.namespaced, &mut out);
         }
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
-            small_faults::binding(object, old, r.namespaced, &mut out);
+            small_faults::binding(object, r.namespaced, &mut out);
         }
         _ => {}
     }

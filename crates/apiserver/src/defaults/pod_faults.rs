@@ -7,41 +7,9 @@ use serde_json::{Value, json};
 use std::collections::HashSet;
 
 /// A pod by itself.
-pub(super) fn pod(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+pub(super) fn pod(object: &Value, out: &mut Vec<FieldError>) {
     let empty = json!({});
-    let spec = object.get("spec").unwrap_or(&empty);
-    faults(spec, "spec", out);
-    let Some(before) = old.and_then(|o| o.get("spec")) else { return };
-    if frozen(before) != frozen(spec) {
-        out.push(FieldError::forbidden(
-            "spec",
-            "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
-             `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
-             `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
-        ));
-    }
-    let node = |spec: &Value| text(spec, "/nodeName").to_owned();
-    if !node(before).is_empty() && node(before) != node(spec) {
-        out.push(FieldError::forbidden("spec.nodeName", "a pod that has a node cannot be moved to another one"));
-    }
-}
-
-/// The part of a pod's spec that never changes. The node is given once, by whoever places pods.
-fn frozen(spec: &Value) -> Value {
-    let mut spec = spec.clone();
-    if let Some(map) = spec.as_object_mut() {
-        for key in ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "nodeName", "schedulingGates", "ephemeralContainers"] {
-            map.remove(key);
-        }
-        for key in ["containers", "initContainers"] {
-            for container in super::objects(map, key) {
-                container.remove("image");
-                // Follows the image's tag where nobody set it.
-                container.remove("imagePullPolicy");
-            }
-        }
-    }
-    spec
+    faults(object.get("spec").unwrap_or(&empty), "spec", out);
 }
 
 /// A pod's spec below a path.

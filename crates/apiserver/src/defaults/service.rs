@@ -43,7 +43,7 @@ pub(super) fn fill(map: &mut Map<String, Value>) {
     child(child(map, "status"), "loadBalancer");
 }
 
-pub(super) fn faults(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+pub(super) fn faults(object: &Value, out: &mut Vec<FieldError>) {
     let empty = json!({});
     let spec = object.get("spec").unwrap_or(&empty);
     let kind = text(spec, "/type");
@@ -118,14 +118,6 @@ pub(super) fn faults(object: &Value, old: Option<&Value>, out: &mut Vec<FieldErr
         if !seen_ports.insert((number, protocol.to_owned())) {
             let value = format!("Duplicate value: {}", json!({"port": number, "protocol": protocol}));
             out.push(FieldError { reason: "FieldValueDuplicate", field: format!("spec.ports[{i}]"), message: value });
-        }
-    }
-    if let Some(old) = old {
-        let (before, after) = (text(old, "/spec/clusterIP"), text(spec, "/clusterIP"));
-        if !before.is_empty() && before != after && kind != "ExternalName" && text(old, "/spec/type") != "ExternalName" {
-            let now = spec.get("clusterIPs").filter(|v| !v.is_null()).cloned().unwrap_or_else(|| json!([after]));
-            let message = format!("Invalid value: {now}: may not change once set");
-            out.push(FieldError { reason: "FieldValueInvalid", field: "spec.clusterIPs[0]".to_owned(), message });
         }
     }
 }

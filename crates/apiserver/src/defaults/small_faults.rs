@@ -1,6 +1,6 @@
 //! The faults of the small kinds: ConfigMaps, Secrets, roles, bindings, claims, leases, events, endpoint slices. Pure.
 
-use super::{given, list, text};
+use super::{list, text};
 use crate::answer::FieldError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -33,21 +33,7 @@ fn too_long(field: &str, out: &mut Vec<FieldError>) {
     out.push(FieldError { reason: "FieldValueTooLong", field: field.to_owned(), message });
 }
 
-/// What `immutable: true` froze.
-fn frozen(object: &Value, old: Option<&Value>, fields: &[&str], out: &mut Vec<FieldError>) {
-    let Some(old) = old.filter(|o| o.get("immutable").and_then(Value::as_bool) == Some(true)) else { return };
-    let why = "field is immutable when `immutable` is set";
-    if object.get("immutable").and_then(Value::as_bool) != Some(true) {
-        out.push(FieldError::forbidden("immutable", why));
-    }
-    for field in fields {
-        if given(object, field) != given(old, field) {
-            out.push(FieldError::forbidden(*field, why));
-        }
-    }
-}
-
-pub(super) fn config_map(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+pub(super) fn config_map(object: &Value, out: &mut Vec<FieldError>) {
     let size = key_faults(object, "data", out) + key_faults(object, "binaryData", out);
     if size > BYTES_MAX {
         too_long("", out);
@@ -59,10 +45,9 @@ pub(super) fn config_map(object: &Value, old: Option<&Value>, out: &mut Vec<Fiel
             out.push(FieldError::invalid(format!("data[{key}]"), &json!(key), why));
         }
     }
-    frozen(object, old, &["data", "binaryData"], out);
 }
 
-pub(super) fn secret(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+pub(super) fn secret(object: &Value, out: &mut Vec<FieldError>) {
     // Encoded sizes: a third more than what counts.
     if key_faults(object, "data", out) / 4 * 3 > BYTES_MAX {
         too_long("data", out);
@@ -99,11 +84,6 @@ pub(super) fn secret(object: &Value, old: Option<&Value>, out: &mut Vec<FieldErr
         }
         _ => {}
     }
-    if let Some(old) = old.filter(|o| text(o, "/type") != text(object, "/type")) {
-        debug_assert!(old.is_object());
-        out.push(FieldError::invalid("type", &json!(text(object, "/type")), "field is immutable"));
-    }
-    frozen(object, old, &["data"], out);
 }
 
 pub(super) fn event(object: &Value, out: &mut Vec<FieldError>) {
@@ -197,7 +177,7 @@ pub(super) fn role(object: &Value, namespaced: bool, out: &mut Vec<FieldError>) 
     }
 }
 
-pub(super) fn binding(object: &Value, old: Option<&Value>, namespaced: bool, out: &mut Vec<FieldError>) {
+pub(super) fn binding(object: &Value, namespaced: bool, out: &mut Vec<FieldError>) {
     const GROUP: &str = "rbac.authorization.k8s.io";
     let kinds: &[&str] = if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
     let group = text(object, "/roleRef/apiGroup");
@@ -210,12 +190,6 @@ pub(super) fn binding(object: &Value, old: Option<&Value>, namespaced: bool, out
     }
     if text(object, "/roleRef/name").is_empty() {
         out.push(FieldError::required("roleRef.name", ""));
-    }
-    if let Some(old) = old.and_then(|o| o.get("roleRef")).filter(|r| Some(*r) != object.get("roleRef")) {
-        debug_assert!(old.is_object());
-        let shown = format!("rbac.RoleRef{{APIGroup:{group:?}, Kind:{kind:?}, Name:{:?}}}", text(object, "/roleRef/name"));
-        let message = format!("Invalid value: {shown}: cannot change roleRef");
-        out.push(FieldError { reason: "FieldValueInvalid", field: "roleRef".to_owned(), message });
     }
     for (i, subject) in list(object, "/subjects").iter().enumerate() {
         let at = |field: &str| format!("subjects[{i}].{field}");

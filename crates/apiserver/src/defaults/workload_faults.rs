@@ -5,11 +5,11 @@ use crate::answer::FieldError;
 use crate::names;
 use serde_json::{Value, json};
 
-pub(super) fn deployment(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+pub(super) fn deployment(object: &Value, out: &mut Vec<FieldError>) {
     let empty = json!({});
     let spec = object.get("spec").unwrap_or(&empty);
     counts(spec, &["replicas"], out);
-    selector_and_template(spec, old, "deployment", out);
+    selector_and_template(spec, "deployment", out);
     match text(spec, "/strategy/type") {
         "RollingUpdate" => rolling_update(spec, out),
         "Recreate" => {
@@ -32,11 +32,11 @@ pub(super) fn deployment(object: &Value, old: Option<&Value>, out: &mut Vec<Fiel
     }
 }
 
-pub(super) fn replica_set(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+pub(super) fn replica_set(object: &Value, out: &mut Vec<FieldError>) {
     let empty = json!({});
     let spec = object.get("spec").unwrap_or(&empty);
     counts(spec, &["replicas", "minReadySeconds"], out);
-    selector_and_template(spec, old, "replica set", out);
+    selector_and_template(spec, "replica set", out);
 }
 
 fn counts(spec: &Value, fields: &[&str], out: &mut Vec<FieldError>) {
@@ -54,7 +54,7 @@ fn go_map(map: Option<&Value>) -> String {
     format!("map[string]string{{{}}}", pairs.join(", "))
 }
 
-fn selector_and_template(spec: &Value, old: Option<&Value>, kind: &str, out: &mut Vec<FieldError>) {
+fn selector_and_template(spec: &Value, kind: &str, out: &mut Vec<FieldError>) {
     let invalid = |field: &str, message: String| FieldError { reason: "FieldValueInvalid", field: field.to_owned(), message };
     let selector = given(spec, "selector");
     let labels = selector.and_then(|s| s.get("matchLabels")).and_then(Value::as_object);
@@ -84,12 +84,6 @@ fn selector_and_template(spec: &Value, old: Option<&Value>, kind: &str, out: &mu
                 out.push(invalid("spec.template.metadata.labels", why));
             }
         }
-    }
-    if let Some(before) = old.and_then(|o| o.pointer("/spec/selector"))
-        && Some(before) != selector
-    {
-        let shown = format!("v1.LabelSelector{{MatchLabels:{}, MatchExpressions:[]v1.LabelSelectorRequirement(nil)}}", go_map(selector.and_then(|s| s.get("matchLabels"))));
-        out.push(invalid("spec.selector", format!("Invalid value: {shown}: field is immutable")));
     }
     let empty = json!({});
     let template = spec.get("template").unwrap_or(&empty);

@@ -1,0 +1,109 @@
+//! Subresources of pods: logs, eviction, and a clear answer about those that are not served. Reads no log itself.
+
+use super::delete::delete;
+use super::{Call, DeleteOptions};
+use crate::answer::{ApiError, Body, json_response};
+use crate::convert;
+use crate::kubelet::LogOptions;
+use futures::{StreamExt, TryStreamExt};
+use http::{HeaderValue, Response, header};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use serde_json::{Value, json};
+
+impl Call {
+    pub(super) async fn pod_subresource(&self, subresource: &str, verb: &str) -> Result<Response<Body>, ApiError> {
+        match (subresource, verb) {
+            ("log", "get") => self.pod_log().await,
+            ("eviction", "create") => self.evict().await,
+            ("exec" | "attach" | "portforward" | "proxy" | "binding" | "ephemeralcontainers" | "resize", _) => {
+                Err(ApiError::not_implemented(&format!("pods/{subresource}")))
+            }
+            _ => Err(ApiError::no_such_path()),
+        }
+    }
+
+    async fn evict(&self) -> Result<Response<Body>, ApiError> {
+        let eviction = self.decoded()?;
+        let options = DeleteOptions::read(Some(&eviction["deleteOptions"]), &self.query)?;
+        delete(&self.target(&self.what.name)?, &options).await?;
+        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+        Ok(json_response(201, &status))
+    }
+
+    async fn pod_log(&self) -> Result<Response<Body>, ApiError> {
+        let pod = convert::served_value(&self.r, &*self.current()?);
+        let options = self.log_options(&pod)?;
+        let unscheduled = pod["spec"]["nodeName"].as_str().is_none_or(str::is_empty);
+        let stream = if unscheduled {
+            futures::stream::empty().boxed()
+        } else {
+            let Some(kubelet) = self.server.kubelet() else {
+                return Err(ApiError::new(503, "ServiceUnavailable", "no node agent serves this pod's logs"));
+            };
+            kubelet.logs(&pod, options).await?
+        };
+        let mut response = Response::new(StreamBody::new(stream.map_ok(Frame::data)).boxed_unsync());
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        Ok(response)
+    }
+
+    fn log_options(&self, pod: &Value) -> Result<LogOptions, ApiError> {
+        let query = &self.query;
+        let positive = |key: &str| -> Result<Option<u64>, ApiError> {
+            match query.number(key)? {
+                None => Ok(None),
+                Some(n) => u64::try_from(n).map(Some).map_err(|_| {
+                    ApiError::new(422, "Invalid", format!("PodLogOptions is invalid: {key}: must be greater than or equal to 0"))
+                }),
+            }
+        };
+        let since_seconds = positive("sinceSeconds")?;
+        let since_time = query.text("sinceTime");
+        let since = if let Some(seconds) = since_seconds {
+            let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+            jiff::Timestamp::from_second(jiff::Timestamp::now().as_second().saturating_sub(seconds)).ok()
+        } else if since_time.is_empty() {
+            None
+        } else {
+            Some(since_time.parse().map_err(|_| ApiError::bad_request(format!("invalid sinceTime {since_time:?}")))?)
+        };
+        Ok(LogOptions {
+            container: container(pod, query.text("container"), &self.what.name)?,
+            follow: query.flag("follow"),
+            previous: query.flag("previous"),
+            timestamps: query.flag("timestamps"),
+            tail_lines: positive("tailLines")?,
+            since,
+            limit_bytes: positive("limitBytes")?,
+        })
+    }
+}
+
+/// The container that is meant, or Kubernetes' question which one.
+fn container(pod: &Value, asked: &str, name: &str) -> Result<String, ApiError> {
+    let names = |list: &str| -> Vec<String> {
+        let list = pod["spec"][list].as_array().into_iter().flatten();
+        list.filter_map(|c| c["name"].as_str().map(str::to_owned)).collect()
+    };
+    let (main, init) = (names("containers"), names("initContainers"));
+    if !asked.is_empty() {
+        if main.iter().chain(&init).chain(&names("ephemeralContainers")).any(|n| n == asked) {
+            return Ok(asked.to_owned());
+        }
+        return Err(ApiError::bad_request(format!("container {asked} is not valid for pod {name}")));
+    }
+    if main.len() == 1 {
+        return Ok(main[0].clone());
+    }
+    let marked = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str();
+    if let Some(marked) = marked.filter(|m| main.iter().any(|n| n == m)) {
+        return Ok(marked.to_owned());
+    }
+    let mut text =
+        format!("a container name must be specified for pod {name}, choose one of: [{}]", main.join(" "));
+    if !init.is_empty() {
+        text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+    }
+    Err(ApiError::bad_request(text))
+}
