@@ -1,13 +1,60 @@
 //! A started process: waiting for it, signalling it, joining it.
 
-use std::time::Duration;
+use std::{
+    os::fd::{AsRawFd, OwnedFd},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use crate::{Error, ExecSpec, Result, Scratch, Stdio};
+use rustix::process::{Signal, pidfd_send_signal};
+use tokio::sync::watch;
+
+use crate::{
+    Error, ExecSpec, Host, Result, Scratch, Stdio,
+    cgroup::Cgroup,
+    plan,
+    scratch::{Job, Reaper},
+};
 
 /// A handle on a started process. Clones are the same process; dropping all of them does not end it.
 #[derive(Debug, Clone)]
-pub struct Container {
-    scratch: Option<Scratch>,
+pub struct Container(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) host: Host,
+    /// Which spawner started it: only that one can start something in its pid namespace.
+    pub(crate) spawner: usize,
+    pub(crate) pidfd: Arc<OwnedFd>,
+    pub(crate) exit: watch::Receiver<Option<Exit>>,
+    pub(crate) scratch: Option<Scratch>,
+    pub(crate) cgroup: Arc<HeldCgroup>,
+    /// The kinds of namespace it does not share with the host.
+    pub(crate) kinds: i32,
+}
+
+/// A cgroup until its process has ended.
+#[derive(Debug)]
+pub(crate) struct HeldCgroup {
+    pub(crate) cgroup: Mutex<Option<Cgroup>>,
+    pub(crate) reaper: Reaper,
+}
+
+impl HeldCgroup {
+    /// Called once, when the process has ended: whether memory ran out; the cgroup goes.
+    pub(crate) fn finish(&self) -> bool {
+        let taken = self.cgroup.lock().map_or(None, |mut c| c.take());
+        let Some(cgroup) = taken else { return false };
+        let oom_killed = cgroup.oom_killed();
+        self.reaper.send(Job::Cgroup(cgroup));
+        oom_killed
+    }
+}
+
+impl Drop for HeldCgroup {
+    fn drop(&mut self) {
+        self.finish();
+    }
 }
 
 /// How a process ended.
@@ -27,39 +74,77 @@ pub struct Exit {
     pub max_rss: u64,
 }
 
+impl Exit {
+    /// Of a process that ended with its spawner: by SIGKILL, nothing else known.
+    pub(crate) fn lost() -> Exit {
+        let zero = Duration::ZERO;
+        Exit { code: 137, signal: Some(9), oom_killed: false, user_time: zero, system_time: zero, max_rss: 0 }
+    }
+}
+
 impl Container {
     /// Wait until it has ended. May be called any number of times.
     pub async fn wait(&self) -> Exit {
-        std::future::pending().await
+        let mut exit = self.0.exit.clone();
+        match exit.wait_for(Option::is_some).await {
+            Ok(value) => value.clone().unwrap_or_else(Exit::lost),
+            Err(_) => Exit::lost(),
+        }
     }
 
     /// How it ended, where it has.
     pub fn exit(&self) -> Option<Exit> {
-        None
+        self.0.exit.borrow().clone()
     }
 
-    /// Its pid, as this process sees it.
+    /// Its pid, as this process sees it; nothing once it has ended.
     pub fn pid(&self) -> Option<u32> {
-        None
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.0.pidfd.as_raw_fd())).ok()?;
+        let pid = info.lines().find_map(|l| l.strip_prefix("Pid:"))?;
+        pid.trim().parse().ok().filter(|pid| *pid != 0)
     }
 
-    /// Send a signal. One that has ended is no error.
-    pub fn signal(&self, _signal: i32) -> Result<()> {
-        Err(Error::Gone("not started".into()))
+    /// Send a signal to the process. One that has ended is no error.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let named = Signal::from_named_raw(signal).ok_or_else(|| Error::Spec(format!("no signal {signal}")))?;
+        match pidfd_send_signal(&self.0.pidfd, named) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(e) => Err(Error::io(format!("send signal {signal}"), e)),
+        }
     }
 
-    /// End it: TERM, and after `grace` KILL of everything in its pid namespace.
-    pub async fn stop(&self, _grace: Duration) -> Exit {
+    /// End it: TERM, and after `grace` KILL. With the first process of a pid namespace everything in it ends.
+    pub async fn stop(&self, grace: Duration) -> Exit {
+        self.stop_with(libc::SIGTERM, grace).await
+    }
+
+    /// As [`Container::stop`], beginning with another signal.
+    pub async fn stop_with(&self, signal: i32, grace: Duration) -> Exit {
+        if !grace.is_zero() {
+            if let Err(error) = self.signal(signal) {
+                tracing::warn!(%error, "cannot ask a process to end");
+            }
+            if let Ok(exit) = tokio::time::timeout(grace, self.wait()).await {
+                return exit;
+            }
+        }
+        if let Err(error) = self.signal(libc::SIGKILL) {
+            tracing::warn!(%error, "cannot kill a process");
+        }
         self.wait().await
     }
 
     /// Start a further process in its namespaces.
-    pub async fn exec(&self, _spec: ExecSpec, _stdio: Stdio) -> Result<Container> {
-        Err(Error::Gone("not started".into()))
+    pub async fn exec(&self, spec: ExecSpec, stdio: Stdio) -> Result<Container> {
+        let inner = &self.0;
+        let streams = inner.host.streams(stdio)?;
+        let cgroups = inner.cgroup.cgroup.lock().map_or(Vec::new(), |c| c.as_ref().map_or(Vec::new(), Cgroup::procs));
+        let ready = plan::joining(inner.host.ground(), &spec, inner.pidfd.clone(), inner.kinds, cgroups, streams)?;
+        inner.host.start(inner.spawner, ready, inner.scratch.clone(), None, inner.kinds).await
     }
 
     /// The scratch directory that its writes go to, where its root filesystem has one.
     pub fn scratch(&self) -> Option<&Scratch> {
-        self.scratch.as_ref()
+        self.0.scratch.as_ref()
     }
 }

@@ -13,16 +13,25 @@
 #![allow(unsafe_code)]
 
 mod caps;
+mod cgroup;
+mod child;
 mod container;
+mod enter;
 mod error;
 mod host;
 pub mod namespaces;
 pub mod net;
+mod op;
+mod plan;
 mod probe;
 mod scratch;
 mod seccomp;
+mod spawner;
 mod spec;
+mod sys;
+mod syscalls;
 mod user;
+mod wire;
 
 pub use caps::Capabilities;
 pub use container::{Container, Exit};

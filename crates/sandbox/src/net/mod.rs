@@ -1,14 +1,17 @@
 //! Network namespaces held by file descriptor, and the switch that connects them.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    os::fd::OwnedFd,
-    sync::Arc,
-};
+use std::os::fd::AsRawFd;
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
-use crate::{Error, Network, Result};
+use crate::{Error, Network, Result, error::Step, namespaces, sys};
+
+mod netlink;
+mod outward;
+mod switch;
+
+pub use switch::{Cidr, Outward, Switch};
 
 /// A network namespace. Clones are the same namespace; it ends with its last handle and process.
 #[derive(Debug, Clone)]
@@ -19,7 +22,7 @@ pub struct Netns {
 impl Netns {
     /// A new namespace with loopback up.
     pub fn create() -> Result<Netns> {
-        Err(Error::Unsupported("not yet".into()))
+        Ok(Netns { fd: namespaces::make(libc::CLONE_NEWNET, "net", loopback_up)? })
     }
 
     /// As the network of a [`Spec`](crate::Spec).
@@ -28,69 +31,100 @@ impl Netns {
     }
 
     /// Run a closure on a thread inside the namespace. It blocks the caller for as long.
-    pub fn run<T: Send, F: FnOnce() -> T + Send>(&self, _closure: F) -> Result<T> {
-        Err(Error::Unsupported("not yet".into()))
+    pub fn run<T: Send, F: FnOnce() -> T + Send>(&self, closure: F) -> Result<T> {
+        namespaces::on_thread(|| {
+            self.enter()?;
+            Ok(closure())
+        })?
+    }
+
+    /// Move the calling thread into it.
+    fn enter(&self) -> Result<()> {
+        let entered = sys::setns(self.fd.as_raw_fd(), libc::CLONE_NEWNET);
+        entered.map_err(std::io::Error::from_raw_os_error).step(|| "enter a network namespace".into())
+    }
+
+    async fn socket<T: Send + 'static>(
+        &self,
+        what: &str,
+        address: SocketAddr,
+        make: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let netns = self.clone();
+        let made = tokio::task::spawn_blocking(move || netns.run(make)).await;
+        let made = made.map_err(|e| Error::Gone(e.to_string()))??;
+        made.step(|| format!("{what} {address} in the network namespace"))
     }
 
     /// Listen inside the namespace.
-    pub async fn tcp_listener(&self, _addr: SocketAddr) -> Result<TcpListener> {
-        Err(Error::Unsupported("not yet".into()))
+    pub async fn tcp_listener(&self, address: SocketAddr) -> Result<TcpListener> {
+        let make = move || {
+            let listener = std::net::TcpListener::bind(address)?;
+            listener.set_nonblocking(true).map(|()| listener)
+        };
+        let listener = self.socket("listen on", address, make).await?;
+        TcpListener::from_std(listener).step(|| format!("listen on {address}"))
     }
 
     /// A UDP socket bound inside the namespace.
-    pub async fn udp_socket(&self, _addr: SocketAddr) -> Result<UdpSocket> {
-        Err(Error::Unsupported("not yet".into()))
+    pub async fn udp_socket(&self, address: SocketAddr) -> Result<UdpSocket> {
+        let make = move || {
+            let socket = std::net::UdpSocket::bind(address)?;
+            socket.set_nonblocking(true).map(|()| socket)
+        };
+        let socket = self.socket("bind", address, make).await?;
+        UdpSocket::from_std(socket).step(|| format!("bind {address}"))
     }
 
-    /// Connect from inside the namespace.
-    pub async fn tcp_connect(&self, _addr: SocketAddr) -> Result<TcpStream> {
-        Err(Error::Unsupported("not yet".into()))
+    /// Connect from inside the namespace. Cancelling it cancels the attempt.
+    pub async fn tcp_connect(&self, address: SocketAddr) -> Result<TcpStream> {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+        // Only the making of a socket looks at the thread's namespace; connecting may wait anywhere.
+        let make = move || {
+            let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            socket_with(family, SocketType::STREAM, flags, None).map_err(std::io::Error::from)
+        };
+        let socket = self.socket("connect to", address, make).await?;
+        let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
+        socket.connect(address).await.step(|| format!("connect to {address} in the network namespace"))
     }
 }
 
-/// An IPv4 range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr {
-    /// An address in it.
-    pub address: Ipv4Addr,
-    /// Its prefix length.
-    pub prefix: u8,
+/// Bring loopback up in the calling thread's namespace. Allocates nothing.
+pub(crate) fn loopback_up() -> Result<(), sys::Errno> {
+    #[repr(C)]
+    struct Request {
+        name: [u8; libc::IFNAMSIZ],
+        flags: i16,
+        rest: [u8; 22],
+    }
+    let mut request = Request { name: [0; libc::IFNAMSIZ], flags: libc::IFF_UP as i16, rest: [0; 22] };
+    request.name[..2].copy_from_slice(b"lo");
+    // SAFETY: `request` has the layout and size of ifreq and outlives the call; the descriptor is used nowhere else.
+    unsafe {
+        let socket = libc::syscall(libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        if socket < 0 {
+            return Err(sys::errno());
+        }
+        let answer = libc::syscall(libc::SYS_ioctl, socket, libc::SIOCSIFFLAGS, &request);
+        let errno = sys::errno();
+        sys::close(socket as i32);
+        if answer < 0 { Err(errno) } else { Ok(()) }
+    }
 }
 
-/// The namespace that all pods of an agent are connected to.
-#[derive(Debug, Clone)]
-pub struct Switch {
-    netns: Netns,
-}
-
-/// Whether pods reach networks outside of this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outward {
-    /// They do, by this means: `veth and masquerade`, `pasta`.
-    Works(String),
-    /// They do not, and why.
-    None(String),
-}
-
-impl Switch {
-    /// A new switch. `gateway` is its own address and the pods' range (10.42.0.1/16); addresses in `local` ranges
-    /// (10.96.0.0/16) are all its own, so that listening in [`Switch::netns`] answers them.
-    pub fn create(_gateway: Cidr, _local: &[Cidr]) -> Result<Switch> {
-        Err(Error::Unsupported("not yet".into()))
-    }
-
-    /// The switch's own namespace: listen here for services, connect from here to pods.
-    pub fn netns(&self) -> &Netns {
-        &self.netns
-    }
-
-    /// A new namespace with this address, connected, default route through the switch.
-    pub async fn attach(&self, _address: Ipv4Addr) -> Result<Netns> {
-        Err(Error::Unsupported("not yet".into()))
-    }
-
-    /// Connect the switch outward where that is possible here.
-    pub fn connect_outward(&self) -> Outward {
-        Outward::None("not yet".into())
+/// Whether network namespaces and veth pairs work here, tried in a child: this process must not start threads yet.
+pub(crate) fn probe() -> bool {
+    // SAFETY: this process has one thread, so that the child may do anything.
+    match unsafe { libc::fork() } {
+        -1 => false,
+        0 => sys::exit_now(i32::from(!switch::works())),
+        pid => {
+            let mut status = 0;
+            // SAFETY: waits for our own child.
+            unsafe { libc::waitpid(pid, &mut status, 0) };
+            status == 0
+        }
     }
 }
