@@ -1,0 +1,141 @@
+//! Rule: a template is of exactly one kind, and has only what that kind can have.
+
+use serde_json::Value;
+
+use super::object::{Object, Placed};
+use super::report::Report;
+
+const KINDS: [&str; 10] =
+    ["container", "containerSet", "steps", "script", "resource", "dag", "suspend", "http", "plugin", "data"];
+
+pub(super) fn check(object: &Object<'_>, placed: &Placed<'_>, report: &mut Report<'_>) {
+    let (template, at) = (placed.template, placed.pointer.as_str());
+    let is = |kind: &&str| placed.raw.get(*kind).is_some_and(|v| !v.is_null());
+    let kinds: Vec<&str> = KINDS.iter().filter(|k| is(k)).copied().collect();
+    let defaults = object.spec.as_ref().and_then(|s| s.template_defaults.as_deref());
+    match kinds.as_slice() {
+        [] => {
+            // `templateDefaults` may bring the kind.
+            if defaults.and_then(|d| d.kind()).is_none() {
+                let message = format!("the template `{}` does nothing", template.name);
+                report.error("argo::missing-kind", at, message);
+                report.help(format!("give it one of {}", KINDS.join(", ")));
+            }
+        }
+        [_] => {}
+        [first, second, ..] => {
+            let message = format!("the template `{}` has several kinds: {}", template.name, kinds.join(", "));
+            report.error_key("argo::several-kinds", &format!("{at}/{second}"), message);
+            let first = format!("{at}/{first}");
+            report.also(&first, "the first one");
+        }
+    }
+    let kind = kinds.first().copied().unwrap_or("");
+    let group = matches!(kind, "steps" | "dag");
+    if !group && template.parallelism.is_some() {
+        let message = "`parallelism` is for steps and dag templates only";
+        report.error("argo::misplaced-field", &format!("{at}/parallelism"), message);
+    }
+    if group {
+        for field in ["activeDeadlineSeconds", "timeout", "pendingTimeout"] {
+            if placed.raw.get(field).is_some_and(|v| !v.is_null()) {
+                let message = format!("`{field}` is for templates that run something themselves, not for {kind}");
+                report.error("argo::misplaced-field", &format!("{at}/{field}"), message);
+            }
+        }
+    }
+    if matches!(kind, "steps" | "dag" | "suspend" | "http" | "plugin") {
+        for field in ["podResources", "resourceClaims"] {
+            if placed.raw.get(field).is_some_and(|v| !v.is_null()) {
+                let message = format!("`{field}` is for templates that make a pod, and {kind} makes none");
+                report.error("argo::misplaced-field", &format!("{at}/{field}"), message);
+            }
+        }
+    }
+    deadline(placed, report);
+    retry(placed, report);
+    resource(placed, report);
+    if let Some(suspend) = &template.suspend
+        && let Some(duration) = suspend.duration.as_ref().filter(|d| !d.as_str().contains("{{"))
+        && !is_duration(duration.as_str())
+    {
+        let message = format!("`{duration}` is no duration: `90`, `90s`, `1h30m` and the like are");
+        report.error("argo::bad-duration", &format!("{at}/suspend/duration"), message);
+    }
+}
+
+fn deadline(placed: &Placed<'_>, report: &mut Report<'_>) {
+    let at = format!("{}/activeDeadlineSeconds", placed.pointer);
+    let good = match placed.raw.get("activeDeadlineSeconds") {
+        None | Some(Value::Null) => true,
+        Some(Value::String(text)) => text.contains("{{") || text.parse::<i64>().is_ok_and(|n| n > 0),
+        Some(value) => value.as_f64().is_some_and(|n| n > 0.0),
+    };
+    if !good {
+        report.error("argo::bad-deadline", &at, "`activeDeadlineSeconds` must be a whole number above 0");
+    }
+    for field in ["timeout", "pendingTimeout"] {
+        let Some(text) = placed.raw.get(field).and_then(Value::as_str) else { continue };
+        if !text.contains("{{") && !is_duration(text) {
+            let message = format!("`{text}` is no duration: `90s`, `1h30m` and the like are");
+            report.error("argo::bad-duration", &format!("{}/{field}", placed.pointer), message);
+        }
+    }
+}
+
+fn retry(placed: &Placed<'_>, report: &mut Report<'_>) {
+    let Some(retry) = &placed.template.retry_strategy else { return };
+    let at = format!("{}/retryStrategy", placed.pointer);
+    const POLICIES: [&str; 4] = ["Always", "OnFailure", "OnError", "OnTransientError"];
+    if let Some(policy) = retry.retry_policy.as_deref().filter(|p| !p.is_empty() && !p.contains("{{"))
+        && !POLICIES.contains(&policy)
+    {
+        let message = format!("`{policy}` is no retry policy");
+        report.error("argo::bad-retry-policy", &format!("{at}/retryPolicy"), message);
+        if !report.suggest(policy, POLICIES) {
+            report.help(format!("policies are {}", POLICIES.join(", ")));
+        }
+    }
+}
+
+fn resource(placed: &Placed<'_>, report: &mut Report<'_>) {
+    let Some(resource) = &placed.template.resource else { return };
+    let at = format!("{}/resource", placed.pointer);
+    const ACTIONS: [&str; 6] = ["get", "create", "apply", "delete", "replace", "patch"];
+    let action = resource.action.as_str();
+    if !action.contains("{{") && !ACTIONS.contains(&action) {
+        let message = format!("`{action}` is no action on a resource");
+        report.error("argo::bad-action", &format!("{at}/action"), message);
+        if !report.suggest(action, ACTIONS) {
+            report.help(format!("actions are {}", ACTIONS.join(", ")));
+        }
+    }
+    let Some(manifest) = resource.manifest.as_deref().filter(|m| !m.contains("{{")) else { return };
+    let loaded = windlass_lang::yaml::load_str(manifest);
+    let bad = loaded.diagnostics.iter().find(|d| d.is_error());
+    let not_object = loaded.documents.iter().any(|d| !(d.value.is_object() || d.value.is_array()));
+    if bad.is_some() || not_object {
+        let why = bad.map_or("it is not an object", |d| d.message.as_str());
+        report.error("argo::bad-manifest", &format!("{at}/manifest"), format!("the manifest is not valid: {why}"));
+    }
+}
+
+/// Go's durations, and whole seconds.
+fn is_duration(text: &str) -> bool {
+    let text = text.trim_start_matches(['-', '+']);
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return true;
+    }
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+        let unit = ["ns", "us", "µs", "ms", "s", "m", "h", "d"].iter().find(|u| {
+            rest[digits..].strip_prefix(**u).is_some_and(|r| r.is_empty() || r.starts_with(|c: char| c.is_ascii_digit()))
+        });
+        match unit {
+            Some(unit) if digits > 0 => rest = &rest[digits + unit.len()..],
+            _ => return false,
+        }
+    }
+    !text.is_empty()
+}

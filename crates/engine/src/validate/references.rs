@@ -1,0 +1,168 @@
+//! Rule: every `{{name}}` is known where it stands.
+
+use serde_json::Value;
+use windlass_lang::{suggest, tags};
+use windlass_lang::yaml::child;
+use windlass_model::Template;
+
+use super::graph;
+use super::object::{Call, Known, Object, Placed, calls};
+use super::report::Report;
+use super::scope::{self, Scope};
+
+/// Names that begin otherwise reach the container as they stand, so nobody knows whether they are meant for us.
+const ROOTS: [&str; 7] = ["inputs.", "outputs.", "steps.", "tasks.", "workflow.", "pod.", "item."];
+
+pub(super) fn check(object: &Object<'_>, placed: &Placed<'_>, known: &Known<'_>, report: &mut Report<'_>) {
+    // Inline templates know what their callers know: they are looked at from there.
+    if placed.pointer.ends_with("/inline") {
+        return;
+    }
+    let mut base = scope::global(object, known);
+    let stored = matches!(object.kind, "WorkflowTemplate" | "ClusterWorkflowTemplate");
+    if stored || object.after().contains(placed.template.name.as_str()) {
+        base.add("workflow.failures");
+    }
+    Checker { object, known, report }.template(placed.template, placed.raw, &placed.pointer, &base);
+}
+
+struct Checker<'c, 'r, 'd> {
+    object: &'c Object<'c>,
+    known: &'c Known<'c>,
+    report: &'r mut Report<'d>,
+}
+
+impl Checker<'_, '_, '_> {
+    fn template(&mut self, template: &Template, raw: &Value, pointer: &str, inherited: &Scope) {
+        let mut scope = inherited.clone();
+        scope::own(template, &mut scope);
+        let all = calls(template, pointer);
+        let prefix = if template.dag.is_some() { "tasks" } else { "steps" };
+        let mut after = scope.clone();
+        for call in &all {
+            scope::finished(self.object, call, prefix, self.known, &mut after);
+        }
+        let group = template.steps.is_some() || template.dag.is_some();
+        let Value::Object(fields) = raw else { return };
+        for (key, value) in fields {
+            if key != "steps" && key != "dag" {
+                self.value(value, &child(pointer, key), if group { &after } else { &scope }, None);
+            }
+        }
+        let edges = template.dag.as_ref().map(|d| graph::edges(&d.tasks)).unwrap_or_default();
+        for call in &all {
+            let mut before = scope.clone();
+            let ancestors = graph::ancestors(&edges, call.name);
+            let earlier = |other: &&Call<'_>| match call.task {
+                Some(_) => ancestors.contains(other.name) || other.name.contains("{{"),
+                None => other.group < call.group,
+            };
+            for other in all.iter().filter(earlier) {
+                scope::finished(self.object, other, prefix, self.known, &mut before);
+            }
+            self.call(call, &before, &all, prefix);
+        }
+    }
+
+    fn call(&mut self, call: &Call<'_>, before: &Scope, all: &[Call<'_>], prefix: &str) {
+        let mut own = before.clone();
+        if call.looped {
+            own.add("item");
+            own.open("item.");
+        }
+        let mut after = own.clone();
+        scope::finished(self.object, call, prefix, self.known, &mut after);
+        after.add("workflow.failures");
+        let Some(Value::Object(fields)) = self.object.document.value.pointer(&call.pointer) else { return };
+        for (key, value) in fields {
+            let at = child(&call.pointer, key);
+            match key.as_str() {
+                "inline" => {
+                    if let Some(template) = call.inline {
+                        self.template(template, value, &at, &own);
+                    }
+                }
+                "hooks" => self.value(value, &at, &after, Some((call, all, prefix))),
+                _ => self.value(value, &at, &own, Some((call, all, prefix))),
+            }
+        }
+    }
+
+    fn value(&mut self, value: &Value, pointer: &str, scope: &Scope, around: Option<(&Call<'_>, &[Call<'_>], &str)>) {
+        match value {
+            Value::String(text) => self.text(text, pointer, scope, around),
+            Value::Array(items) => {
+                for (i, item) in items.iter().enumerate() {
+                    self.value(item, &format!("{pointer}/{i}"), scope, around);
+                }
+            }
+            Value::Object(map) => {
+                for (key, value) in map {
+                    self.value(value, &child(pointer, key), scope, around);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn text(&mut self, text: &str, pointer: &str, scope: &Scope, around: Option<(&Call<'_>, &[Call<'_>], &str)>) {
+        for tag in tags::find(text) {
+            let Some(name) = tag.name() else { continue };
+            if !ROOTS.iter().any(|r| name.starts_with(r)) || scope.knows(name) {
+                continue;
+            }
+            let range = tag.range.clone();
+            // A task that is there and not waited for has a fault of its own.
+            if let Some((call, all, prefix)) = around
+                && let Some(rest) = name.strip_prefix(prefix).and_then(|r| r.strip_prefix('.'))
+                && let Some(other) = named(all, rest)
+                && !scope.knows(&format!("{prefix}.{}.id", other.name))
+            {
+                let (code, message, help) = order(call, other);
+                self.report.error_in(code, pointer, range, message);
+                self.report.help(help);
+                continue;
+            }
+            self.report.error_in("argo::unknown-reference", pointer, range, format!("`{name}` is not known here"));
+            let root = name.split('.').next().unwrap_or("");
+            if !self.report.suggest(name, scope.names().filter(|n| alike(name, n))) {
+                match root {
+                    "item" => self.report.help("only steps and tasks with `withItems` or the like have an item"),
+                    "workflow" if name.starts_with("workflow.failures") => {
+                        self.report.help("only exit handlers know how the workflow ended");
+                    }
+                    _ => {}
+                }
+            }
+            // The suggestion replaces the name within the tag, not the tag.
+            self.report.fix_within(name);
+        }
+    }
+}
+
+/// The same kind of name: every part is the same or a slip of the other, and the first is the same.
+fn alike(wrong: &str, candidate: &str) -> bool {
+    let (a, b): (Vec<_>, Vec<_>) = (wrong.split('.').collect(), candidate.split('.').collect());
+    a.len() == b.len()
+        && a.first() == b.first()
+        && a.iter().zip(&b).all(|(a, b)| suggest::nearest(a, [*b]).is_some())
+}
+
+/// The call that `NAME.rest` names.
+fn named<'a, 'o>(all: &'a [Call<'o>], rest: &str) -> Option<&'a Call<'o>> {
+    all.iter().find(|c| rest.strip_prefix(c.name).is_some_and(|r| r.starts_with('.')))
+}
+
+fn order(call: &Call<'_>, other: &Call<'_>) -> (&'static str, String, String) {
+    if call.name == other.name {
+        let message = format!("`{}` cannot use its own outputs", call.name);
+        return ("argo::missing-dependency", message, "only its hooks know them".to_owned());
+    }
+    if call.task.is_some() {
+        let message = format!("`{}` uses `{}`, and does not wait for it", call.name, other.name);
+        let help = format!("add `{}` to its `dependencies` or `depends`", other.name);
+        return ("argo::missing-dependency", message, help);
+    }
+    let message = format!("`{}` uses `{}`, which does not run before it", call.name, other.name);
+    ("argo::missing-dependency", message, format!("move `{}` to an earlier group of steps", other.name))
+}
