@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use entry::{Entry, Kind, Time};
 pub use marks::Marks;
 pub use pack::{PackOptions, pack};
+pub(crate) use reader::decompress_sniffed;
 pub use reader::{ArchiveReader, decompress};
 pub use unpack::{Limits, UnpackOptions, Unpacked, unpack};
 pub use writer::{ArchiveWriter, LayerWriter};
