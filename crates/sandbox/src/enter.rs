@@ -19,7 +19,8 @@ use rustix::{
 };
 
 use crate::{
-    EnterOptions, Error, Probe, Result, UidMap, cgroup::Driver, error::Step, plan::Ground, scratch, spawner, sys,
+    Capabilities, EnterOptions, Error, Probe, Result, UidMap, cgroup::Driver, error::Step, plan::Ground, scratch,
+    spawner, sys,
 };
 
 /// What entering has made.
@@ -44,7 +45,7 @@ pub(crate) fn enter(options: &EnterOptions) -> Result<Entered> {
     let (base, lock) = scratch::claim(&options.scratch)?;
     let uid_map = if root {
         sys::unshare(libc::CLONE_NEWNS).map_err(io::Error::from_raw_os_error).step(|| "unshare mounts".into())?;
-        UidMap::Host
+        mapped_ids()
     } else {
         user_namespace(&mut remarks)?
     };
@@ -59,6 +60,7 @@ pub(crate) fn enter(options: &EnterOptions) -> Result<Entered> {
         userxattr: place.userxattr,
         layers_one_by_one: place.layers_one_by_one,
         uid_map,
+        capabilities: own_capabilities(),
     };
     let cgroups = Driver::detect();
     if let crate::CgroupDriver::None(why) = &cgroups.kind {
@@ -96,6 +98,22 @@ fn one_thread() -> Result<()> {
 fn is_root() -> bool {
     let may_mount = rustix::thread::capabilities(None).is_ok_and(|c| c.effective.contains(CapabilitySet::SYS_ADMIN));
     rustix::process::geteuid().is_root() && may_mount
+}
+
+/// The ids of the user namespace that we are root of already.
+fn mapped_ids() -> UidMap {
+    let text = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let counts = text.lines().filter_map(|l| l.split_whitespace().nth(2)?.parse::<u32>().ok());
+    match counts.fold(0, u32::saturating_add) {
+        u32::MAX => UidMap::Host,
+        0 | 1 => UidMap::Single,
+        count => UidMap::Range(count - 1),
+    }
+}
+
+fn own_capabilities() -> Capabilities {
+    let permitted = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |c| c.permitted);
+    Capabilities(permitted.bits())
 }
 
 fn cores() -> usize {

@@ -47,6 +47,8 @@ pub(crate) struct Ground {
     /// `lowerdir+` exists.
     pub(crate) layers_one_by_one: bool,
     pub(crate) uid_map: UidMap,
+    /// What the host has itself: more it cannot give.
+    pub(crate) capabilities: Capabilities,
 }
 
 /// Steps with their words, and the descriptors they name.
@@ -278,6 +280,8 @@ impl Draft {
 
     fn identity(&mut self, ground: &Ground, privileges: &Privileges<'_>) -> Result<()> {
         let Privileges { user, capabilities, no_new_privs, seccomp } = *privileges;
+        let filter = seccomp.filter(capabilities);
+        let capabilities = Capabilities(capabilities.bits() & ground.capabilities.bits());
         let single = ground.uid_map == UidMap::Single;
         if single && (user.uid != 0 || user.gid != 0 || user.groups.iter().any(|g| *g != 0)) {
             return Err(Error::Unsupported(format!(
@@ -295,7 +299,6 @@ impl Draft {
             self.step(format!("groups {groups:?}"), Op::Groups { groups });
         }
         self.step(format!("group {}", user.gid), Op::Group { gid: user.gid });
-        let filter = seccomp.filter(capabilities);
         if !no_new_privs && let Some(filter) = filter.clone() {
             // Without no_new_privs a filter needs a privilege that goes with the next steps.
             self.step("system call filter", Op::Seccomp { filter });

@@ -27,7 +27,7 @@ pub struct Spec {
     pub user: User,
     /// Host name (new uts namespace only).
     pub hostname: Option<String>,
-    /// Capabilities of the process (for user 0) and its bounding set.
+    /// Capabilities of the process (for user 0) and its bounding set. What the host does not have itself is left out.
     pub capabilities: Capabilities,
     /// Set `no_new_privs`.
     pub no_new_privs: bool,
@@ -43,7 +43,7 @@ pub struct Spec {
     pub privileged: bool,
     /// Resource limits of the process: `(resource, soft, hard)`.
     pub rlimits: Vec<(Rlimit, u64, u64)>,
-    /// Value for `/proc/self/oom_score_adj`.
+    /// Value for `/proc/self/oom_score_adj`; left out where we may not set it.
     pub oom_score_adj: Option<i32>,
     /// Network namespace.
     pub network: Network,

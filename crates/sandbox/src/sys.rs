@@ -241,6 +241,11 @@ pub(crate) fn seccomp(filter: &[libc::sock_filter]) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_seccomp, 1, 0, &program) }).map(drop)
 }
 
+pub(crate) fn umask(mask: u32) {
+    // SAFETY: only a number is passed; the mask is this process's own (no CLONE_FS).
+    unsafe { libc::syscall(libc::SYS_umask, mask) };
+}
+
 pub(crate) fn dup_onto(fd: RawFd, onto: RawFd) -> Result<(), Errno> {
     // SAFETY: the standard streams are the only numbers that are replaced, in a process about to exec.
     check(unsafe { libc::syscall(libc::SYS_dup3, fd, onto, 0) }).map(drop)

@@ -165,7 +165,7 @@ impl Switch {
         connected.map_err(|(words, e)| Error::io(format!("connect {address} to the switch: {words}"), e))?;
         pod.enter()?;
         let mut batch = Batch::default();
-        batch.add("bring eth0 up", libc::RTM_NEWLINK, 0, |m| link(m, POD_INTERFACE, libc::IFF_UP as u32));
+        up(&mut batch, POD_INTERFACE);
         address_on(&mut batch, POD_INTERFACE, Cidr::new(address, 32), SCOPE_GLOBAL);
         route(&mut batch, Cidr::new(self.pods.address, 32), POD_INTERFACE, Via::LINK);
         let via = Via { gateway: Some(self.pods.address), scope: SCOPE_GLOBAL, ..Via::LINK };
@@ -205,16 +205,16 @@ fn link(message: &mut Message<'_>, index: u32, up: u32) {
     message.raw(&[0; 4]).raw(&index.to_ne_bytes()).raw(&up.to_ne_bytes()).raw(&up.to_ne_bytes());
 }
 
-/// A veth pair, both ends up; the second in another namespace where one is given.
+/// A veth pair, the second end in another namespace where one is given. The first is up; the kernel does not let the
+/// second be while the pair is being made.
 pub(super) fn veth(batch: &mut Batch, here: (u32, &str), there: (u32, &str), other: Option<&OwnedFd>) {
-    let up = libc::IFF_UP as u32;
     let words = format!("create veth {}", here.1);
     batch.add(&words, libc::RTM_NEWLINK, CREATE, |m| {
-        link(m, here.0, up);
+        link(m, here.0, libc::IFF_UP as u32);
         m.text(IFLA_IFNAME, here.1).nest(IFLA_LINKINFO, |m| {
             m.put(IFLA_INFO_KIND, b"veth").nest(IFLA_INFO_DATA, |m| {
                 m.nest(VETH_INFO_PEER, |m| {
-                    link(m, there.0, up);
+                    link(m, there.0, 0);
                     m.text(IFLA_IFNAME, there.1);
                     if let Some(other) = other {
                         m.number(IFLA_NET_NS_FD, other.as_raw_fd() as u32);
@@ -223,6 +223,11 @@ pub(super) fn veth(batch: &mut Batch, here: (u32, &str), there: (u32, &str), oth
             });
         });
     });
+}
+
+/// Bring a link up.
+pub(super) fn up(batch: &mut Batch, index: u32) {
+    batch.add("bring a link up", libc::RTM_NEWLINK, 0, |m| link(m, index, libc::IFF_UP as u32));
 }
 
 /// Let packets that come in on this link be forwarded; no other link's setting is touched.

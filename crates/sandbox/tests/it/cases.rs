@@ -180,7 +180,7 @@ async fn own_namespaces(bench: Bench) {
 }
 
 async fn host_is_not_visible(bench: Bench) {
-    assert_eq!(bench.output(bench.sh("ls -d /proc/[0-9]* | wc -l")).await, "2", "the shell and ls");
+    assert_eq!(bench.output(bench.sh("cd /proc; echo [0-9]*")).await, "1");
     let root = bench.output(bench.sh("ls /")).await;
     assert_eq!(root.split_whitespace().collect::<Vec<_>>().join(" "), "bin dev etc proc root run sys tmp var");
     let mounts = bench.output(bench.sh("cat /proc/self/mountinfo")).await;
@@ -235,6 +235,12 @@ async fn layers_hide_each_other(bench: Bench) {
     for number in 0..40 {
         let layer = bench.scratch.join(format!("layer{number}"));
         std::fs::create_dir_all(layer.join("etc")).unwrap();
+        if number == 0 {
+            // A read-only root must have its mount targets.
+            for directory in ["proc", "sys", "dev"] {
+                std::fs::create_dir(layer.join(directory)).unwrap();
+            }
+        }
         std::fs::write(layer.join("etc/top"), number.to_string()).unwrap();
         std::fs::write(layer.join(format!("etc/l{number}")), "").unwrap();
         lowers.push(layer);
@@ -245,7 +251,7 @@ async fn layers_hide_each_other(bench: Bench) {
     for upper in [Upper::Scratch, Upper::ReadOnly] {
         let mut spec = bench.sh("cat /etc/top; ls /etc | wc -l");
         spec.rootfs = Rootfs::Overlay { lowers: lowers.clone(), upper };
-        assert_eq!(bench.output(spec).await, "3946", "39 and 46 files");
+        assert_eq!(bench.output(spec).await, "3945", "39 and 45 files");
     }
     let mut spec = bench.sh("cat /etc/top");
     let few = vec![lowers[0].clone(), lowers[7].clone(), long];
@@ -254,11 +260,11 @@ async fn layers_hide_each_other(bench: Bench) {
 }
 
 async fn empty_and_plain_roots(bench: Bench) {
-    let mut spec = bench.spec(&["/tool", "ls", "/"]);
+    let mut spec = bench.spec(&["/busybox", "ls", "/"]);
     spec.rootfs = Rootfs::Overlay { lowers: vec![], upper: Upper::Scratch };
-    spec.mounts.push(Mount::bind_ro(bench.layer.join("bin/busybox"), "/tool"));
+    spec.mounts.push(Mount::bind_ro(bench.layer.join("bin/busybox"), "/busybox"));
     let listed = bench.output(spec).await;
-    assert_eq!(listed.split_whitespace().collect::<Vec<_>>().join(" "), "dev proc sys tool");
+    assert_eq!(listed.split_whitespace().collect::<Vec<_>>().join(" "), "busybox dev proc sys");
     for directory in ["proc", "sys", "dev"] {
         std::fs::create_dir_all(bench.layer.join(directory)).unwrap();
     }
@@ -418,9 +424,9 @@ async fn environment_and_directory(bench: Bench) {
         bench.output(spec).await,
         "/work/made\nb c\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     );
-    let mut spec = bench.spec(&["tool"]);
+    let mut spec = bench.spec(&["busybox"]);
     spec.env = vec![("PATH".into(), "/nowhere:/opt".into())];
-    spec.mounts.push(Mount::bind_ro(bench.layer.join("bin/busybox"), "/opt/tool"));
+    spec.mounts.push(Mount::bind_ro(bench.layer.join("bin/busybox"), "/opt/busybox"));
     assert!(bench.output(spec).await.contains("BusyBox"));
 }
 
