@@ -15,6 +15,9 @@ use super::{ArchiveError, Limits, Strategy};
 use crate::beneath::{Owner, Root, chown, normal};
 use crate::cancel::Cancel;
 
+/// Padding after the last entry; tar writes ten KiB.
+const TRAILER_BYTES_MAX: u64 = 64 << 20;
+
 /// How to unpack.
 #[derive(Clone, Debug, Default)]
 pub struct ExtractOptions {
@@ -271,6 +274,9 @@ fn unpack_tar(
             _ => return Err(refuse("devices and FIFOs are not unpacked")),
         }
     }
+    // What follows the end mark is read too: the checksum of a gzip stands at its very end, and a pipe wants a reader.
+    let mut rest = archive.into_inner().take(TRAILER_BYTES_MAX);
+    io::copy(&mut rest, &mut io::sink()).map_err(ArchiveError::Damaged)?;
     // Directories are closed from the innermost out, so that a mode without write stops nobody.
     for (path, mode, mtime) in directories.iter().rev() {
         let dir = staging

@@ -16,6 +16,7 @@ pub(crate) struct Placing {
     name: OsString,
     staging_name: OsString,
     staging: Root,
+    owner: Option<Owner>,
     placed: bool,
 }
 
@@ -34,7 +35,7 @@ impl Placing {
                     let staging = parent.sub_strict(&staging_name)?;
                     rustix::fs::fchmod(staging.fd(), Mode::from_raw_mode(0o755))?;
                     chown(staging.fd(), owner)?;
-                    return Ok(Self { parent, name: name.clone(), staging_name, staging, placed: false });
+                    return Ok(Self { parent, name: name.clone(), staging_name, staging, owner, placed: false });
                 }
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
@@ -53,6 +54,8 @@ impl Placing {
         settle(&self.parent, &self.staging_name, &self.parent, &self.name)?;
         // After a plain rename the name is gone; after a merge an empty directory is left.
         self.placed = true;
+        // A directory that was there belongs to whoever made it: the step's user must own what it is given.
+        chown(self.parent.sub(Path::new(&self.name))?.fd(), self.owner)?;
         self.parent.remove(&self.staging_name)
     }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use gix::ObjectId;
 use gix::protocol::transport::client::blocking_io::http;
 use gix::remote::{Direction, fetch};
@@ -89,7 +91,7 @@ fn with_remote<T>(
         let connection = origin
             .connect(Direction::Fetch)?
             .with_credentials(|action| Ok(credentials(remote, action)))
-            .with_transport_options(Box::new(options(access)));
+            .with_transport_options(Box::new(options(access, remote, url)));
         act(connection)
     };
     work().map_err(|error| describe(&remote.shown, remote.credentials.is_some(), &error))
@@ -111,13 +113,32 @@ fn credentials(
     })
 }
 
-fn options(access: &GitAccess) -> http::Options {
+fn options(access: &GitAccess, remote: &Remote, url: &str) -> http::Options {
     let (connect, read) = (access.connect_timeout, access.read_timeout);
+    // Over plain http gix sends no credentials at all; git and Argo do. With a header of ours no redirect is followed.
+    let clear = remote.credentials.as_ref().filter(|_| url.starts_with("http://")).and_then(basic);
+    if clear.is_some() {
+        tracing::warn!(url = %remote.shown, "credentials are sent in clear text over http");
+    }
+    let configure_request = clear.map(|header| -> Box<http::reqwest::ConfigureRequestFn> {
+        Box::new(move |request| {
+            request.headers_mut().insert(reqwest::header::AUTHORIZATION, header.clone());
+            Ok(())
+        })
+    });
     let backend = http::reqwest::Options {
         configure_client: Some(Box::new(move |builder| Ok(builder.connect_timeout(connect).timeout(read)))),
-        configure_request: None,
+        configure_request,
     };
     http::Options { connect_timeout: Some(connect), backend: Some(Arc::new(Mutex::new(backend))), ..Default::default() }
+}
+
+/// The header of basic authentication.
+fn basic(credentials: &super::Credentials) -> Option<reqwest::header::HeaderValue> {
+    let text = format!("{}:{}", credentials.username.expose_str()?, credentials.password.expose_str()?);
+    let mut header = reqwest::header::HeaderValue::try_from(format!("Basic {}", STANDARD.encode(text))).ok()?;
+    header.set_sensitive(true);
+    Some(header)
 }
 
 fn refs(map: &fetch::RefMap) -> Refs {

@@ -1,0 +1,77 @@
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use windlass_artifacts::store::{Content, Driver, HttpAuth, HttpDriver, Payload, StoreError};
+use windlass_artifacts::{Cancel, Secret};
+
+/// One object behind basic authentication, one request a connection.
+fn serve() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/bucket/key?sig=hidden", listener.local_addr().unwrap());
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&log);
+    std::thread::spawn(move || {
+        let mut object: Option<Vec<u8>> = None;
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                if reader.read_line(&mut head).unwrap() == 0 {
+                    break;
+                }
+            }
+            let lower = head.to_ascii_lowercase();
+            let length = lower.lines().find_map(|l| l.strip_prefix("content-length: ")).and_then(|l| l.parse().ok());
+            let mut body = vec![0; length.unwrap_or(0)];
+            reader.read_exact(&mut body).unwrap();
+            let method = head.split(' ').next().unwrap().to_owned();
+            seen.lock().unwrap().push(head.clone());
+            let allowed = lower.contains("authorization: basic bwu6cgfzcw==");
+            let (status, content) = match method.as_str() {
+                _ if !allowed => ("403 Forbidden", None),
+                "PUT" => {
+                    object = Some(body);
+                    ("201 Created", None)
+                }
+                "DELETE" => {
+                    object = None;
+                    ("204 No Content", None)
+                }
+                _ if object.is_none() => ("404 Not Found", None),
+                "GET" => ("200 OK", object.clone()),
+                _ => ("200 OK", None),
+            };
+            let content = content.unwrap_or_default();
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", content.len())
+                .unwrap();
+            stream.write_all(&content).unwrap();
+        }
+    });
+    (url, log)
+}
+
+#[test]
+fn put_get_head_delete() {
+    let (url, log) = serve();
+    let auth = || Some(HttpAuth::Basic { username: "me".into(), password: "pass".into() });
+    let driver = HttpDriver::new(&url, vec![("X-Trace".into(), Secret::from("1"))], auth()).unwrap();
+    let cancel = Cancel::new();
+    assert!(!driver.exists(&cancel).unwrap());
+    assert!(matches!(driver.load(&cancel), Err(StoreError::NotFound(_))));
+    assert_eq!(driver.save(Payload::File(&mut &b"bytes"[..]), &cancel).unwrap().bytes, 5);
+    assert!(driver.exists(&cancel).unwrap());
+    let Content::File(reader) = driver.load(&cancel).unwrap() else { panic!("a file") };
+    assert_eq!(std::io::read_to_string(reader).unwrap(), "bytes");
+    driver.delete(&cancel).unwrap();
+    assert!(!driver.exists(&cancel).unwrap());
+    assert!(log.lock().unwrap().iter().all(|head| head.to_ascii_lowercase().contains("x-trace: 1")));
+    let error = HttpDriver::new(&url, vec![], None).unwrap().load(&cancel).err().unwrap().to_string();
+    assert!(error.contains("403") && !error.contains("hidden"), "{error}");
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let away = HttpDriver::new(&format!("http://{closed}/x"), vec![], auth()).unwrap();
+    let error = away.load(&cancel).err().unwrap();
+    assert!(error.is_retryable() && error.to_string().contains("refused"), "{error}");
+    assert!(HttpDriver::new("ftp://x/y", vec![], None).is_err());
+}

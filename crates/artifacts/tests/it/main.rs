@@ -1,0 +1,9 @@
+//! Real git, real HTTP, real files. What cannot run here is printed loudly.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod archives;
+mod checkouts;
+mod http;
+mod mirrors;
+mod repo;
+mod transfers;
