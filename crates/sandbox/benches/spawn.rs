@@ -1,6 +1,7 @@
 //! What one container costs: the bare runner, under which no engine can be. Prints milliseconds and containers/s.
 //!
-//! `spawn [--n N] [--parallel 1,4,16] [--rootfs DIR] [--scratch DIR] [--json]`
+//! `spawn [--n N] [--parallel 1,4,16] [--network join|none|host] [--rootfs DIR] [--scratch DIR] [--json]`
+//! `join` (the default) is one pod's network for all of them, `none` a new namespace for each.
 //! With `--rootfs` its `/bin/true` runs; without, busybox's.
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use windlass_sandbox::{EnterOptions, Host, Rootfs, Spec, Stdio, Upper};
+use windlass_sandbox::{EnterOptions, Host, Network, Rootfs, Spec, Stdio, Upper, net::Netns};
 
 fn main() {
     windlass_sandbox::early();
@@ -36,7 +37,14 @@ fn main() {
     }));
     let host = Host::enter(EnterOptions::new(scratch)).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let pod = Netns::create().unwrap();
+    let network = match value("--network").as_deref() {
+        None | Some("join") => pod.network(),
+        Some("none") => Network::None,
+        Some(_) => Network::Host,
+    };
     let spec = Spec {
+        network,
         rootfs: Rootfs::Overlay { lowers: vec![rootfs], upper: Upper::Scratch },
         args: vec!["/bin/true".into()],
         ..Spec::default()

@@ -124,9 +124,12 @@ impl Switch {
 
     /// Connect the switch outward where that is possible here. Done once; later calls answer the same.
     pub fn connect_outward(&self) -> Outward {
-        let connect = || match outward::connect(&self.netns, self.pods) {
+        let connect = || match outward::connect(&self.netns) {
             Ok(uplink) => (Outward::Works(uplink.means()), Some(uplink)),
-            Err(error) => (Outward::None(error.to_string()), None),
+            Err(error) => {
+                let why = format!("{error}; pods reach each other and this machine's services only");
+                (Outward::None(why), None)
+            }
         };
         self.outward.get_or_init(connect).0.clone()
     }
@@ -155,7 +158,7 @@ impl Switch {
             Err((_, error)) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // The kernel takes a namespace apart some time after its last process ended.
                 let mut batch = Batch::default();
-                batch.add("delete link", libc::RTM_DELLINK, 0, |m| link(m, index, 0));
+                delete(&mut batch, index);
                 let deleted = Socket::open(libc::NETLINK_ROUTE).map(|s| s.send(batch));
                 drop(deleted);
                 connect()
@@ -168,7 +171,7 @@ impl Switch {
         up(&mut batch, POD_INTERFACE);
         address_on(&mut batch, POD_INTERFACE, Cidr::new(address, 32), SCOPE_GLOBAL);
         route(&mut batch, Cidr::new(self.pods.address, 32), POD_INTERFACE, Via::LINK);
-        let via = Via { gateway: Some(self.pods.address), scope: SCOPE_GLOBAL, ..Via::LINK };
+        let via = Via::gateway(self.pods.address);
         route(&mut batch, Cidr::new(Ipv4Addr::UNSPECIFIED, 0), POD_INTERFACE, via);
         send(batch, &format!("configure {address}"))?;
         Ok(pod)
@@ -225,6 +228,11 @@ pub(super) fn veth(batch: &mut Batch, here: (u32, &str), there: (u32, &str), oth
     });
 }
 
+/// Delete a link, and with it the other end of a pair.
+pub(super) fn delete(batch: &mut Batch, index: u32) {
+    batch.add("delete link", libc::RTM_DELLINK, 0, |m| link(m, index, 0));
+}
+
 /// Bring a link up.
 pub(super) fn up(batch: &mut Batch, index: u32) {
     batch.add("bring a link up", libc::RTM_NEWLINK, 0, |m| link(m, index, libc::IFF_UP as u32));
@@ -254,17 +262,16 @@ pub(super) fn address_on(batch: &mut Batch, index: u32, address: Cidr, scope: u8
 /// How a route leads on.
 #[derive(Clone, Copy)]
 pub(super) struct Via {
-    pub(super) gateway: Option<Ipv4Addr>,
-    pub(super) source: Option<Ipv4Addr>,
-    pub(super) scope: u8,
+    gateway: Option<Ipv4Addr>,
+    source: Option<Ipv4Addr>,
+    scope: u8,
     kind: u8,
     table: u8,
 }
 
 impl Via {
     /// Directly over the link.
-    pub(super) const LINK: Via =
-        Via { gateway: None, source: None, scope: SCOPE_LINK, kind: TYPE_UNICAST, table: TABLE_MAIN };
+    const LINK: Via = Via { gateway: None, source: None, scope: SCOPE_LINK, kind: TYPE_UNICAST, table: TABLE_MAIN };
     /// Through a gateway.
     pub(super) const fn gateway(gateway: Ipv4Addr) -> Via {
         Via { gateway: Some(gateway), scope: SCOPE_GLOBAL, ..Via::LINK }
