@@ -17,6 +17,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Where objects are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +40,15 @@ pub struct Options {
     /// Where the administrator's token (`token`) and the key of ServiceAccount tokens (`sa.key`) are kept, 0600. Without it
     /// there is no such token, and the key ends with the process.
     pub keys: Option<PathBuf>,
+    /// How often a watcher that asked for bookmarks gets one while nothing happens.
+    pub bookmark_every: Duration,
 }
 
 impl Options {
     /// In memory.
     #[must_use]
     pub fn memory() -> Self {
-        Self { store: Where::Memory, ring_bytes: 16 << 20, max_pages: None, keys: None }
+        Self { store: Where::Memory, ring_bytes: 16 << 20, max_pages: None, keys: None, bookmark_every: Duration::from_secs(60) }
     }
 
     /// In a file.
@@ -75,6 +78,7 @@ struct Inner {
     addresses: Addresses,
     edge: Edge,
     kubelet: OnceLock<Arc<dyn Kubelet>>,
+    bookmark_every: Duration,
 }
 
 /// The embedded Kubernetes API. A clone is the same server; when the last one is dropped, the store is closed.
@@ -97,6 +101,7 @@ impl ApiServer {
     /// Opens the store, makes the objects that every cluster has, and starts the background loops (namespaces, garbage
     /// collection). Must be called inside a tokio runtime.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let bookmark_every = options.bookmark_every;
         let mut registry = Registry::builtin();
         let (store, work) = Store::open(&options, |storage| {
             registry.of_storage(storage).map(|r| r.selectable.clone()).unwrap_or_default()
@@ -114,7 +119,7 @@ impl ApiServer {
         let registry = RwLock::new(Arc::new(registry));
         let store = Arc::new(store);
         let edge = Edge::open(options.keys.as_deref(), store.clone()).map_err(OpenError::Keys)?;
-        let inner = Inner { store, registry, addresses, edge, kubelet: OnceLock::new() };
+        let inner = Inner { store, registry, addresses, edge, kubelet: OnceLock::new(), bookmark_every };
         let server = Self { inner: Arc::new(inner) };
         tokio::spawn(background::run(WeakServer(Arc::downgrade(&server.inner)), work));
         bootstrap::run(&server).await?;
@@ -160,6 +165,10 @@ impl ApiServer {
     /// A stored object of the core group.
     pub(crate) fn stored(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
         auth::Objects::get(self.store().as_ref(), "", resource, Some(namespace), name)
+    }
+
+    pub(crate) fn bookmark_every(&self) -> Duration {
+        self.inner.bookmark_every
     }
 
     pub(crate) fn addresses(&self) -> &Addresses {

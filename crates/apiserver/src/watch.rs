@@ -15,8 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// How often a watcher that asked for bookmarks gets one while nothing happens.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Events taken from the ring at once.
 const EVENTS_AT_ONCE: usize = 256;
 /// Bytes framed at once, so that one slow reader holds little.
@@ -31,6 +29,7 @@ pub(crate) struct Watch {
     pub(crate) form: Form,
     pub(crate) cursor: Cursor,
     pub(crate) bookmarks: bool,
+    pub(crate) bookmark_every: Duration,
     /// Objects to send as ADDED first.
     pub(crate) initial: std::vec::IntoIter<Arc<Obj>>,
     /// After them a bookmark that says so.
@@ -53,10 +52,11 @@ impl Watch {
             form,
             cursor,
             bookmarks: false,
+            bookmark_every: length,
             initial: Vec::new().into_iter(),
             initial_end: false,
             deadline: now + length,
-            next_bookmark: now + BOOKMARK_EVERY,
+            next_bookmark: now + length,
             headings: true,
             done: false,
         }
@@ -115,7 +115,7 @@ impl Watch {
                 return None;
             }
             if self.bookmarks && now >= self.next_bookmark {
-                self.next_bookmark = now + BOOKMARK_EVERY;
+                self.next_bookmark = now + self.bookmark_every;
                 self.bookmark(&mut out, false);
                 return Some(Bytes::from(out));
             }

@@ -155,6 +155,8 @@ impl Call {
         watch.namespace = self.namespace().map(str::to_owned);
         watch.selectors = selectors;
         watch.bookmarks = self.query.flag("allowWatchBookmarks");
+        watch.bookmark_every = self.server.bookmark_every();
+        watch.next_bookmark = tokio::time::Instant::now() + watch.bookmark_every;
         watch.initial = objects.into_iter();
         watch.initial_end = streaming && watch.bookmarks;
         if let Form::Table(_) = form {
