@@ -4,8 +4,28 @@
 //! [`Run::status`] and [`Run::take_patch`] give the status. A run is resident: work per observation is proportional to
 //! what changed. Loading it again from its status decides the same.
 
+mod calls;
+mod check;
 mod door;
+mod duration;
+mod expression;
+mod globals;
+mod inputs;
+mod lifecycle;
+mod loops;
+mod merge;
+mod names;
+mod node;
+mod nodes;
+mod outputs;
+mod pod_outcome;
+mod pod_spec;
 mod run;
+mod scope;
+mod summary;
+mod templates;
+pub mod validate;
 
 pub use door::{Command, Config, Decision, Observation};
+pub use names::{node_id, pod_name};
 pub use run::Run;

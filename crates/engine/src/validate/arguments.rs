@@ -11,8 +11,10 @@ pub(super) fn check(object: &Object<'_>, placed: &Placed<'_>, known: &Known<'_>,
         given(&call, report);
         let Found::Template(template) = known.by_call(object, &call) else { continue };
         for (kind, name) in missing(&template, call.arguments, true) {
-            let message = format!("`{}` takes the {kind} `{name}`, and `{}` does not give it", template.name, call.name);
-            let at = format!("{}/{}", call.pointer, if call.template_ref.is_some() { "templateRef" } else { "template" });
+            let message =
+                format!("`{}` takes the {kind} `{name}`, and `{}` does not give it", template.name, call.name);
+            let at =
+                format!("{}/{}", call.pointer, if call.template_ref.is_some() { "templateRef" } else { "template" });
             report.error("argo::missing-argument", &at, message);
             report.help(format!("add it under `arguments.{kind}s`, or give the input a default"));
         }
@@ -46,7 +48,11 @@ fn given(call: &Call<'_>, report: &mut Report<'_>) {
     for (i, parameter) in call.arguments.parameters.iter().enumerate() {
         if parameter.value.is_none() && parameter.value_from.is_none() && parameter.default.is_none() {
             let at = format!("{}/arguments/parameters/{i}", call.pointer);
-            report.error("argo::argument-without-value", &at, format!("the argument `{}` has no value", parameter.name));
+            report.error(
+                "argo::argument-without-value",
+                &at,
+                format!("the argument `{}` has no value", parameter.name),
+            );
             report.help("give it a `value` or a `valueFrom`");
         }
     }
@@ -54,7 +60,11 @@ fn given(call: &Call<'_>, report: &mut Report<'_>) {
         let at = format!("{}/arguments/artifacts/{i}", call.pointer);
         let from = artifact.from.as_deref().filter(|f| !f.is_empty());
         if from.is_none() && artifact.from_expression.is_none() && !has_location(artifact) && !artifact.optional {
-            report.error("argo::argument-without-value", &at, format!("the artifact `{}` has no origin", artifact.name));
+            report.error(
+                "argo::argument-without-value",
+                &at,
+                format!("the artifact `{}` has no origin", artifact.name),
+            );
             report.help("give it a `from`, or a location such as `s3` or `raw`");
         }
         if from.is_some() && artifact.from_expression.is_some() {

@@ -70,13 +70,15 @@ fn part_fits(part: &str, name: &str, low: u32, high: u32) -> bool {
         return true;
     }
     let (from, to) = range.split_once('-').map_or((range, None), |(a, b)| (a, Some(b)));
-    let number = |text: &str| match name {
-        "month" => word(text, "janfebmaraprmayjunjulaugsepoctnovdec").map(|n| n + 1),
-        "day of week" => word(text, "sunmontuewedthufrisat"),
-        _ => None,
-    }
-    .or_else(|| text.parse().ok())
-    .filter(|n| (low..=high).contains(n));
+    let number = |text: &str| {
+        match name {
+            "month" => word(text, "janfebmaraprmayjunjulaugsepoctnovdec").map(|n| n + 1),
+            "day of week" => word(text, "sunmontuewedthufrisat"),
+            _ => None,
+        }
+        .or_else(|| text.parse().ok())
+        .filter(|n| (low..=high).contains(n))
+    };
     match (number(from), to.map(number)) {
         (Some(_), None) => true,
         (Some(a), Some(Some(b))) => a <= b,

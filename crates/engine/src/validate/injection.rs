@@ -23,9 +23,9 @@ pub(super) fn check(placed: &Placed<'_>, report: &mut Report<'_>) {
         return;
     }
     // `sh -c SOURCE`: the word behind the flag is source, those behind it are arguments.
-    let flag = line.iter().position(|(_, v)| {
-        v.as_str().is_some_and(|s| s.starts_with('-') && !s.starts_with("--") && s.ends_with('c'))
-    });
+    let flag = line
+        .iter()
+        .position(|(_, v)| v.as_str().is_some_and(|s| s.starts_with('-') && !s.starts_with("--") && s.ends_with('c')));
     if let Some((at, value)) = flag.and_then(|f| line.get(f + 1)) {
         source(placed, Some(value), at, report);
     }
@@ -54,8 +54,20 @@ fn outside(name: &str) -> Option<&'static str> {
     }
     let event_word = |p: &str| {
         let p = p.to_ascii_lowercase().replace(['-', '_'], "");
-        ["ref", "branch", "commitmessage", "message", "prtitle", "title", "author", "sender", "payload", "headref", "tag"]
-            .contains(&p.as_str())
+        [
+            "ref",
+            "branch",
+            "commitmessage",
+            "message",
+            "prtitle",
+            "title",
+            "author",
+            "sender",
+            "payload",
+            "headref",
+            "tag",
+        ]
+        .contains(&p.as_str())
     };
     name.strip_prefix("workflow.parameters.").filter(|p| event_word(p)).map(|_| "a parameter that an event may fill")
 }

@@ -130,7 +130,9 @@ fn is_duration(text: &str) -> bool {
     while !rest.is_empty() {
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
         let unit = ["ns", "us", "µs", "ms", "s", "m", "h", "d"].iter().find(|u| {
-            rest[digits..].strip_prefix(**u).is_some_and(|r| r.is_empty() || r.starts_with(|c: char| c.is_ascii_digit()))
+            rest[digits..]
+                .strip_prefix(**u)
+                .is_some_and(|r| r.is_empty() || r.starts_with(|c: char| c.is_ascii_digit()))
         });
         match unit {
             Some(unit) if digits > 0 => rest = &rest[digits + unit.len()..],

@@ -20,7 +20,11 @@ pub(super) fn check(object: &Object<'_>, report: &mut Report<'_>) {
             continue;
         }
         let old = at.rsplit('/').next().unwrap_or("").to_owned();
-        report.warning_key("argo::legacy-field", &at, format!("`{old}` is Argo 3's spelling, and Argo 4 does not know it"));
+        report.warning_key(
+            "argo::legacy-field",
+            &at,
+            format!("`{old}` is Argo 3's spelling, and Argo 4 does not know it"),
+        );
         report.help(format!("write `{newer}`"));
     }
 }

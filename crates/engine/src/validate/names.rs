@@ -23,7 +23,8 @@ pub(super) fn check(object: &Object<'_>, report: &mut Report<'_>) {
     let Some(spec) = &object.spec else { return };
     parameters(&spec.arguments.parameters, &format!("{}/arguments/parameters", object.base), report);
     artifacts(&spec.arguments.artifacts, &format!("{}/arguments/artifacts", object.base), report);
-    let top = spec.templates.iter().enumerate().map(|(i, t)| (format!("{}/templates/{i}", object.base), t.name.as_str()));
+    let top =
+        spec.templates.iter().enumerate().map(|(i, t)| (format!("{}/templates/{i}", object.base), t.name.as_str()));
     each(top, "template", &NAME, report);
     for placed in object.templates() {
         let (template, at) = (placed.template, &placed.pointer);
@@ -45,12 +46,7 @@ fn artifacts(all: &[Artifact], at: &str, report: &mut Report<'_>) {
     each(all.iter().enumerate().map(|(i, a)| (format!("{at}/{i}"), a.name.as_str())), "artifact", &FIELD, report);
 }
 
-fn each<'n>(
-    all: impl Iterator<Item = (String, &'n str)>,
-    word: &str,
-    form: &Regex,
-    report: &mut Report<'_>,
-) {
+fn each<'n>(all: impl Iterator<Item = (String, &'n str)>, word: &str, form: &Regex, report: &mut Report<'_>) {
     let mut seen: HashMap<&str, String> = HashMap::new();
     for (pointer, name) in all {
         let at = format!("{pointer}/name");
@@ -66,7 +62,11 @@ fn each<'n>(
         }
         if !name.contains("{{") {
             if !form.is_match(name) {
-                let allowed = if word == "parameter" || word == "artifact" { "letters, digits, `-` and `_`" } else { "letters, digits and `-`" };
+                let allowed = if word == "parameter" || word == "artifact" {
+                    "letters, digits, `-` and `_`"
+                } else {
+                    "letters, digits and `-`"
+                };
                 report.error("argo::bad-name", &at, format!("`{name}` is no name for a {word}: {allowed} only"));
             } else if name.len() > 128 {
                 report.error("argo::bad-name", &at, format!("a {word}'s name has 128 characters at most"));

@@ -233,12 +233,10 @@ impl<'k> Known<'k> {
             return Found::Later;
         }
         let Some(spec) = &object.spec else { return Found::Later };
-        let merged = spec.workflow_template_ref.as_ref().map(|r| {
-            (r, self.spec(r.cluster_scope, object.namespace(), &r.name))
-        });
+        let merged =
+            spec.workflow_template_ref.as_ref().map(|r| (r, self.spec(r.cluster_scope, object.namespace(), &r.name)));
         let theirs = merged.as_ref().and_then(|(_, s)| s.clone());
-        let all: Vec<&Template> =
-            spec.templates.iter().chain(theirs.iter().flat_map(|s| s.templates.iter())).collect();
+        let all: Vec<&Template> = spec.templates.iter().chain(theirs.iter().flat_map(|s| s.templates.iter())).collect();
         match all.iter().find(|t| t.name == name) {
             Some(template) => Found::Template(Box::new(with_defaults(template, spec.template_defaults.as_deref()))),
             None if merged.is_some() && theirs.is_none() => Found::Later,

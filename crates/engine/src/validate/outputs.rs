@@ -15,7 +15,11 @@ pub(super) fn check(placed: &Placed<'_>, report: &mut Report<'_>) {
         let place = format!("{at}/outputs/parameters/{i}");
         match &output.value_from {
             None if output.value.is_none() => {
-                report.error("argo::output-without-origin", &place, format!("the output `{}` has no `valueFrom`", output.name));
+                report.error(
+                    "argo::output-without-origin",
+                    &place,
+                    format!("the output `{}` has no `valueFrom`", output.name),
+                );
             }
             Some(from) => origin(placed, from, &format!("{place}/valueFrom"), report),
             None => {}
@@ -38,20 +42,21 @@ pub(super) fn check(placed: &Placed<'_>, report: &mut Report<'_>) {
 
 fn origin(placed: &Placed<'_>, from: &ValueFrom, at: &str, report: &mut Report<'_>) {
     let template = placed.template;
-    let (wanted, good) = if template.container.is_some() || template.script.is_some() || template.container_set.is_some()
-    {
-        ("`path`", from.path.is_some())
-    } else if template.steps.is_some() || template.dag.is_some() {
-        ("`parameter` or `expression`", from.parameter.is_some() || from.expression.is_some())
-    } else if template.resource.is_some() {
-        ("`jsonPath` or `jqFilter`", from.json_path.is_some() || from.jq_filter.is_some())
-    } else if template.suspend.is_some() {
-        ("`supplied`", from.supplied.is_some())
-    } else {
-        return;
-    };
+    let (wanted, good) =
+        if template.container.is_some() || template.script.is_some() || template.container_set.is_some() {
+            ("`path`", from.path.is_some())
+        } else if template.steps.is_some() || template.dag.is_some() {
+            ("`parameter` or `expression`", from.parameter.is_some() || from.expression.is_some())
+        } else if template.resource.is_some() {
+            ("`jsonPath` or `jqFilter`", from.json_path.is_some() || from.jq_filter.is_some())
+        } else if template.suspend.is_some() {
+            ("`supplied`", from.supplied.is_some())
+        } else {
+            return;
+        };
     // A value that a ConfigMap or a default gives needs no other origin.
-    if !good && from.config_map_key_ref.is_none() && !(from.default.is_some() && from.supplied.is_none() && bare(from)) {
+    if !good && from.config_map_key_ref.is_none() && !(from.default.is_some() && from.supplied.is_none() && bare(from))
+    {
         report.error("argo::output-without-origin", at, format!("an output of this kind of template needs {wanted}"));
     }
 }

@@ -1,8 +1,8 @@
 //! Rule: every `{{name}}` is known where it stands.
 
 use serde_json::Value;
-use windlass_lang::{suggest, tags};
 use windlass_lang::yaml::child;
+use windlass_lang::{suggest, tags};
 use windlass_model::Template;
 
 use super::graph;
@@ -143,9 +143,7 @@ impl Checker<'_, '_, '_> {
 /// The same kind of name: every part is the same or a slip of the other, and the first is the same.
 fn alike(wrong: &str, candidate: &str) -> bool {
     let (a, b): (Vec<_>, Vec<_>) = (wrong.split('.').collect(), candidate.split('.').collect());
-    a.len() == b.len()
-        && a.first() == b.first()
-        && a.iter().zip(&b).all(|(a, b)| suggest::nearest(a, [*b]).is_some())
+    a.len() == b.len() && a.first() == b.first() && a.iter().zip(&b).all(|(a, b)| suggest::nearest(a, [*b]).is_some())
 }
 
 /// The call that `NAME.rest` names.

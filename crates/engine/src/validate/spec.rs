@@ -68,7 +68,11 @@ fn reference_check(object: &Object<'_>, spec: &WorkflowSpec, known: &Known<'_>, 
     let Some(reference) = &spec.workflow_template_ref else { return };
     if !spec.templates.is_empty() {
         let at = format!("{base}/templates");
-        report.error_key("argo::templates-with-reference", &at, "`templates` cannot stand beside `workflowTemplateRef`");
+        report.error_key(
+            "argo::templates-with-reference",
+            &at,
+            "`templates` cannot stand beside `workflowTemplateRef`",
+        );
         report.also(&format!("{base}/workflowTemplateRef"), "the templates come from here");
     }
     let stored = known.spec(reference.cluster_scope, object.namespace(), &reference.name);

@@ -93,6 +93,9 @@ fn verdicts_are_argos() {
             wrong.push(format!("{word}: {name} {first:?} {}", recorded["stdout"]));
         }
     }
-    eprintln!("lint: {right} of {} verdicts are Argo's (two of them by the list of what is taken)", right + wrong.len());
+    eprintln!(
+        "lint: {right} of {} verdicts are Argo's (two of them by the list of what is taken)",
+        right + wrong.len()
+    );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

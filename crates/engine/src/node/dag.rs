@@ -1,0 +1,415 @@
+//! A dag node: tasks by dependency. Each task that settles is told to the tasks that name it, and to nobody else.
+//!
+//! | phase | seen | becomes | and |
+//! |---|---|---|---|
+//! | Running | all tasks that a task names have settled, its `depends` holds | Running | the task begins |
+//! | Running | … and its `depends` does not hold | Running | the task is Omitted |
+//! | Running | every wanted task has settled, targets are well | Succeeded | outputs are taken; Error when they cannot be |
+//! | Running | every wanted task has settled, a target is not | Failed, Error | an omitted target counts as what it hangs from |
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use windlass_lang::depends::{Depends, Outcome};
+use windlass_model::parameter::Inputs;
+use windlass_model::status::NodeFlag;
+use windlass_model::template::{Dag, DagTask, WorkflowStep};
+use windlass_model::{Arguments, NodePhase, NodeType, Template};
+
+use crate::calls::{Ready, ready};
+use crate::names;
+use crate::node::group::{GroupMachine, continues_on};
+use crate::nodes::{Call, Ix, Machine};
+use crate::run::{Opened, Run};
+use crate::scope::Scope;
+use crate::templates::target;
+
+/// One task and its place among the others.
+#[derive(Debug)]
+struct Task {
+    step: Arc<WorkflowStep>,
+    depends: Result<Depends, String>,
+    deps: Vec<usize>,
+    dependents: Vec<usize>,
+    /// Named tasks that have not settled.
+    open_deps: usize,
+    wanted: bool,
+    settled: bool,
+    node: Option<Ix>,
+    resolved: Option<Arc<Ready>>,
+}
+
+/// What a dag knows of its tasks.
+#[derive(Debug, Default)]
+pub(crate) struct DagMachine {
+    tasks: Vec<Task>,
+    targets: Vec<usize>,
+    /// Tasks whose dependencies have all settled.
+    ready: VecDeque<usize>,
+    /// Wanted tasks that have not settled.
+    open: usize,
+    /// Tasks that settled since this was looked at.
+    pub(crate) settled: Vec<usize>,
+}
+
+/// The names of a dag's targets: those it says, or every task that no other names, sorted.
+pub(crate) fn targets(dag: &Dag) -> Vec<String> {
+    if let Some(target) = dag.target.as_deref().filter(|t| !t.trim().is_empty()) {
+        return target.split_whitespace().map(str::to_owned).collect();
+    }
+    let mut named: Vec<String> = Vec::new();
+    for task in &dag.tasks {
+        if let Ok(depends) = depends_of(task) {
+            named.extend(depends.tasks().into_iter().map(str::to_owned));
+        }
+    }
+    let named: std::collections::HashSet<String> = named.into_iter().collect();
+    let mut leaves: Vec<String> = dag.tasks.iter().map(|t| t.name.clone()).filter(|n| !named.contains(n)).collect();
+    leaves.sort();
+    leaves
+}
+
+fn depends_of(task: &DagTask) -> Result<Depends, String> {
+    match task.depends.as_deref().filter(|d| !d.trim().is_empty()) {
+        Some(text) => Depends::parse(text).map_err(|fault| fault.message),
+        None => Ok(Depends::all(task.dependencies.iter().flatten().map(String::as_str))),
+    }
+}
+
+fn step_of(task: &DagTask) -> WorkflowStep {
+    WorkflowStep {
+        name: task.name.clone(),
+        template: task.template.clone(),
+        template_ref: task.template_ref.clone(),
+        inline: task.inline.clone(),
+        arguments: task.arguments.clone(),
+        when: task.when.clone(),
+        with_items: task.with_items.clone(),
+        with_param: task.with_param.clone(),
+        with_sequence: task.with_sequence.clone(),
+        continue_on: task.continue_on.clone(),
+        on_exit: task.on_exit.clone(),
+        hooks: task.hooks.clone(),
+    }
+}
+
+impl DagMachine {
+    fn new(dag: &Dag) -> Result<Self, String> {
+        let by_name: HashMap<&str, usize> = dag.tasks.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+        let mut tasks: Vec<Task> = Vec::with_capacity(dag.tasks.len());
+        for task in &dag.tasks {
+            let depends = depends_of(task);
+            let mut deps = Vec::new();
+            for name in depends.iter().flat_map(|d| d.tasks()) {
+                match by_name.get(name) {
+                    Some(dep) => deps.push(*dep),
+                    None => {
+                        return Err(format!(
+                            "task '{}' depends on '{name}', which is not a task of this dag",
+                            task.name
+                        ));
+                    }
+                }
+            }
+            tasks.push(Task {
+                step: Arc::new(step_of(task)),
+                depends,
+                open_deps: deps.len(),
+                deps,
+                dependents: Vec::new(),
+                wanted: false,
+                settled: false,
+                node: None,
+                resolved: None,
+            });
+        }
+        for i in 0..tasks.len() {
+            for dep in tasks[i].deps.clone() {
+                tasks[dep].dependents.push(i);
+            }
+        }
+        let mut this = Self { tasks, ..Self::default() };
+        for name in targets(dag) {
+            match by_name.get(name.as_str()) {
+                Some(i) => this.targets.push(*i),
+                None => return Err(format!("target '{name}' is not a task of this dag")),
+            }
+        }
+        let mut stack = this.targets.clone();
+        while let Some(i) = stack.pop() {
+            if !this.tasks[i].wanted {
+                this.tasks[i].wanted = true;
+                this.open += 1;
+                stack.extend(this.tasks[i].deps.iter().copied());
+            }
+        }
+        this.ready = (0..this.tasks.len()).filter(|i| this.tasks[*i].wanted && this.tasks[*i].open_deps == 0).collect();
+        Ok(this)
+    }
+
+    /// The step of a task: with references replaced once it has begun.
+    pub(crate) fn step(&self, slot: usize) -> Option<&WorkflowStep> {
+        self.tasks.get(slot).map(|t| t.resolved.as_ref().map_or(&*t.step, |r| &r.step))
+    }
+}
+
+impl Run {
+    pub(crate) fn begin_dag(&mut self, ix: Ix, template: &Template, inputs: &Inputs) {
+        let begun = self.processed(template, inputs).and_then(|template| {
+            let machine = DagMachine::new(template.dag.as_ref().unwrap_or(&Dag::default()))?;
+            Ok((template, machine))
+        });
+        match begun {
+            Ok((template, machine)) => {
+                self.nodes.list[ix].template = Some(Arc::new(template));
+                self.nodes.list[ix].machine = Machine::Dag(Box::new(machine));
+                self.enqueue(ix);
+            }
+            Err(message) => self.mark(ix, NodePhase::Error, Some(&message)),
+        }
+    }
+
+    pub(crate) fn look_at_dag(&mut self, ix: Ix, machine: &mut DagMachine) {
+        loop {
+            for slot in std::mem::take(&mut machine.settled) {
+                if std::mem::replace(&mut machine.tasks[slot].settled, true) {
+                    continue;
+                }
+                machine.open -= usize::from(machine.tasks[slot].wanted);
+                for dependent in machine.tasks[slot].dependents.clone() {
+                    let task = &mut machine.tasks[dependent];
+                    task.open_deps -= 1;
+                    if task.open_deps == 0 && task.wanted {
+                        machine.ready.push_back(dependent);
+                    }
+                }
+            }
+            let Some(slot) = machine.ready.pop_front() else { break };
+            if !self.begin_task(ix, machine, slot) {
+                machine.ready.push_front(slot);
+                break;
+            }
+            if self.nodes.list[ix].status.phase.is_fulfilled() {
+                return;
+            }
+        }
+        if machine.open == 0 {
+            self.finish_dag(ix, machine);
+        }
+    }
+
+    /// Begins a task; false when it must wait for a place.
+    fn begin_task(&mut self, dag: Ix, machine: &mut DagMachine, slot: usize) -> bool {
+        let node = &self.nodes.list[dag];
+        let step = machine.tasks[slot].step.clone();
+        let mut call = Call {
+            name: format!("{}.{}", node.status.name, step.name),
+            target: target(&step.template, &step.template_ref, step.inline.as_deref()),
+            arguments: Arguments::default(),
+            absent: Vec::new(),
+            parent: Some(dag),
+            boundary: Some(dag),
+            scope: node.inner_scope.clone(),
+            slot,
+            on_exit: node.on_exit,
+            flag: None,
+            depth: node.depth + 1,
+        };
+        let holds = match &machine.tasks[slot].depends {
+            Err(message) => Err(message.clone()),
+            Ok(depends) => {
+                Ok(depends.evaluate(|reference| self.task_outcome(machine, &reference.task, reference.outcome)))
+            }
+        };
+        let opened = match holds {
+            Err(message) => self.open_failed(self.find_call(&call), &call, message),
+            Ok(false) => self.open_skipped(&call, NodePhase::Omitted, "omitted: depends condition not met"),
+            Ok(true) => self.begin_ready_task(dag, machine, slot, &mut call),
+        };
+        match opened {
+            Opened::Node { ix, new } => {
+                if new {
+                    self.connect_task(dag, machine, slot, ix);
+                }
+                machine.tasks[slot].node = Some(ix);
+                true
+            }
+            Opened::Failed { ix, new, message } => {
+                if new {
+                    self.connect_task(dag, machine, slot, ix);
+                }
+                machine.tasks[slot].node = Some(ix);
+                self.member_errored(dag, ix, false, &message);
+                true
+            }
+            Opened::Blocked | Opened::Waiting => false,
+        }
+    }
+
+    fn find_call(&self, call: &Call) -> Option<Ix> {
+        self.nodes.find(&names::node_id(self.workflow_name(), &call.name))
+    }
+
+    fn begin_ready_task(&mut self, dag: Ix, machine: &mut DagMachine, slot: usize, call: &mut Call) -> Opened {
+        let inputs = self.nodes.list[dag].status.inputs.clone();
+        let scope =
+            Scope { run: self, boundary: Some(dag), inputs: inputs.as_ref(), locals: &[], globals: true, item: None };
+        let resolved = match ready(&machine.tasks[slot].step, &scope, true) {
+            Ok(resolved) => resolved,
+            Err(message) => return self.open_failed(self.find_call(call), call, message),
+        };
+        machine.tasks[slot].resolved = Some(Arc::new(resolved.clone()));
+        call.target = target(&resolved.step.template, &resolved.step.template_ref, resolved.step.inline.as_deref());
+        if let Some(when) = &resolved.skipped {
+            return self.open_skipped(call, NodePhase::Skipped, &format!("when '{when}' evaluated false"));
+        }
+        if !crate::loops::has_loop(&resolved.step) {
+            if let Some(when) = resolved.step.when.as_deref().filter(|w| !w.is_empty()) {
+                // It names an item, but there is no loop.
+                match crate::calls::when_holds(when) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        return self.open_skipped(call, NodePhase::Skipped, &format!("when '{when}' evaluated false"));
+                    }
+                    Err(message) => return self.open_failed(self.find_call(call), call, message),
+                }
+            }
+            call.arguments = resolved.step.arguments.clone();
+            call.absent = resolved.absent.clone();
+            return self.open(call);
+        }
+        let items = match crate::loops::items(&resolved.step) {
+            Ok(items) => items,
+            Err(message) => return self.open_failed(self.find_call(call), call, message),
+        };
+        if items.is_empty() {
+            return self.open_skipped(call, NodePhase::Skipped, "Skipped, empty params");
+        }
+        call.flag = Some(NodeFlag::default());
+        let existing = self.find_call(call);
+        let ix = match existing {
+            Some(ix) => ix,
+            None => {
+                let row = self.row(call, NodeType::TaskGroup, NodePhase::Running);
+                let ix = self.nodes.insert(row);
+                self.touch(ix);
+                ix
+            }
+        };
+        if self.nodes.list[ix].attached {
+            return Opened::Node { ix, new: false };
+        }
+        self.attach(ix, call);
+        if self.nodes.list[ix].status.phase.is_fulfilled() {
+            self.tell_parent(ix);
+        } else {
+            self.nodes.list[ix].inner_scope = call.scope.clone();
+            self.nodes.list[ix].machine = Machine::Group(Box::new(GroupMachine::items(dag, resolved, items)));
+            self.enqueue(ix);
+        }
+        Opened::Node { ix, new: existing.is_none() }
+    }
+
+    /// Hangs a task after the last nodes of those it depends on.
+    fn connect_task(&mut self, dag: Ix, machine: &DagMachine, slot: usize, ix: Ix) {
+        let deps = &machine.tasks[slot].deps;
+        if deps.is_empty() {
+            let id = self.nodes.list[dag].status.id.clone();
+            self.connect(&id, ix);
+            return;
+        }
+        let mut before: Vec<String> = Vec::new();
+        for dep in deps {
+            if let Some(dep) = machine.tasks[*dep].node {
+                before.extend(self.nodes.outbound(dep));
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        before.retain(|id| seen.insert(id.clone()));
+        for id in before {
+            self.connect(&id, ix);
+        }
+    }
+
+    fn task_outcome(&self, machine: &DagMachine, name: &str, outcome: Option<Outcome>) -> bool {
+        let Some(task) = machine.tasks.iter().find(|t| t.step.name == name) else { return false };
+        let Some(ix) = task.node else { return false };
+        let status = &self.nodes.list[ix].status;
+        let daemoned = status.daemoned == Some(true) && status.phase != NodePhase::Pending;
+        let items = || {
+            status
+                .children
+                .iter()
+                .filter_map(|id| self.nodes.find(id))
+                .map(|c| &self.nodes.list[c])
+                .filter(|c| c.hook_of.is_none() && c.status.name.starts_with(&format!("{}(", status.name)))
+        };
+        match outcome {
+            None => {
+                matches!(status.phase, NodePhase::Succeeded | NodePhase::Skipped)
+                    || daemoned
+                    || continues_on(task.step.continue_on.as_ref(), status.phase)
+            }
+            Some(Outcome::Succeeded) => status.phase == NodePhase::Succeeded,
+            Some(Outcome::Failed) => status.phase == NodePhase::Failed,
+            Some(Outcome::Errored) => status.phase == NodePhase::Error,
+            Some(Outcome::Skipped) => status.phase == NodePhase::Skipped,
+            Some(Outcome::Omitted) => status.phase == NodePhase::Omitted,
+            Some(Outcome::Daemoned) => daemoned,
+            Some(Outcome::AnySucceeded) => {
+                status.type_ == NodeType::TaskGroup && items().any(|c| c.status.phase == NodePhase::Succeeded)
+            }
+            Some(Outcome::AllFailed) => {
+                status.type_ == NodeType::TaskGroup
+                    && items().next().is_some()
+                    && items().all(|c| c.status.phase == NodePhase::Failed)
+            }
+        }
+    }
+
+    fn finish_dag(&mut self, ix: Ix, machine: &DagMachine) {
+        let mut known: BTreeMap<usize, NodePhase> = BTreeMap::new();
+        let mut phase = NodePhase::Succeeded;
+        for target in &machine.targets {
+            let of_target = self.branch_phase(machine, *target, &mut known);
+            let task = &machine.tasks[*target];
+            if of_target.is_fail_or_error() && !continues_on(task.step.continue_on.as_ref(), of_target) {
+                phase = of_target;
+                break;
+            }
+        }
+        if phase == NodePhase::Succeeded && self.shutdown.is_some() && !self.nodes.list[ix].on_exit {
+            phase = NodePhase::Failed;
+        }
+        if phase.is_fail_or_error() {
+            self.set_outbound(ix);
+            self.mark(ix, phase, None);
+        } else {
+            self.finish_boundary(ix);
+        }
+    }
+
+    /// A task's phase; for one that did not run, that of the branch it hangs from, failures first.
+    fn branch_phase(&self, machine: &DagMachine, slot: usize, known: &mut BTreeMap<usize, NodePhase>) -> NodePhase {
+        if let Some(phase) = known.get(&slot) {
+            return *phase;
+        }
+        let task = &machine.tasks[slot];
+        let own = task.node.map_or(NodePhase::Succeeded, |ix| self.nodes.list[ix].status.phase);
+        let phase = if matches!(own, NodePhase::Skipped | NodePhase::Omitted) {
+            let mut branch = own;
+            for dep in &task.deps {
+                let of_dep = self.branch_phase(machine, *dep, known);
+                if of_dep.is_fail_or_error() {
+                    branch = of_dep;
+                    break;
+                }
+            }
+            branch
+        } else {
+            own
+        };
+        known.insert(slot, phase);
+        phase
+    }
+}

@@ -1,0 +1,283 @@
+//! A group of nodes that run side by side: a step group, or the items of a dag's task.
+//!
+//! | phase | seen | becomes | and |
+//! |---|---|---|---|
+//! | Running | references cannot be resolved | Error | |
+//! | Running | a place is free | Running | the next member begins |
+//! | Running | a member could not begin (steps) | Error | `step group deemed errored due to child …` |
+//! | Running | every member and its hooks ended, none failed | Succeeded | |
+//! | Running | every member ended, one failed and must not | Failed | steps: `child 'ID' failed`; items: the phase of the last that failed |
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use windlass_lang::tags::{self, Options};
+use windlass_model::template::WorkflowStep;
+use windlass_model::{NodePhase, Template};
+
+use crate::calls::{Ready, ready, when_holds};
+use crate::names;
+use crate::nodes::{Call, Ix};
+use crate::run::{Opened, Run};
+use crate::scope::Scope;
+use crate::templates::target;
+
+/// One member: a step, and the item of its loop.
+#[derive(Clone, Debug)]
+struct Entry {
+    ready: Arc<Ready>,
+    item: Option<(Arc<Vec<Value>>, usize)>,
+}
+
+/// What a group knows of its members.
+#[derive(Debug)]
+pub(crate) struct GroupMachine {
+    /// The steps or dag node.
+    boundary: Ix,
+    /// Steps whose references are not replaced yet.
+    unresolved: Vec<WorkflowStep>,
+    entries: Vec<Entry>,
+    /// The first member that has not begun.
+    next: usize,
+    is_steps: bool,
+}
+
+impl GroupMachine {
+    /// A step group.
+    pub(crate) fn steps(boundary: Ix, steps: Vec<WorkflowStep>) -> Self {
+        Self { boundary, unresolved: steps, entries: Vec::new(), next: 0, is_steps: true }
+    }
+
+    /// The items of a dag's task.
+    pub(crate) fn items(boundary: Ix, step: Ready, items: Vec<Value>) -> Self {
+        let mut this = Self { boundary, unresolved: Vec::new(), entries: Vec::new(), next: 0, is_steps: false };
+        this.add_items(step, items);
+        this
+    }
+
+    fn add_items(&mut self, step: Ready, items: Vec<Value>) {
+        let (step, items) = (Arc::new(step), Arc::new(items));
+        for i in 0..items.len() {
+            self.entries.push(Entry { ready: step.clone(), item: Some((items.clone(), i)) });
+        }
+    }
+
+    /// The step of a member.
+    pub(crate) fn step(&self, slot: usize) -> Option<&WorkflowStep> {
+        self.entries.get(slot).map(|e| &e.ready.step)
+    }
+
+    /// The item of a member.
+    pub(crate) fn item(&self, slot: usize) -> Option<&Value> {
+        self.entries.get(slot).and_then(|e| e.item.as_ref()).map(|(items, i)| &items[*i])
+    }
+
+    /// Whether it is a step group.
+    pub(crate) fn is_steps(&self) -> bool {
+        self.is_steps
+    }
+}
+
+impl Run {
+    pub(crate) fn look_at_group(&mut self, ix: Ix, machine: &mut GroupMachine) {
+        if !machine.unresolved.is_empty()
+            && let Err(message) = self.expand_group(ix, machine)
+        {
+            self.mark(ix, NodePhase::Error, Some(&message));
+            return;
+        }
+        while machine.next < machine.entries.len() {
+            let slot = machine.next;
+            match self.open_member(ix, machine, slot) {
+                Opened::Node { ix: child, new } => {
+                    if new {
+                        let id = self.nodes.list[ix].status.id.clone();
+                        self.connect(&id, child);
+                    }
+                }
+                Opened::Failed { ix: child, new, message } => {
+                    if new {
+                        let id = self.nodes.list[ix].status.id.clone();
+                        self.connect(&id, child);
+                    }
+                    self.member_errored(ix, child, machine.is_steps, &message);
+                    if machine.is_steps {
+                        return;
+                    }
+                }
+                Opened::Blocked | Opened::Waiting => break,
+            }
+            machine.next += 1;
+            if self.nodes.list[ix].status.phase.is_fulfilled() {
+                return;
+            }
+        }
+        if machine.next == machine.entries.len() && self.nodes.list[ix].unsettled == 0 {
+            self.finish_group(ix, machine);
+        }
+    }
+
+    /// A member in error from the start: a step group ends with it, a dag's task is told in its own words.
+    pub(crate) fn member_errored(&mut self, group: Ix, child: Ix, is_steps: bool, message: &str) {
+        let name = self.nodes.list[child].status.name.clone();
+        if is_steps {
+            let message = format!("step group deemed errored due to child {name} error: {message}");
+            self.mark(group, NodePhase::Error, Some(&message));
+        } else {
+            self.nodes.list[child].status.message = Some(format!("task '{name}' errored: {message}"));
+            self.touch(child);
+        }
+    }
+
+    /// Replaces references and unrolls loops.
+    fn expand_group(&mut self, ix: Ix, machine: &mut GroupMachine) -> Result<(), String> {
+        let steps = std::mem::take(&mut machine.unresolved);
+        let inputs = self.nodes.list[machine.boundary].status.inputs.clone();
+        let mut resolved = Vec::with_capacity(steps.len());
+        for step in &steps {
+            let scope = Scope {
+                run: self,
+                boundary: Some(machine.boundary),
+                inputs: inputs.as_ref(),
+                locals: &[],
+                globals: true,
+                item: None,
+            };
+            resolved.push(ready(step, &scope, false).map_err(|m| format!("failed to resolve references: {m}"))?);
+        }
+        for step in resolved {
+            if step.skipped.is_some() || !crate::loops::has_loop(&step.step) {
+                machine.entries.push(Entry { ready: Arc::new(step), item: None });
+                continue;
+            }
+            let items = crate::loops::items(&step.step)?;
+            if items.is_empty() {
+                let mut step = step;
+                step.skipped = Some(String::new());
+                machine.entries.push(Entry { ready: Arc::new(step), item: None });
+            } else {
+                machine.add_items(step, items);
+            }
+        }
+        let _ = ix;
+        Ok(())
+    }
+
+    fn open_member(&mut self, group: Ix, machine: &GroupMachine, slot: usize) -> Opened {
+        let entry = &machine.entries[slot];
+        let node = &self.nodes.list[group];
+        let (prefix, joint) = if machine.is_steps {
+            (node.status.name.clone(), ".")
+        } else {
+            // The group's name ends in the task's.
+            (self.nodes.list[machine.boundary].status.name.clone(), ".")
+        };
+        let mut call = Call {
+            name: String::new(),
+            target: crate::nodes::Target::Name(String::new()),
+            arguments: windlass_model::Arguments::default(),
+            absent: entry.ready.absent.clone(),
+            parent: Some(group),
+            boundary: Some(machine.boundary),
+            scope: node.inner_scope.clone(),
+            slot,
+            on_exit: node.on_exit,
+            flag: None,
+            depth: node.depth + 1,
+        };
+        let step = match &entry.item {
+            None => entry.ready.step.clone(),
+            Some((items, i)) => match self.with_item(&entry.ready.step, &items[*i]) {
+                Ok(step) => step,
+                Err(message) => {
+                    let name = names::item_name(&entry.ready.step.name, *i, &items[*i]);
+                    call.name = format!("{prefix}{joint}{name}");
+                    call.target = target(&entry.ready.step.template, &entry.ready.step.template_ref, None);
+                    return self.open_failed(None, &call, message);
+                }
+            },
+        };
+        let name = match &entry.item {
+            None => step.name.clone(),
+            Some((items, i)) => names::item_name(&entry.ready.step.name, *i, &items[*i]),
+        };
+        call.name = format!("{prefix}{joint}{name}");
+        call.target = target(&step.template, &step.template_ref, step.inline.as_deref());
+        if let Some(when) = &entry.ready.skipped {
+            let message = if when.is_empty() {
+                "Skipped, empty params".to_owned()
+            } else {
+                format!("when '{when}' evaluated false")
+            };
+            return self.open_skipped(&call, NodePhase::Skipped, &message);
+        }
+        if let Some(when) = &step.when {
+            match when_holds(when) {
+                Ok(true) => {}
+                Ok(false) => {
+                    return self.open_skipped(&call, NodePhase::Skipped, &format!("when '{when}' evaluated false"));
+                }
+                Err(message) => return self.open_failed(None, &call, message),
+            }
+        }
+        call.arguments = step.arguments;
+        self.open(&call)
+    }
+
+    /// A step with its item in place; hooks are left alone.
+    fn with_item(&self, step: &WorkflowStep, item: &Value) -> Result<WorkflowStep, String> {
+        let bare = WorkflowStep {
+            with_items: None,
+            with_param: None,
+            with_sequence: None,
+            hooks: Default::default(),
+            ..step.clone()
+        };
+        let value = serde_json::to_value(&bare).map_err(|e| e.to_string())?;
+        if !tags::has_tags(&value) {
+            return Ok(bare);
+        }
+        let value =
+            tags::substitute_value(&value, &Scope::item(self, item), &Options { strict: &["item"], strict_all: false })
+                .map_err(|faults| faults.first().map(|(_, f)| f.message.clone()).unwrap_or_default())?;
+        serde_json::from_value(value).map_err(|e| e.to_string())
+    }
+
+    fn finish_group(&mut self, ix: Ix, machine: &GroupMachine) {
+        let failed: Vec<(usize, String, NodePhase)> = self.nodes.list[ix]
+            .status
+            .children
+            .iter()
+            .filter_map(|id| self.nodes.find(id))
+            .map(|child| &self.nodes.list[child])
+            .filter(|child| child.status.phase.is_fail_or_error() && child.hook_of.is_none())
+            .map(|child| (child.slot, child.status.id.clone(), child.status.phase))
+            .collect();
+        if !machine.is_steps {
+            let phase = failed.last().map_or(NodePhase::Succeeded, |(_, _, phase)| *phase);
+            self.mark(ix, phase, None);
+            return;
+        }
+        let fatal = failed.iter().find(|(slot, _, phase)| {
+            !machine.step(*slot).is_some_and(|s| continues_on(s.continue_on.as_ref(), *phase))
+        });
+        match fatal {
+            Some((_, id, _)) => self.mark(ix, NodePhase::Failed, Some(&format!("child '{id}' failed"))),
+            None => self.mark(ix, NodePhase::Succeeded, None),
+        }
+    }
+}
+
+/// Whether a failure of that kind counts as success.
+pub(crate) fn continues_on(rule: Option<&windlass_model::template::ContinueOn>, phase: NodePhase) -> bool {
+    rule.is_some_and(|r| match phase {
+        NodePhase::Error => r.error,
+        NodePhase::Failed => r.failed,
+        _ => false,
+    })
+}
+
+/// Whether a template is one whose members this node may hold.
+pub(crate) fn is_boundary(template: &Template) -> bool {
+    template.steps.is_some() || template.dag.is_some()
+}

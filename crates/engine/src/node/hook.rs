@@ -1,0 +1,197 @@
+//! Hooks: templates that run when a step or task ends, or when a condition holds; and how members settle.
+//!
+//! A member settles when it is fulfilled and every hook it has begun has ended. Only then does its parent go on.
+
+use windlass_lang::tags::{self, Options};
+use windlass_model::NodePhase;
+use windlass_model::status::NodeFlag;
+use windlass_model::template::{LifecycleHook, WorkflowStep};
+
+use crate::nodes::{Call, Ix, Machine};
+use crate::run::{Opened, Run};
+use crate::scope::Scope;
+use crate::templates::target;
+
+impl Run {
+    /// Takes in which members were fulfilled: begins their hooks, settles those that have none.
+    pub(crate) fn take_news(&mut self, ix: Ix) {
+        for child in std::mem::take(&mut self.nodes.list[ix].news) {
+            if self.nodes.list[child].refused
+                && let Machine::Group(machine) = &self.nodes.list[ix].machine
+            {
+                let is_steps = machine.is_steps();
+                let message = self.nodes.list[child].status.message.clone().unwrap_or_default();
+                self.nodes.list[child].refused = false;
+                self.member_errored(ix, child, is_steps, &message);
+            } else if self.nodes.list[child].refused && matches!(self.nodes.list[ix].machine, Machine::Dag(_)) {
+                let message = self.nodes.list[child].status.message.clone().unwrap_or_default();
+                self.nodes.list[child].refused = false;
+                self.member_errored(ix, child, false, &message);
+            }
+            if !self.nodes.list[child].status.is_fulfilled() {
+                self.fire_hooks(ix, child);
+                continue;
+            }
+            if let Some(hooked) = self.nodes.list[child].hook_of {
+                self.settle(ix, child);
+                let of = &mut self.nodes.list[hooked];
+                of.hooks_open = of.hooks_open.saturating_sub(1);
+                if of.hooks_open == 0 && of.status.is_fulfilled() {
+                    self.settle(ix, hooked);
+                }
+                continue;
+            }
+            self.fire_hooks(ix, child);
+            self.fire_exit_hook(ix, child);
+            if self.nodes.list[child].hooks_open == 0 {
+                self.settle(ix, child);
+            }
+        }
+    }
+
+    fn settle(&mut self, parent: Ix, child: Ix) {
+        if std::mem::replace(&mut self.nodes.list[child].settled, true) {
+            return;
+        }
+        let slot = self.nodes.list[child].slot;
+        let is_hook = self.nodes.list[child].hook_of.is_some();
+        let node = &mut self.nodes.list[parent];
+        node.unsettled = node.unsettled.saturating_sub(1);
+        if let Machine::Dag(machine) = &mut node.machine
+            && !is_hook
+        {
+            machine.settled.push(slot);
+        }
+    }
+
+    /// The step or task of a member.
+    fn step_of(&self, parent: Ix, child: Ix) -> Option<&WorkflowStep> {
+        let slot = self.nodes.list[child].slot;
+        match &self.nodes.list[parent].machine {
+            Machine::Group(machine) if machine.is_steps() => machine.step(slot),
+            Machine::Dag(machine) => machine.step(slot),
+            _ => None,
+        }
+    }
+
+    fn fire_exit_hook(&mut self, parent: Ix, child: Ix) {
+        let Some(step) = self.step_of(parent, child) else { return };
+        let hook = match (&step.on_exit, step.hooks.get("exit")) {
+            (Some(template), _) if !template.is_empty() => {
+                LifecycleHook { template: Some(template.clone()), ..LifecycleHook::default() }
+            }
+            (_, Some(hook)) => hook.clone(),
+            _ => return,
+        };
+        let status = &self.nodes.list[child].status;
+        let ended = status.phase.is_completed();
+        if !ended || self.shutdown.as_deref() == Some("Terminate") {
+            return;
+        }
+        if let Some(expression) = hook.expression.as_deref().filter(|e| !e.is_empty()) {
+            let scope = self.hook_scope(parent, child);
+            if crate::expression::holds(&scope, expression) != Ok(true) {
+                return;
+            }
+        }
+        let name = format!("{}.onExit", status.name);
+        self.open_hook(parent, child, name, hook);
+    }
+
+    /// Begins the named hooks whose condition holds. Each begins once.
+    fn fire_hooks(&mut self, parent: Ix, child: Ix) {
+        let Some(step) = self.step_of(parent, child) else { return };
+        if step.hooks.keys().all(|name| name == "exit") {
+            return;
+        }
+        let hooks: Vec<(String, LifecycleHook)> =
+            step.hooks.iter().filter(|(name, _)| *name != "exit").map(|(n, h)| (n.clone(), h.clone())).collect();
+        for (name, hook) in hooks {
+            let node_name = format!("{}.hooks.{name}", self.nodes.list[child].status.name);
+            let id = crate::names::node_id(self.workflow_name(), &node_name);
+            let there = self.nodes.find(&id);
+            if there.is_some_and(|ix| self.nodes.list[ix].attached) {
+                continue;
+            }
+            if there.is_none() {
+                let scope = self.hook_scope(parent, child);
+                let expression = hook.expression.as_deref().unwrap_or_default();
+                if crate::expression::holds(&scope, expression) != Ok(true) {
+                    continue;
+                }
+            }
+            self.open_hook(parent, child, node_name, hook);
+        }
+    }
+
+    fn hook_scope(&self, parent: Ix, child: Ix) -> Scope<'_> {
+        let boundary = self.nodes.list[child].boundary;
+        let item = match &self.nodes.list[parent].machine {
+            Machine::Group(machine) => machine.item(self.nodes.list[child].slot),
+            _ => None,
+        };
+        let inputs = boundary.and_then(|b| self.nodes.list[b].status.inputs.as_ref());
+        Scope { run: self, boundary, inputs, locals: &[], globals: true, item }
+    }
+
+    fn open_hook(&mut self, parent: Ix, child: Ix, name: String, hook: LifecycleHook) {
+        let replaced = {
+            let scope = self.hook_scope(parent, child);
+            serde_json::to_value(&hook)
+                .map_err(|e| e.to_string())
+                .and_then(|value| {
+                    tags::substitute_value(&value, &scope, &Options::default())
+                        .map_err(|faults| faults.first().map(|(_, f)| f.message.clone()).unwrap_or_default())
+                })
+                .and_then(|value| serde_json::from_value::<LifecycleHook>(value).map_err(|e| e.to_string()))
+        };
+        let node = &self.nodes.list[child];
+        let mut call = Call {
+            name,
+            target: target(&hook.template, &hook.template_ref, None),
+            arguments: windlass_model::Arguments::default(),
+            absent: Vec::new(),
+            parent: Some(parent),
+            boundary: node.boundary,
+            scope: node.status.template_scope.as_deref().unwrap_or_default().into(),
+            slot: node.slot,
+            on_exit: true,
+            flag: Some(NodeFlag { hooked: true, retried: false }),
+            depth: node.depth + 1,
+        };
+        let opened = match replaced {
+            Ok(hook) => {
+                let artifacts = hook.arguments.artifacts.clone();
+                call.arguments = hook.arguments;
+                call.arguments.artifacts = {
+                    let scope = self.hook_scope(parent, child);
+                    artifacts
+                        .iter()
+                        .filter_map(|a| crate::calls::artifact_argument(a, &scope, false).ok().flatten())
+                        .collect()
+                };
+                self.open(&call)
+            }
+            Err(message) => {
+                let existing = self.nodes.find(&crate::names::node_id(self.workflow_name(), &call.name));
+                self.open_failed(existing, &call, message)
+            }
+        };
+        if let Opened::Node { ix, new } | Opened::Failed { ix, new, .. } = opened {
+            self.nodes.list[ix].hook_of = Some(child);
+            self.nodes.list[child].hooks_open += 1;
+            if new {
+                let id = self.nodes.list[child].status.id.clone();
+                self.connect(&id, ix);
+            }
+        } else {
+            // It must wait for a place: look again with the same news.
+            self.nodes.list[parent].news.push(child);
+        }
+    }
+
+    /// Whether a member failed in a way that its hooks may see.
+    pub(crate) fn has_ended(phase: NodePhase) -> bool {
+        phase.is_completed()
+    }
+}

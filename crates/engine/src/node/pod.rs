@@ -1,0 +1,503 @@
+//! A pod node: container, script, resource and the like.
+//!
+//! | phase | seen | becomes | and |
+//! |---|---|---|---|
+//! | Pending | the pod runs | Running | a daemon that is ready lets the others go on |
+//! | Pending | the API server refuses the pod | Error | Pending with the message when trying again may help |
+//! | Pending, Running | the pod succeeded, and its report is there if it makes one | Succeeded | outputs and exit code are taken |
+//! | Pending, Running | the pod failed | Failed, Error | the infrastructure's loss: a new pod, at most so many times |
+//! | Running | the pod is gone | Error | `pod deleted` |
+//! | Running daemon | the node around it ended | Succeeded | the pod is stopped |
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use windlass_model::labels;
+use windlass_model::status::NodeFlag;
+use windlass_model::task_result::WorkflowTaskResult;
+use windlass_model::{Arguments, NodePhase, NodeType};
+
+use crate::door::Command;
+use crate::names;
+use crate::nodes::{Call, Ix, Machine, Target};
+use crate::pod_outcome;
+use crate::run::Run;
+
+/// How long a pod that ended may be ahead of its report.
+const REPORT_WAIT_MS: i64 = 20_000;
+/// The same, when the pod failed: then there need not be a report.
+const REPORT_WAIT_FAILED_MS: i64 = 1_000;
+
+/// What is known of the node's pod.
+#[derive(Debug, Default)]
+pub(crate) struct PodMachine {
+    pub name: String,
+    pub uid: Option<String>,
+    /// Pods made for this node before this one.
+    pub attempt: u32,
+    report: Option<WorkflowTaskResult>,
+    /// The pod as it ended, and since when its report is waited for.
+    ended: Option<(Value, Timestamp)>,
+    /// Whether the step makes outputs that only a report can bring.
+    expects_report: bool,
+    /// When to try to create the pod again after a refusal that may pass.
+    again_at: Option<Timestamp>,
+}
+
+impl Run {
+    /// Takes a pod node up: creates its pod, or finds the one there is.
+    pub(crate) fn begin_pod(&mut self, ix: Ix, new: bool) -> Result<(), String> {
+        let name = self.pod_name_of(ix);
+        let row = &self.nodes.list[ix].status;
+        let attempt = row.failed_pod_restarts.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        let machine = PodMachine { name, attempt, ..PodMachine::default() };
+        self.nodes.list[ix].machine = Machine::Pod(Box::new(machine));
+        if row_is_container_set(self.nodes.list[ix].template.as_deref()) {
+            self.open_containers(ix);
+        }
+        let id = self.nodes.list[ix].status.id.clone();
+        if let Some(report) = self.early_reports.remove(&id) {
+            self.take_report(ix, report);
+        }
+        if self.nodes.list[ix].status.is_fulfilled() {
+            // A daemon that was let go before the load.
+            self.daemons.push(ix);
+            self.tell_parent(ix);
+        }
+        if let Some(pod) = self.early_pods.remove(&id) {
+            self.expect_report(ix)?;
+            self.observe_pod(&pod);
+            return Ok(());
+        }
+        if self.nodes.list[ix].status.phase == NodePhase::Running && !new {
+            self.expect_report(ix)?;
+            if self.surveyed {
+                self.lose_pod(ix);
+            } else {
+                self.unseen.push(ix);
+            }
+            return Ok(());
+        }
+        if self.is_shut_down(ix) {
+            let how = self.shutdown.clone().unwrap_or_default();
+            self.mark(ix, NodePhase::Failed, Some(&format!("workflow shutdown with strategy: {how}")));
+            return Ok(());
+        }
+        self.create_pod(ix)
+    }
+
+    /// Whether the run's stop goes for this node.
+    pub(crate) fn is_shut_down(&self, ix: Ix) -> bool {
+        match self.shutdown.as_deref() {
+            None => false,
+            Some("Stop") => !self.nodes.list[ix].on_exit,
+            Some(_) => true,
+        }
+    }
+
+    fn expect_report(&mut self, ix: Ix) -> Result<(), String> {
+        let expects = self.expects_report(ix);
+        if let Machine::Pod(machine) = &mut self.nodes.list[ix].machine {
+            machine.expects_report = expects;
+        }
+        Ok(())
+    }
+
+    fn create_pod(&mut self, ix: Ix) -> Result<(), String> {
+        self.expect_report(ix)?;
+        let pod = self.build_pod(ix)?;
+        let Machine::Pod(machine) = &self.nodes.list[ix].machine else { return Ok(()) };
+        let command =
+            Command::CreatePod { node_id: self.nodes.list[ix].status.id.clone(), name: machine.name.clone(), pod };
+        self.commands.push(command);
+        Ok(())
+    }
+
+    fn pod_name_of(&self, ix: Ix) -> String {
+        let row = &self.nodes.list[ix].status;
+        let template =
+            row.template_ref.as_ref().map(|r| r.template.as_str()).or(row.template_name.as_deref()).unwrap_or_default();
+        names::pod_name(self.workflow_name(), &row.name, template)
+    }
+
+    /// The nodes of a container set's containers.
+    fn open_containers(&mut self, ix: Ix) {
+        let Some(template) = self.nodes.list[ix].template.clone() else { return };
+        let Some(set) = &template.container_set else { return };
+        let (name, id) = (self.nodes.list[ix].status.name.clone(), self.nodes.list[ix].status.id.clone());
+        let container_id = |c: &str| names::node_id(self.workflow_name(), &format!("{name}.{c}"));
+        let edges: Vec<(String, Vec<String>)> = set
+            .containers
+            .iter()
+            .map(|c| {
+                let deps = c["dependencies"].as_array().into_iter().flatten();
+                let deps: Vec<String> = deps.filter_map(Value::as_str).map(container_id).collect();
+                (
+                    c["name"].as_str().unwrap_or_default().to_owned(),
+                    if deps.is_empty() { vec![id.clone()] } else { deps },
+                )
+            })
+            .collect();
+        let mut made = Vec::new();
+        for (container, before) in edges {
+            let row = &self.nodes.list[ix].status;
+            let call = Call {
+                name: format!("{name}.{container}"),
+                target: row
+                    .template_ref
+                    .clone()
+                    .map_or_else(|| Target::Name(row.template_name.clone().unwrap_or_default()), Target::Ref),
+                arguments: Arguments::default(),
+                absent: Vec::new(),
+                parent: None,
+                boundary: Some(ix),
+                scope: row.template_scope.as_deref().unwrap_or_default().into(),
+                slot: 0,
+                on_exit: self.nodes.list[ix].on_exit,
+                flag: None::<NodeFlag>,
+                depth: 0,
+            };
+            let existing = self.nodes.find(&names::node_id(self.workflow_name(), &call.name));
+            let child = existing.unwrap_or_else(|| {
+                let mut row = self.row(&call, NodeType::Container, NodePhase::Pending);
+                row.progress = Some("0/1".to_owned());
+                self.nodes.insert(row)
+            });
+            self.attach(child, &call);
+            if existing.is_none() {
+                self.touch(child);
+                made.push((before, child));
+            }
+        }
+        for (before, child) in made {
+            for before in before {
+                self.connect(&before, child);
+            }
+        }
+    }
+
+    /// Looks at a pod node by itself: time has passed, or its report came.
+    pub(crate) fn look_at_pod(&mut self, ix: Ix) {
+        let now = self.now;
+        let Machine::Pod(machine) = &mut self.nodes.list[ix].machine else { return };
+        if machine.again_at.is_some_and(|at| at <= now) {
+            machine.again_at = None;
+            if let Err(message) = self.create_pod(ix) {
+                self.mark(ix, NodePhase::Error, Some(&message));
+            }
+            return;
+        }
+        if let Some((pod, _)) = machine.ended.clone() {
+            self.end_pod(ix, &pod);
+        }
+    }
+
+    /// A pod, as it is now.
+    pub(crate) fn observe_pod(&mut self, pod: &Value) {
+        let Some(id) = pod["metadata"]["annotations"][labels::NODE_ID].as_str() else { return };
+        let Some(ix) = self.nodes.find(id).filter(|ix| self.nodes.list[*ix].attached) else {
+            self.early_pods.insert(id.to_owned(), pod.clone());
+            return;
+        };
+        let Machine::Pod(machine) = &mut self.nodes.list[ix].machine else {
+            self.release_if_ended(ix, pod);
+            return;
+        };
+        let attempt =
+            pod["metadata"]["annotations"][labels::ATTEMPT].as_str().and_then(|a| a.parse().ok()).unwrap_or(0);
+        if attempt != machine.attempt {
+            return;
+        }
+        machine.uid = pod["metadata"]["uid"].as_str().map(str::to_owned);
+        if self.nodes.list[ix].status.phase.is_fulfilled() {
+            self.release_if_ended(ix, pod);
+            return;
+        }
+        if let Some(host) = pod["spec"]["nodeName"].as_str()
+            && self.nodes.list[ix].status.host_node_name.as_deref() != Some(host)
+        {
+            self.nodes.list[ix].status.host_node_name = Some(host.to_owned());
+            self.touch(ix);
+        }
+        match pod["status"]["phase"].as_str().unwrap_or("Pending") {
+            "Pending" => {
+                let message = pod_outcome::pending_message(pod);
+                if self.nodes.list[ix].status.message.as_deref().unwrap_or_default() != message {
+                    self.mark(ix, NodePhase::Pending, Some(&message));
+                }
+            }
+            "Running" => self.pod_runs(ix, pod),
+            "Succeeded" | "Failed" => {
+                self.end_containers(ix, pod);
+                self.end_pod(ix, pod);
+            }
+            _ => {}
+        }
+    }
+
+    fn pod_runs(&mut self, ix: Ix, pod: &Value) {
+        let message = if self.nodes.list[ix].status.message.is_some() { Some("") } else { None };
+        self.mark(ix, NodePhase::Running, message);
+        self.end_containers(ix, pod);
+        let daemon = self.nodes.list[ix].template.as_ref().is_some_and(|t| t.daemon == Some(true));
+        let row = &mut self.nodes.list[ix].status;
+        if daemon && row.daemoned != Some(true) && pod_outcome::is_ready(pod) {
+            row.daemoned = Some(true);
+            row.pod_ip = pod["status"]["podIP"].as_str().map(str::to_owned);
+            self.touch(ix);
+            self.daemons.push(ix);
+            self.leave_daemon(ix);
+            self.tell_parent(ix);
+        }
+    }
+
+    /// The states of a container set's containers.
+    fn end_containers(&mut self, ix: Ix, pod: &Value) {
+        if !row_is_container_set(self.nodes.list[ix].template.as_deref()) {
+            return;
+        }
+        let name = self.nodes.list[ix].status.name.clone();
+        for status in pod["status"]["containerStatuses"].as_array().into_iter().flatten() {
+            let container = format!("{name}.{}", status["name"].as_str().unwrap_or_default());
+            let Some(child) = self.nodes.find(&names::node_id(self.workflow_name(), &container)) else { continue };
+            if let Some(code) = status["state"]["terminated"]["exitCode"].as_i64() {
+                match code {
+                    0 => self.mark(child, NodePhase::Succeeded, None),
+                    64 => self.mark(child, NodePhase::Error, Some(&format!("exit code {code}"))),
+                    _ => {
+                        let words = status["state"]["terminated"]["message"].as_str().unwrap_or_default();
+                        let words = if words.is_empty() { String::new() } else { format!(": {words}") };
+                        self.mark(child, NodePhase::Failed, Some(&format!("exit code {code}{words}")));
+                    }
+                }
+            } else if status["state"]["running"].is_object() {
+                self.mark(child, NodePhase::Running, None);
+            }
+        }
+    }
+
+    fn release_if_ended(&mut self, ix: Ix, pod: &Value) {
+        let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+        let released = pod["metadata"]["labels"][labels::COMPLETED] == "true";
+        if ended && !released && self.nodes.list[ix].status.phase.is_fulfilled() {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let uid = pod["metadata"]["uid"].as_str().map(str::to_owned);
+            self.commands.push(Command::ReleasePod { name, uid });
+        }
+    }
+
+    /// The pod ended: what it means, when its report is there too.
+    fn end_pod(&mut self, ix: Ix, pod: &Value) {
+        let daemon = self.nodes.list[ix].status.daemoned == Some(true);
+        let Machine::Pod(machine) = &mut self.nodes.list[ix].machine else { return };
+        if pod_outcome::is_lost(pod) && !daemon && machine.attempt < self.config.pod_restarts_max {
+            self.replace_pod(ix);
+            return;
+        }
+        let complete = machine.report.as_ref().is_some_and(|r| {
+            r.metadata.labels.get(labels::REPORT_OUTPUTS_COMPLETED).map(String::as_str) != Some("false")
+        });
+        let outcome = pod_outcome::outcome(pod, daemon);
+        if machine.expects_report && !complete {
+            let since = match &machine.ended {
+                Some((_, since)) => *since,
+                None => self.now,
+            };
+            let wait = if outcome.phase == NodePhase::Succeeded { REPORT_WAIT_MS } else { REPORT_WAIT_FAILED_MS };
+            let until = since.checked_add(SignedDuration::from_millis(wait)).unwrap_or(self.now);
+            machine.ended = Some((pod.clone(), since));
+            if self.now < until {
+                self.wake_at(until, Some(ix));
+                return;
+            }
+        }
+        let report = machine.report.take();
+        machine.ended = None;
+        let uid = machine.uid.clone();
+        let name = machine.name.clone();
+        let missing = machine.expects_report && report.is_none();
+        let synced = report.is_some();
+        let (mut phase, mut message) = (outcome.phase, outcome.message);
+        if let Some(report) = &report {
+            self.take_outputs(ix, report);
+            if let Some(reported) = report.phase.filter(|p| p.is_fail_or_error()) {
+                phase = reported;
+            }
+            if let Some(text) = report.message.as_ref().filter(|m| !m.is_empty()) {
+                message = text.clone();
+            }
+        } else if missing && phase == NodePhase::Succeeded {
+            phase = NodePhase::Error;
+            message = "the pod ended but its outputs were not reported".to_owned();
+        }
+        let duration = pod_outcome::resources_duration(pod);
+        let row = &mut self.nodes.list[ix].status;
+        if let Some(code) = outcome.exit_code {
+            row.outputs.get_or_insert_default().exit_code = Some(code);
+        }
+        if !duration.is_empty() {
+            row.resources_duration = duration;
+        }
+        if synced {
+            row.task_result_synced = Some(true);
+        }
+        row.daemoned = None;
+        self.mark(ix, phase, Some(&message));
+        self.commands.push(Command::ReleasePod { name, uid });
+    }
+
+    /// The infrastructure lost the pod: another, on its own budget.
+    fn replace_pod(&mut self, ix: Ix) {
+        let Machine::Pod(machine) = &mut self.nodes.list[ix].machine else { return };
+        self.commands.push(Command::DeletePod { name: machine.name.clone(), uid: machine.uid.clone() });
+        machine.attempt += 1;
+        machine.uid = None;
+        machine.report = None;
+        machine.ended = None;
+        let attempt = machine.attempt;
+        self.nodes.list[ix].status.failed_pod_restarts = i32::try_from(attempt).ok();
+        let message = format!("Pod was lost with its node; attempt {attempt} of {}", self.config.pod_restarts_max);
+        self.mark(ix, NodePhase::Pending, Some(&message));
+        if let Err(message) = self.create_pod(ix) {
+            self.mark(ix, NodePhase::Error, Some(&message));
+        }
+    }
+
+    pub(crate) fn observe_pod_gone(&mut self, name: &str, uid: &str) {
+        let Some(ix) = self.find_pod(name) else {
+            self.early_pods.retain(|_, p| p["metadata"]["uid"].as_str() != Some(uid));
+            return;
+        };
+        let node = &self.nodes.list[ix];
+        let Machine::Pod(machine) = &node.machine else { return };
+        if machine.uid.as_deref() != Some(uid) || node.status.phase.is_fulfilled() {
+            return;
+        }
+        self.lose_pod(ix);
+    }
+
+    /// Everything that is there has been told: what was not, is not there.
+    pub(crate) fn observe_survey(&mut self) {
+        self.surveyed = true;
+        for ix in std::mem::take(&mut self.unseen) {
+            let Machine::Pod(machine) = &self.nodes.list[ix].machine else { continue };
+            if machine.uid.is_none() && !self.nodes.list[ix].status.phase.is_fulfilled() {
+                self.lose_pod(ix);
+            }
+        }
+    }
+
+    fn lose_pod(&mut self, ix: Ix) {
+        self.nodes.list[ix].status.daemoned = None;
+        self.mark(ix, NodePhase::Error, Some("pod deleted"));
+    }
+
+    fn find_pod(&self, name: &str) -> Option<Ix> {
+        if name == self.workflow_name() {
+            return self.nodes.find(name);
+        }
+        // A pod's name ends in the same hash as its node's id.
+        let (_, hash) = name.rsplit_once('-')?;
+        self.nodes.find(&format!("{}-{hash}", self.workflow_name()))
+    }
+
+    pub(crate) fn observe_refusal(&mut self, node_id: &str, message: &str, transient: bool) {
+        let Some(ix) = self.nodes.find(node_id) else { return };
+        if self.nodes.list[ix].status.phase.is_fulfilled() {
+            return;
+        }
+        if transient {
+            self.mark(ix, NodePhase::Pending, Some(message));
+            let at = self.now.checked_add(SignedDuration::from_secs(2)).unwrap_or(self.now);
+            if let Machine::Pod(machine) = &mut self.nodes.list[ix].machine {
+                machine.again_at = Some(at);
+            }
+            self.wake_at(at, Some(ix));
+            return;
+        }
+        self.nodes.list[ix].refused = true;
+        self.mark(ix, NodePhase::Error, Some(message));
+    }
+
+    pub(crate) fn observe_report(&mut self, report: &WorkflowTaskResult) {
+        let Some(id) = report.metadata.name.clone() else { return };
+        match self.nodes.find(&id).filter(|ix| self.nodes.list[*ix].attached) {
+            Some(ix) => self.take_report(ix, report.clone()),
+            None => {
+                self.early_reports.insert(id, report.clone());
+            }
+        }
+    }
+
+    fn take_report(&mut self, ix: Ix, report: WorkflowTaskResult) {
+        if self.nodes.list[ix].status.phase.is_fulfilled() {
+            return;
+        }
+        if let Some(progress) = report.progress.as_ref().filter(|p| !p.is_empty())
+            && self.nodes.list[ix].status.progress.as_ref() != Some(progress)
+        {
+            self.nodes.list[ix].status.progress = Some(progress.clone());
+            self.touch(ix);
+        }
+        if let Machine::Pod(machine) = &mut self.nodes.list[ix].machine {
+            machine.report = Some(report);
+            self.enqueue(ix);
+        }
+    }
+
+    /// Writes a report's outputs into the row, and makes global what is meant to be.
+    fn take_outputs(&mut self, ix: Ix, report: &WorkflowTaskResult) {
+        let Some(mut outputs) = report.outputs.clone() else { return };
+        if let Some(template) = self.nodes.list[ix].template.clone() {
+            for parameter in &mut outputs.parameters {
+                if let Some(declared) = template.outputs.parameter(&parameter.name) {
+                    parameter.global_name = parameter.global_name.take().or_else(|| declared.global_name.clone());
+                    if parameter.value_from.is_none() {
+                        parameter.value_from = declared.value_from.clone();
+                    }
+                }
+            }
+            for artifact in &mut outputs.artifacts {
+                if let Some(declared) = template.outputs.artifact(&artifact.name) {
+                    artifact.global_name = artifact.global_name.take().or_else(|| declared.global_name.clone());
+                }
+            }
+        }
+        self.publish_globals(&outputs);
+        if !outputs.is_empty() {
+            self.nodes.list[ix].status.outputs = Some(outputs);
+            self.touch(ix);
+        }
+    }
+
+    /// Stops the daemons that a node made, when it has ended.
+    pub(crate) fn kill_daemons_of(&mut self, boundary: Ix) {
+        if self.daemons.is_empty() {
+            return;
+        }
+        let daemons: Vec<Ix> =
+            self.daemons.iter().copied().filter(|d| self.nodes.list[*d].boundary == Some(boundary)).collect();
+        self.kill_daemons(&daemons);
+    }
+
+    pub(crate) fn kill_daemons(&mut self, daemons: &[Ix]) {
+        self.daemons.retain(|d| !daemons.contains(d));
+        for ix in daemons {
+            if let Machine::Pod(machine) = &self.nodes.list[*ix].machine {
+                let command =
+                    Command::StopPod { name: machine.name.clone(), uid: machine.uid.clone(), grace_seconds: None };
+                self.commands.push(command);
+            }
+            self.nodes.list[*ix].status.daemoned = None;
+            self.mark(*ix, NodePhase::Succeeded, None);
+        }
+    }
+
+    /// A daemon takes no place of `parallelism` once the others may go on.
+    fn leave_daemon(&mut self, _ix: Ix) {
+        self.look_again_at_blocked();
+    }
+}
+
+fn row_is_container_set(template: Option<&windlass_model::Template>) -> bool {
+    template.is_some_and(|t| t.container_set.is_some())
+}

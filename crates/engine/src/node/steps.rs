@@ -1,0 +1,188 @@
+//! A steps node: groups of parallel steps, one after the other.
+//!
+//! | phase | seen | becomes | and |
+//! |---|---|---|---|
+//! | Running | no group yet | Running | group 0 begins |
+//! | Running | group i succeeded | Running | group i+1 begins, after the last nodes of group i |
+//! | Running | last group succeeded | Succeeded | outputs are taken; Error when they cannot be |
+//! | Running | group failed or in error | Failed | with the group's message |
+
+use std::sync::Arc;
+
+use windlass_lang::tags::{self, Options};
+use windlass_model::parameter::Inputs;
+use windlass_model::status::NodeFlag;
+use windlass_model::template::StepGroup;
+use windlass_model::{Arguments, NodePhase, NodeType, Template};
+
+use crate::node::group::GroupMachine;
+use crate::nodes::{Call, Ix, Machine, Target};
+use crate::run::Run;
+use crate::scope::Scope;
+
+/// How far the groups are.
+#[derive(Debug, Default)]
+pub(crate) struct StepsMachine {
+    /// The group that runs.
+    current: usize,
+    group: Option<Ix>,
+}
+
+impl Run {
+    pub(crate) fn begin_steps(&mut self, ix: Ix, template: &Template, inputs: &Inputs) {
+        match self.processed(template, inputs) {
+            Ok(template) => {
+                self.nodes.list[ix].template = Some(Arc::new(template));
+                self.nodes.list[ix].machine = Machine::Steps(Box::default());
+                self.enqueue(ix);
+            }
+            Err(message) => self.mark(ix, NodePhase::Error, Some(&message)),
+        }
+    }
+
+    /// A steps or dag template with inputs and globals in place.
+    pub(crate) fn processed(&self, template: &Template, inputs: &Inputs) -> Result<Template, String> {
+        let value = serde_json::to_value(template).map_err(|e| e.to_string())?;
+        if !tags::has_tags(&value) {
+            return Ok(template.clone());
+        }
+        let scope = Scope { run: self, boundary: None, inputs: Some(inputs), locals: &[], globals: true, item: None };
+        let value = tags::substitute_value(&value, &scope, &Options::default())
+            .map_err(|faults| faults.first().map(|(_, f)| f.message.clone()).unwrap_or_default())?;
+        serde_json::from_value(value).map_err(|e| e.to_string())
+    }
+
+    pub(crate) fn look_at_steps(&mut self, ix: Ix, machine: &mut StepsMachine) {
+        let Some(template) = self.nodes.list[ix].template.clone() else { return };
+        let groups = template.steps.as_deref().unwrap_or_default();
+        loop {
+            if let Some(group) = machine.group {
+                let status = &self.nodes.list[group].status;
+                if !status.phase.is_fulfilled() {
+                    return;
+                }
+                if status.phase.is_fail_or_error() {
+                    let message = status.message.clone().unwrap_or_default();
+                    self.set_outbound(ix);
+                    self.mark(ix, NodePhase::Failed, Some(&message));
+                    return;
+                }
+                machine.current += 1;
+                machine.group = None;
+            }
+            let Some(StepGroup(steps)) = groups.get(machine.current) else {
+                self.finish_boundary(ix);
+                return;
+            };
+            machine.group = Some(self.open_step_group(ix, machine.current, steps.clone()));
+        }
+    }
+
+    fn open_step_group(
+        &mut self,
+        steps: Ix,
+        number: usize,
+        members: Vec<windlass_model::template::WorkflowStep>,
+    ) -> Ix {
+        let name = format!("{}[{number}]", self.nodes.list[steps].status.name);
+        let node = &self.nodes.list[steps];
+        let call = Call {
+            name,
+            target: Target::Name(String::new()),
+            arguments: Arguments::default(),
+            absent: Vec::new(),
+            parent: Some(steps),
+            boundary: Some(steps),
+            scope: node.inner_scope.clone(),
+            slot: number,
+            on_exit: node.on_exit,
+            flag: Some(NodeFlag::default()),
+            depth: node.depth,
+        };
+        let id = crate::names::node_id(self.workflow_name(), &call.name);
+        let existing = self.nodes.find(&id);
+        let ix = match existing {
+            Some(ix) => ix,
+            None => {
+                let row = self.row(&call, NodeType::StepGroup, NodePhase::Running);
+                let ix = self.nodes.insert(row);
+                self.touch(ix);
+                for before in self.before_group(steps, number) {
+                    self.connect(&before, ix);
+                }
+                ix
+            }
+        };
+        self.attach(ix, &call);
+        if self.nodes.list[ix].status.phase.is_fulfilled() {
+            self.tell_parent(ix);
+        } else {
+            self.nodes.list[ix].inner_scope = self.nodes.list[steps].inner_scope.clone();
+            self.nodes.list[ix].machine = Machine::Group(Box::new(GroupMachine::steps(steps, members)));
+            self.enqueue(ix);
+        }
+        ix
+    }
+
+    /// The nodes after which a group hangs.
+    fn before_group(&self, steps: Ix, number: usize) -> Vec<String> {
+        let row = &self.nodes.list[steps].status;
+        if number == 0 {
+            return vec![row.id.clone()];
+        }
+        let before = format!("{}[{}]", row.name, number - 1);
+        let Some(group) = self.nodes.find(&crate::names::node_id(self.workflow_name(), &before)) else {
+            return Vec::new();
+        };
+        let out = self.outbound_of_group(group);
+        if out.is_empty() { vec![self.nodes.list[group].status.id.clone()] } else { out }
+    }
+
+    fn outbound_of_group(&self, group: Ix) -> Vec<String> {
+        let mut out = Vec::new();
+        for child in self.nodes.list[group].status.children.iter().filter_map(|id| self.nodes.find(id)) {
+            out.extend(self.nodes.outbound(child));
+        }
+        out
+    }
+
+    /// Writes down which nodes come last inside a steps or dag node.
+    pub(crate) fn set_outbound(&mut self, ix: Ix) {
+        let node = &self.nodes.list[ix];
+        let Some(template) = node.template.clone() else { return };
+        let mut out = Vec::new();
+        if let Some(groups) = &template.steps {
+            for number in (0..groups.len()).rev() {
+                let name = format!("{}[{number}]", node.status.name);
+                if let Some(group) = self.nodes.find(&crate::names::node_id(self.workflow_name(), &name)) {
+                    out = self.outbound_of_group(group);
+                    break;
+                }
+            }
+        } else if let Some(dag) = &template.dag {
+            for target in crate::node::dag::targets(dag) {
+                let name = format!("{}.{target}", node.status.name);
+                if let Some(task) = self.nodes.find(&crate::names::node_id(self.workflow_name(), &name)) {
+                    out.extend(self.nodes.outbound(task));
+                }
+            }
+        }
+        self.nodes.list[ix].status.outbound_nodes = out;
+        self.touch(ix);
+    }
+
+    /// Ends a steps or dag node well: outputs, outbound nodes, phase.
+    pub(crate) fn finish_boundary(&mut self, ix: Ix) {
+        self.set_outbound(ix);
+        match self.boundary_outputs(ix) {
+            Ok(outputs) => {
+                if let Some(outputs) = &outputs {
+                    self.publish_globals(outputs);
+                }
+                self.nodes.list[ix].status.outputs = outputs;
+                self.mark(ix, NodePhase::Succeeded, None);
+            }
+            Err(message) => self.mark(ix, NodePhase::Error, Some(&message)),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The node table in memory: an arena with indexes, so that one change costs no walk over the rest.
+//! Holds what is known of each node; which transition is right is decided in `node/`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use windlass_model::status::{NodeFlag, NodeStatus};
+use windlass_model::template::{Template, TemplateRef};
+use windlass_model::{Arguments, NodePhase, NodeType};
+
+use crate::node::dag::DagMachine;
+use crate::node::group::GroupMachine;
+use crate::node::pod::PodMachine;
+use crate::node::retry::RetryMachine;
+use crate::node::steps::StepsMachine;
+
+/// Index of a node in the arena.
+pub(crate) type Ix = usize;
+
+/// What a call runs.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// A template of the scope, by name.
+    Name(String),
+    /// A template of another resource.
+    Ref(TemplateRef),
+    /// A template written in place.
+    Inline(Box<Template>),
+}
+
+/// A node that is wanted: who calls, what, with which arguments.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub name: String,
+    pub target: Target,
+    pub arguments: Arguments,
+    /// Parameters whose value is known to be absent.
+    pub absent: Vec<String>,
+    pub parent: Option<Ix>,
+    pub boundary: Option<Ix>,
+    /// Where a template's name is looked up: `local/wf`, `namespaced/name`, `cluster/name`.
+    pub scope: Arc<str>,
+    pub slot: usize,
+    pub on_exit: bool,
+    pub flag: Option<NodeFlag>,
+    pub depth: usize,
+}
+
+/// The private state of a node's machine.
+#[derive(Debug, Default)]
+pub(crate) enum Machine {
+    #[default]
+    Leaf,
+    Pod(Box<PodMachine>),
+    Steps(Box<StepsMachine>),
+    Group(Box<GroupMachine>),
+    Dag(Box<DagMachine>),
+    Retry(Box<RetryMachine>),
+    Suspend,
+}
+
+/// One node: its row in the table, and how it hangs together with others.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub status: NodeStatus,
+    /// The node that waits for this one: steps, group, dag, retry. (Not the same as `children`, which is order.)
+    pub parent: Option<Ix>,
+    pub boundary: Option<Ix>,
+    /// The place in the parent: step, item, task or attempt.
+    pub slot: usize,
+    /// Whether a parent has taken the node up since it was loaded.
+    pub attached: bool,
+    pub queued: bool,
+    /// Whether the parent has been told that it need not wait any more.
+    pub settled: bool,
+    pub on_exit: bool,
+    pub depth: usize,
+    /// The template with inputs and globals replaced (steps, dag), or as it was found (others).
+    pub template: Option<Arc<Template>>,
+    /// Where names inside the template are looked up.
+    pub inner_scope: Arc<str>,
+    /// Members that are not settled.
+    pub unsettled: usize,
+    /// Members that were fulfilled since this node was looked at.
+    pub news: Vec<Ix>,
+    /// The node whose end made this one (a hook).
+    pub hook_of: Option<Ix>,
+    /// Hooks of this node that have not ended.
+    pub hooks_open: usize,
+    /// Members that run, for a template's `parallelism`.
+    pub active: i64,
+    /// Whether a member failed, for `failFast` with loops.
+    pub failed_members: usize,
+    /// The API server would not have its pod: the error goes up at once.
+    pub refused: bool,
+    pub machine: Machine,
+}
+
+/// The arena.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    pub list: Vec<Node>,
+    pub by_id: HashMap<String, Ix>,
+}
+
+impl Nodes {
+    /// Puts a row in, without a parent.
+    pub(crate) fn insert(&mut self, status: NodeStatus) -> Ix {
+        let ix = self.list.len();
+        self.by_id.insert(status.id.clone(), ix);
+        self.list.push(Node {
+            status,
+            parent: None,
+            boundary: None,
+            slot: 0,
+            attached: false,
+            queued: false,
+            settled: false,
+            on_exit: false,
+            depth: 0,
+            template: None,
+            inner_scope: Arc::from(""),
+            unsettled: 0,
+            news: Vec::new(),
+            hook_of: None,
+            hooks_open: 0,
+            active: 0,
+            failed_members: 0,
+            refused: false,
+            machine: Machine::Leaf,
+        });
+        ix
+    }
+
+    /// The node of that id.
+    pub(crate) fn find(&self, id: &str) -> Option<Ix> {
+        self.by_id.get(id).copied()
+    }
+
+    /// The nodes that come last inside a node: those after which the next one hangs.
+    pub(crate) fn outbound(&self, ix: Ix) -> Vec<String> {
+        let mut out = Vec::new();
+        self.collect_outbound(ix, &mut out, 0);
+        out
+    }
+
+    fn collect_outbound(&self, ix: Ix, out: &mut Vec<String>, depth: usize) {
+        let status = &self.list[ix].status;
+        if depth > 300 {
+            return;
+        }
+        let plain = |id: &String| self.find(id).filter(|c| !is_hooked(&self.list[*c].status));
+        match status.type_ {
+            NodeType::Pod | NodeType::Container => {
+                // A container set's last containers: those nothing waits for.
+                let containers: Vec<Ix> = status
+                    .children
+                    .iter()
+                    .filter_map(plain)
+                    .filter(|c| self.list[*c].status.type_ == NodeType::Container)
+                    .collect();
+                if containers.is_empty() {
+                    if !out.contains(&status.id) {
+                        out.push(status.id.clone());
+                    }
+                } else {
+                    for c in containers {
+                        self.collect_outbound(c, out, depth + 1);
+                    }
+                }
+            }
+            NodeType::Skipped | NodeType::Suspend | NodeType::Http | NodeType::Plugin => out.push(status.id.clone()),
+            NodeType::TaskGroup => {
+                let children: Vec<Ix> = status.children.iter().filter_map(plain).collect();
+                if children.is_empty() {
+                    out.push(status.id.clone());
+                }
+                for child in children {
+                    self.collect_outbound(child, out, depth + 1);
+                }
+            }
+            NodeType::Retry => match status.children.iter().rev().find_map(plain) {
+                Some(last) => self.collect_outbound(last, out, depth + 1),
+                None => out.push(status.id.clone()),
+            },
+            NodeType::Steps | NodeType::Dag | NodeType::StepGroup => {
+                if status.memoization_status.as_ref().is_some_and(|m| m["hit"] == true) {
+                    out.push(status.id.clone());
+                    return;
+                }
+                for id in &status.outbound_nodes {
+                    let Some(ix) = self.find(id) else { continue };
+                    if self.list[ix].status.type_ == NodeType::Pod {
+                        out.push(id.clone());
+                    } else {
+                        self.collect_outbound(ix, out, depth + 1);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a hook made the node.
+pub(crate) fn is_hooked(status: &NodeStatus) -> bool {
+    status.node_flag.as_ref().is_some_and(|f| f.hooked)
+}
+
+/// Whether the node is of a kind that works by itself, and counts in `progress`.
+pub(crate) fn is_executable(type_: NodeType) -> bool {
+    matches!(type_, NodeType::Pod | NodeType::Http | NodeType::Plugin | NodeType::Container)
+}
+
+/// Whether the node takes one of `parallelism`'s places.
+pub(crate) fn counts_as_active(status: &NodeStatus) -> bool {
+    matches!(status.type_, NodeType::Pod | NodeType::Steps | NodeType::Dag)
+        && matches!(status.phase, NodePhase::Pending | NodePhase::Running)
+}

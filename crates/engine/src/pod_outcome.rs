@@ -1,0 +1,228 @@
+//! What a pod's status says about its node. Reads; decides nothing about retries or siblings.
+
+use serde_json::Value;
+use windlass_model::NodePhase;
+
+/// What became of a pod that ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Outcome {
+    pub phase: NodePhase,
+    pub message: String,
+    pub exit_code: Option<String>,
+}
+
+/// Names of containers that are not the user's.
+fn is_infrastructure(name: &str) -> bool {
+    matches!(name, "init" | "wait" | "supervisor" | "argoexec")
+}
+
+fn statuses<'a>(pod: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+    pod["status"][field].as_array().into_iter().flatten()
+}
+
+fn terminated(status: &Value) -> Option<&Value> {
+    Some(&status["state"]["terminated"]).filter(|t| t.is_object())
+}
+
+/// The exit code of `main`, as text; of a container set without `main`, nothing.
+pub(crate) fn exit_code(pod: &Value) -> Option<String> {
+    let main = statuses(pod, "containerStatuses").find(|s| s["name"] == "main")?;
+    terminated(main)?["exitCode"].as_i64().map(|c| c.to_string())
+}
+
+/// Whether every one of the user's containers is ready.
+pub(crate) fn is_ready(pod: &Value) -> bool {
+    let mut any = false;
+    for status in statuses(pod, "containerStatuses") {
+        any = true;
+        if status["ready"] != true {
+            return false;
+        }
+    }
+    any
+}
+
+/// Why a pod is pending, in words.
+pub(crate) fn pending_message(pod: &Value) -> String {
+    for field in ["initContainerStatuses", "containerStatuses"] {
+        for status in statuses(pod, field) {
+            let waiting = &status["state"]["waiting"];
+            if waiting.is_object() {
+                let reason = waiting["reason"].as_str().unwrap_or_default();
+                return match waiting["message"].as_str() {
+                    Some(message) if !message.is_empty() => format!("{reason}: {message}"),
+                    _ => reason.to_owned(),
+                };
+            }
+        }
+    }
+    let unschedulable = pod["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|c| c["type"] == "PodScheduled" && c["status"] == "False" && c["reason"] == "Unschedulable");
+    match unschedulable {
+        Some(condition) => format!("Unschedulable: {}", condition["message"].as_str().unwrap_or_default()),
+        None => String::new(),
+    }
+}
+
+/// Whether the infrastructure lost the pod: no fault of the user's code.
+pub(crate) fn is_lost(pod: &Value) -> bool {
+    matches!(pod["status"]["reason"].as_str(), Some("NodeLost" | "NodeShutdown" | "Terminated" | "NodeAffinity"))
+        && pod["status"]["phase"] == "Failed"
+}
+
+/// What a pod that ended means for its node.
+pub(crate) fn outcome(pod: &Value, daemon: bool) -> Outcome {
+    let code = exit_code(pod);
+    if pod["status"]["phase"] == "Succeeded" {
+        if daemon {
+            return Outcome { phase: NodePhase::Failed, message: String::new(), exit_code: code };
+        }
+        return Outcome { phase: NodePhase::Succeeded, message: String::new(), exit_code: code };
+    }
+    let (phase, message) = failure(pod);
+    Outcome { phase, message, exit_code: code }
+}
+
+fn failure(pod: &Value) -> (NodePhase, String) {
+    let failed = |t: &Value| t["exitCode"].as_i64().unwrap_or(0) != 0;
+    // An input that could not be brought in is the infrastructure's failure, whatever words the pod has for it.
+    if let Some(message) = pod["status"]["message"].as_str().filter(|m| !m.is_empty()) {
+        let phase = match pod["status"]["reason"].as_str() {
+            Some("InputFailed" | "InputsFailed" | "OutputFailed" | "OutputsFailed" | "ExecutorFailed" | "NodeLost") => {
+                NodePhase::Error
+            }
+            _ => NodePhase::Failed,
+        };
+        return (phase, message.to_owned());
+    }
+    for status in statuses(pod, "initContainerStatuses") {
+        if let Some(t) = terminated(status).filter(|t| failed(t)) {
+            return (NodePhase::Error, words(status, t));
+        }
+    }
+    let mut all: Vec<&Value> = statuses(pod, "containerStatuses").collect();
+    let rank = |s: &Value| match s["name"].as_str().unwrap_or_default() {
+        "main" => 0,
+        name if is_infrastructure(name) => 1,
+        _ => 2,
+    };
+    all.sort_by_key(|s| rank(s));
+    let (mut main_ok, mut wait_ok) = (false, true);
+    for status in &all {
+        let name = status["name"].as_str().unwrap_or_default();
+        let Some(t) = terminated(status) else {
+            if let Some(reason) = status["state"]["waiting"]["reason"].as_str() {
+                let message = status["state"]["waiting"]["message"].as_str().unwrap_or_default();
+                let text = format!("Pod failed before {name} container starts due to {reason}: {message}");
+                return (NodePhase::Error, text);
+            }
+            continue;
+        };
+        let code = t["exitCode"].as_i64().unwrap_or(0);
+        if code == 0 {
+            main_ok |= name == "main";
+            continue;
+        }
+        match name {
+            "main" => return (NodePhase::Failed, words(status, t)),
+            name if is_infrastructure(name) => {
+                wait_ok = false;
+                if main_ok || !all.iter().any(|s| s["name"] == "main") {
+                    return (NodePhase::Error, words(status, t));
+                }
+            }
+            _ if matches!(code, 137 | 143) => {}
+            _ => return (NodePhase::Failed, words(status, t)),
+        }
+    }
+    if main_ok && wait_ok {
+        return (NodePhase::Succeeded, String::new());
+    }
+    (NodePhase::Failed, "pod failed, but none of its containers did".to_owned())
+}
+
+fn words(status: &Value, terminated: &Value) -> String {
+    let name = status["name"].as_str().unwrap_or_default();
+    let code = terminated["exitCode"].as_i64().unwrap_or(0);
+    let reason = terminated["reason"].as_str().filter(|r| !r.is_empty()).unwrap_or("Error");
+    let text = format!("{name}: {reason} (exit code {code})");
+    match terminated["message"].as_str() {
+        Some(message) if !message.is_empty() => format!("{text}: {message}"),
+        _ => text,
+    }
+}
+
+/// Requested resources times seconds, as Argo counts: memory in 100 Mi, at least what a container asks for.
+pub(crate) fn resources_duration(pod: &Value) -> std::collections::BTreeMap<String, i64> {
+    let mut total = std::collections::BTreeMap::new();
+    for status in statuses(pod, "containerStatuses") {
+        let Some(t) = terminated(status) else { continue };
+        let at = |field: &str| t[field].as_str().and_then(|s| s.parse::<jiff::Timestamp>().ok());
+        let (Some(from), Some(to)) = (at("startedAt"), at("finishedAt")) else { continue };
+        let seconds = to.as_second() - from.as_second();
+        let container =
+            pod["spec"]["containers"].as_array().into_iter().flatten().find(|c| c["name"] == status["name"]);
+        let request = |what: &str, base: f64, default: f64| {
+            let given = container.and_then(|c| {
+                let r = &c["resources"];
+                r["requests"][what].as_str().or_else(|| r["limits"][what].as_str()).and_then(quantity)
+            });
+            given.map_or(default, |q| q / base)
+        };
+        *total.entry("cpu".to_owned()).or_insert(0) += (request("cpu", 1.0, 0.1) * seconds as f64) as i64;
+        let memory = request("memory", 100.0 * 1024.0 * 1024.0, 1.0);
+        *total.entry("memory".to_owned()).or_insert(0) += (memory * seconds as f64) as i64;
+    }
+    total
+}
+
+fn quantity(text: &str) -> Option<f64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..digits].parse().ok()?;
+    Some(
+        number
+            * match &text[digits..] {
+                "" => 1.0,
+                "m" => 1e-3,
+                "k" => 1e3,
+                "M" => 1e6,
+                "G" => 1e9,
+                "Ki" => 1024.0,
+                "Mi" => 1024.0 * 1024.0,
+                "Gi" => 1024.0 * 1024.0 * 1024.0,
+                _ => return None,
+            },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(phase: &str, containers: Value) -> Value {
+        json!({"status": {"phase": phase, "containerStatuses": containers}})
+    }
+
+    #[test]
+    fn failures_are_told_apart() {
+        let ended = |name: &str, code: i64| json!({"name": name, "state": {"terminated": {"exitCode": code, "reason": if code == 0 { "Completed" } else { "Error" }}}});
+        let of = |containers: Value| {
+            let o = outcome(&pod("Failed", containers), false);
+            (o.phase, o.message)
+        };
+        assert_eq!(of(json!([ended("main", 1)])), (NodePhase::Failed, "main: Error (exit code 1)".to_owned()));
+        assert_eq!(
+            of(json!([ended("wait", 64), ended("main", 0)])),
+            (NodePhase::Error, "wait: Error (exit code 64)".to_owned())
+        );
+        assert_eq!(of(json!([ended("main", 0), ended("side", 137)])), (NodePhase::Succeeded, String::new()));
+        assert_eq!(
+            of(json!([ended("main", 0), ended("side", 2)])),
+            (NodePhase::Failed, "side: Error (exit code 2)".to_owned())
+        );
+    }
+}

@@ -1,0 +1,449 @@
+//! The Pod of a node, and the Task in its annotation. Text in, JSON out; touches nothing of the run.
+
+use jiff::SignedDuration;
+use serde_json::{Map, Value, json};
+use windlass_lang::tags::{self, Options};
+use windlass_model::artifact::ArtifactLocation;
+use windlass_model::labels;
+use windlass_model::parameter::Inputs;
+use windlass_model::task::{ResourceTask, SCRIPT_PATH, Task};
+use windlass_model::{Artifact, Template, Time};
+
+use crate::nodes::{Ix, Machine};
+use crate::run::Run;
+use crate::scope::Scope;
+
+impl Run {
+    /// Whether the step's outputs can only come by a report.
+    pub(crate) fn expects_report(&self, ix: Ix) -> bool {
+        let Some(template) = &self.nodes.list[ix].template else { return false };
+        !template.outputs.is_empty() || self.archives_logs(template) || self.includes_result(ix)
+    }
+
+    fn archives_logs(&self, template: &Template) -> bool {
+        let of_template = template.archive_location.as_ref().and_then(|l| l.archive_logs);
+        of_template.or(self.spec.archive_logs).or(self.config.artifact_repository.archive_logs) == Some(true)
+    }
+
+    /// Whether somebody asks for the step's standard output: the template around it names it.
+    pub(crate) fn includes_result(&self, ix: Ix) -> bool {
+        let node = &self.nodes.list[ix];
+        let Some(boundary) = node.boundary else { return false };
+        let Some(template) = &self.nodes.list[boundary].template else { return false };
+        let rest = node.status.name.strip_prefix(&self.nodes.list[boundary].status.name).unwrap_or_default();
+        let rest = match rest.strip_prefix('[').and_then(|r| r.split_once("].")) {
+            Some((_, step)) => step,
+            None => rest.strip_prefix('.').unwrap_or(rest),
+        };
+        let member = rest.split(['(', '.']).next().unwrap_or_default();
+        let Ok(text) = serde_json::to_string(template) else { return true };
+        text.match_indices("outputs.result").any(|(at, _)| {
+            let before = text[..at].trim_end_matches('.').trim_end_matches(['\'', '"', ']', '\\', '?']);
+            before.strip_suffix(member).is_some_and(|b| b.ends_with(['.', '\'', '"']))
+        })
+    }
+
+    /// The names that only this node's pod knows.
+    fn pod_locals(&self, ix: Ix, template: &Template, pod_name: &str) -> Vec<(String, String)> {
+        let mut locals = vec![
+            ("pod.name".to_owned(), pod_name.to_owned()),
+            ("node.name".to_owned(), self.nodes.list[ix].status.name.clone()),
+        ];
+        locals.extend(self.retry_locals(ix));
+        for parameter in &template.outputs.parameters {
+            if let Some(path) = parameter.value_from.as_ref().and_then(|v| v.path.clone()) {
+                locals.push((format!("outputs.parameters.{}.path", parameter.name), path));
+            }
+        }
+        for artifact in &template.outputs.artifacts {
+            if let Some(path) = &artifact.path {
+                locals.push((format!("outputs.artifacts.{}.path", artifact.name), path.clone()));
+            }
+        }
+        locals
+    }
+
+    /// The pod for a node.
+    pub(crate) fn build_pod(&self, ix: Ix) -> Result<Value, String> {
+        let node = &self.nodes.list[ix];
+        let Some(raw) = node.template.clone() else { return Err("the node has no template".to_owned()) };
+        let Machine::Pod(machine) = &node.machine else { return Err("the node is not a pod".to_owned()) };
+        let inputs = node.status.inputs.clone().unwrap_or_default();
+        let locals = self.pod_locals(ix, &raw, &machine.name);
+        let scope =
+            Scope { run: self, boundary: None, inputs: Some(&inputs), locals: &locals, globals: true, item: None };
+        let template = substituted_template(&raw, &scope)?;
+        let mut inputs: Inputs = replaced(&inputs, &scope)?;
+        for artifact in &mut inputs.artifacts {
+            artifact.path = artifact.path.take().or_else(|| template.inputs.artifact(&artifact.name)?.path.clone());
+        }
+
+        let mut spec = Map::new();
+        let (mut main, script) = main_container(&template, &self.config.executor_image)?;
+        let mut containers = Vec::new();
+        if let Some(set) = &template.container_set {
+            for container in &set.containers {
+                let mut container = container.clone();
+                if let Value::Object(map) = &mut container {
+                    map.remove("dependencies");
+                    if !set.volume_mounts.is_empty() {
+                        let mounts = map.entry("volumeMounts").or_insert_with(|| json!([]));
+                        if let Value::Array(mounts) = mounts {
+                            mounts.extend(set.volume_mounts.iter().cloned());
+                        }
+                    }
+                }
+                containers.push(container);
+            }
+        } else {
+            main["name"] = json!("main");
+            containers.push(main.clone());
+        }
+        let mounts = main.get("volumeMounts").cloned();
+        for sidecar in &template.sidecars {
+            containers.push(with_mirrored_mounts(sidecar, mounts.as_ref()));
+        }
+        spec.insert("containers".to_owned(), Value::Array(containers));
+        if !template.init_containers.is_empty() {
+            let inits: Vec<Value> =
+                template.init_containers.iter().map(|c| with_mirrored_mounts(c, mounts.as_ref())).collect();
+            spec.insert("initContainers".to_owned(), Value::Array(inits));
+        }
+        spec.insert("restartPolicy".to_owned(), json!("Never"));
+        let volume_scope = Scope {
+            boundary: node.boundary,
+            ..Scope { run: self, boundary: None, inputs: Some(&inputs), locals: &locals, globals: true, item: None }
+        };
+        let mut volumes: Vec<Value> = Vec::new();
+        for volume in self.spec.volumes.iter().chain(&self.claims()) {
+            volumes.push(replaced(volume, &volume_scope)?);
+        }
+        volumes.extend(template.volumes.iter().cloned());
+        if !volumes.is_empty() {
+            spec.insert("volumes".to_owned(), Value::Array(volumes));
+        }
+        self.add_placement(&mut spec, &template, node.boundary);
+        let deadline_seconds = self.pod_deadline_seconds(ix, &template)?;
+        if let Some(seconds) = deadline_seconds {
+            spec.insert("activeDeadlineSeconds".to_owned(), json!(seconds));
+        }
+        let mut spec = Value::Object(spec);
+        for patch in [self.spec.pod_spec_patch.as_deref(), template.pod_spec_patch.as_deref()].into_iter().flatten() {
+            let patch = tags::substitute(patch, &scope, &Options::default())
+                .map_err(|faults| crate::inputs::first_message(&faults))?;
+            let value = parse_text(&patch).ok_or_else(|| "podSpecPatch is neither YAML nor JSON".to_owned())?;
+            crate::merge::strategic(&mut spec, &value);
+        }
+
+        let task = self.task(ix, &template, &inputs, script, &scope, deadline_seconds, machine.attempt)?;
+        let mut labels = Map::new();
+        let mut annotations = Map::new();
+        for metadata in [self.spec.pod_metadata.as_ref(), Some(&template.metadata)].into_iter().flatten() {
+            for (k, v) in &metadata.labels {
+                labels.insert(
+                    k.clone(),
+                    json!(tags::substitute(v, &scope, &Options::default()).unwrap_or_else(|_| v.clone())),
+                );
+            }
+            for (k, v) in &metadata.annotations {
+                annotations.insert(
+                    k.clone(),
+                    json!(tags::substitute(v, &scope, &Options::default()).unwrap_or_else(|_| v.clone())),
+                );
+            }
+        }
+        labels.insert(labels::WORKFLOW.to_owned(), json!(self.workflow_name()));
+        labels.insert(labels::COMPLETED.to_owned(), json!("false"));
+        if node.on_exit {
+            labels.insert(labels::ON_EXIT.to_owned(), json!("true"));
+        }
+        annotations.insert(labels::NODE_ID.to_owned(), json!(node.status.id));
+        annotations.insert(labels::NODE_NAME.to_owned(), json!(node.status.name));
+        annotations.insert(labels::ATTEMPT.to_owned(), json!(machine.attempt.to_string()));
+        annotations.entry(labels::DEFAULT_CONTAINER).or_insert_with(|| json!("main"));
+        annotations.insert(labels::TASK.to_owned(), json!(serde_json::to_string(&task).map_err(|e| e.to_string())?));
+        let mut metadata = json!({
+            "name": machine.name,
+            "labels": labels,
+            "annotations": annotations,
+            "ownerReferences": [{
+                "apiVersion": windlass_model::ARGO_API_VERSION,
+                "kind": "Workflow",
+                "name": self.workflow_name(),
+                "uid": self.meta.uid.as_deref().unwrap_or_default(),
+                "controller": true,
+                "blockOwnerDeletion": true,
+            }],
+        });
+        if let Some(namespace) = &self.meta.namespace {
+            metadata["namespace"] = json!(namespace);
+        }
+        if self.config.pod_finalizer {
+            metadata["finalizers"] = json!([labels::POD_FINALIZER]);
+        }
+        Ok(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
+    }
+
+    /// The volumes of claims that were made for the run.
+    fn claims(&self) -> Vec<Value> {
+        self.status.persistent_volume_claims.clone()
+    }
+
+    fn add_placement(&self, spec: &mut Map<String, Value>, template: &Template, boundary: Option<Ix>) {
+        let wf = &self.spec;
+        let around = boundary.and_then(|b| self.nodes.list[b].template.clone());
+        let around = around.as_deref();
+        let mut put = |key: &str, value: Option<Value>| {
+            if let Some(value) = value.filter(|v| !v.is_null()) {
+                spec.insert(key.to_owned(), value);
+            }
+        };
+        let some_list = |list: &[Value]| (!list.is_empty()).then(|| Value::Array(list.to_vec()));
+        let account = template.service_account_name.clone().or_else(|| wf.service_account_name.clone());
+        put("serviceAccountName", account.map(Value::String));
+        let mount = template.automount_service_account_token.or(wf.automount_service_account_token);
+        put("automountServiceAccountToken", mount.map(Value::Bool));
+        let selector = [Some(&template.node_selector), around.map(|t| &t.node_selector), Some(&wf.node_selector)]
+            .into_iter()
+            .flatten()
+            .find(|s| !s.is_empty());
+        put("nodeSelector", selector.map(|s| json!(s)));
+        put("affinity", template.affinity.clone().or_else(|| around?.affinity.clone()).or_else(|| wf.affinity.clone()));
+        let tolerations = some_list(&template.tolerations)
+            .or_else(|| some_list(&around?.tolerations))
+            .or_else(|| some_list(&wf.tolerations));
+        put("tolerations", tolerations);
+        put("schedulerName", template.scheduler_name.clone().or_else(|| wf.scheduler_name.clone()).map(Value::String));
+        let class = template.priority_class_name.clone().or_else(|| wf.pod_priority_class_name.clone());
+        put("priorityClassName", class.map(Value::String));
+        put("imagePullSecrets", some_list(&wf.image_pull_secrets));
+        put("hostNetwork", wf.host_network.map(Value::Bool));
+        put("dnsPolicy", wf.dns_policy.clone().map(Value::String));
+        put("dnsConfig", wf.dns_config.clone());
+        put("hostAliases", some_list(&template.host_aliases).or_else(|| some_list(&wf.host_aliases)));
+        put("securityContext", template.security_context.clone().or_else(|| wf.security_context.clone()));
+    }
+
+    /// Seconds the pod may take: the template's timeout or deadline, but not longer than the run.
+    fn pod_deadline_seconds(&self, ix: Ix, template: &Template) -> Result<Option<i64>, String> {
+        let mut seconds = match &template.active_deadline_seconds {
+            None => None,
+            Some(value) => {
+                Some(value.as_int().ok_or_else(|| format!("activeDeadlineSeconds '{value}' is not a whole number"))?)
+            }
+        };
+        if let Some(timeout) = template.timeout.as_deref().filter(|t| !t.is_empty()) {
+            let ms = crate::duration::parse_ms(timeout).ok_or_else(|| format!("timeout '{timeout}' cannot be read"))?;
+            let started = self.nodes.list[ix].status.started_at.map_or(self.now, |t| t.0);
+            let spent = self.now.as_second() - started.as_second();
+            seconds = Some((ms / 1000 - spent).max(1));
+        }
+        if let Some(deadline) = self.deadline
+            && !self.nodes.list[ix].on_exit
+        {
+            let left = (deadline.as_second() - self.now.as_second()).max(1);
+            seconds = Some(seconds.map_or(left, |s| s.min(left)));
+        }
+        Ok(seconds)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn task(
+        &self,
+        ix: Ix,
+        template: &Template,
+        inputs: &Inputs,
+        script: Option<String>,
+        scope: &Scope<'_>,
+        deadline_seconds: Option<i64>,
+        attempt: u32,
+    ) -> Result<Task, String> {
+        let mut task = Task {
+            template: template.name.clone(),
+            include_result: self.includes_result(ix),
+            script,
+            workflow_name: self.workflow_name().to_owned(),
+            workflow_uid: self.meta.uid.clone().unwrap_or_default(),
+            node_id: self.nodes.list[ix].status.id.clone(),
+            attempt,
+            outputs: template.outputs.clone(),
+            ..Task::default()
+        };
+        for artifact in &inputs.artifacts {
+            let mut artifact = artifact.clone();
+            let mut location = artifact.location();
+            location.relocate(&self.config.artifact_repository);
+            if artifact.optional && !location.has_location() {
+                continue;
+            }
+            artifact.set_location(location);
+            task.inputs.push(artifact);
+        }
+        for artifact in &mut task.outputs.artifacts {
+            let location = self.destination(template, artifact, scope)?;
+            artifact.set_location(location);
+        }
+        if self.archives_logs(template) {
+            let mut log = Artifact { name: "main-logs".to_owned(), ..Artifact::default() };
+            log.archive = Some(windlass_model::artifact::ArchiveStrategy {
+                none: Some(Default::default()),
+                ..Default::default()
+            });
+            log.path = Some("main.log".to_owned());
+            let location = self.destination(template, &log, scope)?;
+            log.path = None;
+            log.set_location(location);
+            task.archive_logs = true;
+            task.log_artifact = Some(log);
+        }
+        if let Some(seconds) = deadline_seconds {
+            let at = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(self.now);
+            task.deadline = Some(Time(at));
+        }
+        if let Some(resource) = &template.resource {
+            task.resource = Some(ResourceTask {
+                action: resource.action.clone(),
+                manifest: resource.manifest.clone().unwrap_or_default(),
+                merge_strategy: resource.merge_strategy.clone(),
+                set_owner_reference: resource.set_owner_reference,
+                success_condition: resource.success_condition.clone(),
+                failure_condition: resource.failure_condition.clone(),
+                flags: resource.flags.clone(),
+            });
+        }
+        Ok(task)
+    }
+
+    /// Where an output artifact goes.
+    fn destination(
+        &self,
+        template: &Template,
+        artifact: &Artifact,
+        scope: &Scope<'_>,
+    ) -> Result<ArtifactLocation, String> {
+        let mut location = artifact.location();
+        let repository = &self.config.artifact_repository;
+        let archive = template.archive_location.as_ref().filter(|l| l.has_driver());
+        if location.has_location() {
+            return Ok(location);
+        }
+        if location.has_driver() {
+            location.relocate(repository);
+            return Ok(location);
+        }
+        let file = match &artifact.archive {
+            Some(a) if a.none.is_some() => {
+                let path = artifact.path.as_deref().unwrap_or_default();
+                path.trim_end_matches('/').rsplit('/').next().unwrap_or(path).to_owned()
+            }
+            Some(a) if a.zip.is_some() => format!("{}.zip", artifact.name),
+            _ => format!("{}.tgz", artifact.name),
+        };
+        let (mut location, prefix) = match archive {
+            Some(archive) => {
+                let prefix = archive.key().unwrap_or_default().to_owned();
+                let mut location = archive.clone();
+                location.relocate(repository);
+                (location, if prefix.is_empty() { self.config.key_format.clone() } else { prefix })
+            }
+            None => (repository.clone(), self.config.key_format.clone()),
+        };
+        let prefix = tags::substitute(&prefix, scope, &Options::default())
+            .map_err(|faults| crate::inputs::first_message(&faults))?;
+        if prefix.contains("{{") {
+            return Err(format!("the key of output artifact '{}' has an unknown tag: {prefix}", artifact.name));
+        }
+        location.set_key(&format!("{}/{file}", prefix.trim_end_matches('/')));
+        location.archive_logs = None;
+        Ok(location)
+    }
+}
+
+fn main_container(template: &Template, executor_image: &str) -> Result<(Value, Option<String>), String> {
+    if let Some(container) = &template.container {
+        return Ok((container.clone(), None));
+    }
+    if let Some(script) = &template.script {
+        let mut container = script.clone();
+        let source = match &mut container {
+            Value::Object(map) => map.remove("source"),
+            _ => None,
+        };
+        let source = source.and_then(|s| s.as_str().map(str::to_owned)).filter(|s| !s.is_empty());
+        if source.is_some() {
+            let args = container["args"].as_array().cloned().unwrap_or_default();
+            let args: Vec<Value> = args.into_iter().chain([json!(SCRIPT_PATH)]).collect();
+            container["args"] = Value::Array(args);
+        }
+        return Ok((container, source));
+    }
+    if let Some(resource) = &template.resource {
+        let container = json!({
+            "image": executor_image,
+            "command": ["/windlass", "executor", "resource"],
+            "args": [resource.action],
+        });
+        return Ok((container, None));
+    }
+    if template.container_set.is_some() {
+        return Ok((json!({}), None));
+    }
+    if template.data.is_some() {
+        let container = json!({"image": executor_image, "command": ["/windlass", "executor", "data"]});
+        return Ok((container, None));
+    }
+    Err(format!("template '{}' has no container", template.name))
+}
+
+fn with_mirrored_mounts(container: &Value, mounts: Option<&Value>) -> Value {
+    let mut container = container.clone();
+    if let Value::Object(map) = &mut container
+        && map.remove("mirrorVolumeMounts") == Some(Value::Bool(true))
+        && let Some(Value::Array(mirrored)) = mounts
+    {
+        let own = map.entry("volumeMounts").or_insert_with(|| json!([]));
+        if let Value::Array(own) = own {
+            own.extend(mirrored.iter().cloned());
+        }
+    }
+    container
+}
+
+/// A leaf's template with every tag replaced; twice, since a value may hold tags itself.
+fn substituted_template(raw: &Template, scope: &Scope<'_>) -> Result<Template, String> {
+    let value = serde_json::to_value(raw).map_err(|e| e.to_string())?;
+    if !tags::has_tags(&value) {
+        return Ok(raw.clone());
+    }
+    let mut value = value;
+    for _ in 0..2 {
+        value = tags::substitute_value(&value, scope, &Options::default())
+            .map_err(|faults| faults.first().map(|(_, f)| f.message.clone()).unwrap_or_default())?;
+        if !tags::has_tags(&value) {
+            break;
+        }
+    }
+    serde_json::from_value(value).map_err(|e| format!("the template does not fit after its tags were replaced: {e}"))
+}
+
+fn replaced<T>(of: &T, scope: &Scope<'_>) -> Result<T, String>
+where
+    T: Clone + serde::Serialize + serde::de::DeserializeOwned,
+{
+    let value = serde_json::to_value(of).map_err(|e| e.to_string())?;
+    if !tags::has_tags(&value) {
+        return Ok(of.clone());
+    }
+    let value = tags::substitute_value(&value, scope, &Options::default())
+        .map_err(|faults| faults.first().map(|(_, f)| f.message.clone()).unwrap_or_default())?;
+    serde_json::from_value(value).map_err(|e| e.to_string())
+}
+
+/// YAML or JSON text as a value.
+fn parse_text(text: &str) -> Option<Value> {
+    if let Ok(value) = serde_json::from_str(text) {
+        return Some(value);
+    }
+    let loaded = windlass_lang::yaml::load_str(text);
+    loaded.documents.into_iter().next().map(|d| d.value)
+}
