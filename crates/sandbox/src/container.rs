@@ -16,7 +16,8 @@ use crate::{
     scratch::{Job, Reaper},
 };
 
-/// A handle on a started process. Clones are the same process; dropping all of them does not end it.
+/// A handle on a started process. Clones are the same process; dropping all of them does not end it, as long as there
+/// is a handle on its [`Host`].
 #[derive(Debug, Clone)]
 pub struct Container(pub(crate) Arc<Inner>);
 

@@ -28,7 +28,8 @@ pub(crate) struct Entered {
     pub(crate) ground: Ground,
     pub(crate) probe: Probe,
     pub(crate) cgroups: Driver,
-    /// Where scratch directories are made, and whether on disk.
+    /// Our directory, to be removed; beneath it scratch directories are made, perhaps on disk.
+    pub(crate) base: PathBuf,
     pub(crate) uppers: PathBuf,
     pub(crate) volatile: bool,
     /// Held: tells others that the directory is in use.
@@ -37,7 +38,7 @@ pub(crate) struct Entered {
     pub(crate) sockets: Vec<OwnedFd>,
 }
 
-pub(crate) fn enter(options: &EnterOptions) -> Result<Entered> {
+pub(crate) fn enter(options: &EnterOptions, spawners: usize) -> Result<Entered> {
     one_thread()?;
     let mut remarks = Vec::new();
     let root = is_root();
@@ -66,6 +67,10 @@ pub(crate) fn enter(options: &EnterOptions) -> Result<Entered> {
     if let crate::CgroupDriver::None(why) = &cgroups.kind {
         remarks.push(format!("limits of memory, processes and CPU are not enforced: {why}"));
     }
+    let netns = crate::net::probe();
+    if !netns {
+        remarks.push("pods get no network: network namespaces or veth pairs do not work here".into());
+    }
     let probe = Probe {
         root,
         uid_map,
@@ -77,13 +82,25 @@ pub(crate) fn enter(options: &EnterOptions) -> Result<Entered> {
         cpu_limit: cgroups.enforces("cpu"),
         cgroup: cgroups.kind.clone(),
         seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
-        netns: crate::net::probe(),
+        netns,
         tun: File::options().read(true).write(true).open("/dev/net/tun").is_ok(),
         remarks,
     };
-    let count = options.spawners.unwrap_or_else(cores).max(1);
-    let sockets = (0..count).map(|_| start_spawner()).collect::<Result<_>>()?;
-    Ok(Entered { ground, probe, cgroups, uppers: base.join("u"), volatile: !place.tmpfs, lock, sockets })
+    let sockets = (0..spawners).map(|_| start_spawner()).collect::<Result<_>>()?;
+    Ok(Entered { ground, probe, cgroups, uppers: base.join("u"), base, volatile: !place.tmpfs, lock, sockets })
+}
+
+/// Take back what entering has left on disk.
+pub(crate) fn leave(base: &Path) {
+    // Nothing is mounted there when scratch is on disk.
+    let _not_mounted = rustix::mount::unmount(base, rustix::mount::UnmountFlags::DETACH);
+    if fs::remove_dir_all(base).is_err() {
+        // Containers may still be dying. The lock file tells the next process to sweep.
+        return;
+    }
+    let mut lock = base.as_os_str().to_owned();
+    lock.push(".lock");
+    drop(fs::remove_file(lock));
 }
 
 fn one_thread() -> Result<()> {
@@ -116,7 +133,7 @@ fn own_capabilities() -> Capabilities {
     Capabilities(permitted.bits())
 }
 
-fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(4)
 }
 

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io::{Seek, Write},
     os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -55,7 +55,8 @@ impl EnterOptions {
     }
 }
 
-/// A process that hosts containers. Clones are the same host.
+/// A process that hosts containers. Clones, and the containers' handles, are the same host; with the last of them
+/// everything that still runs is killed.
 #[derive(Debug, Clone)]
 pub struct Host(Arc<Inner>);
 
@@ -64,6 +65,7 @@ struct Inner {
     ground: Ground,
     probe: Probe,
     cgroups: crate::cgroup::Driver,
+    base: PathBuf,
     uppers: PathBuf,
     volatile: bool,
     _lock: std::fs::File,
@@ -74,12 +76,22 @@ struct Inner {
     reaper: Reaper,
 }
 
+impl Drop for Inner {
+    /// Spawners end when their sockets do, and their containers with them.
+    fn drop(&mut self) {
+        for spawner in &self.spawners {
+            let _gone_already = rustix::net::shutdown(&spawner.socket, rustix::net::Shutdown::Both);
+        }
+        enter::leave(&self.base);
+    }
+}
+
 impl Host {
     /// Enter. The process must still have one thread only. What was opened before stays as it was; what is mounted
     /// later on the machine is not seen.
     pub fn enter(options: EnterOptions) -> Result<Host> {
-        let entered = enter::enter(&options)?;
-        let Entered { ground, probe, cgroups, uppers, volatile, lock, sockets } = entered;
+        let entered = enter::enter(&options, options.spawners.unwrap_or_else(enter::cores).max(1))?;
+        let Entered { ground, probe, cgroups, base, uppers, volatile, lock, sockets } = entered;
         let null = std::fs::File::options().read(true).write(true).open("/dev/null");
         let null = null.step(|| "open /dev/null".into())?;
         let spawners = sockets.into_iter().map(|socket| Arc::new(Spawner::new(socket))).collect();
@@ -87,6 +99,7 @@ impl Host {
             ground,
             probe,
             cgroups,
+            base,
             uppers,
             volatile,
             _lock: lock,
@@ -96,6 +109,13 @@ impl Host {
             null: Arc::new(null.into()),
             reaper: Reaper::default(),
         })))
+    }
+
+    /// What works here, for `doctor`: enters as [`Host::enter`] does, and stays inside, but starts nothing.
+    pub fn probe_only(scratch: &Path) -> Result<Probe> {
+        let entered = enter::enter(&EnterOptions::new(scratch), 0)?;
+        enter::leave(&entered.base);
+        Ok(entered.probe)
     }
 
     /// What works here.

@@ -168,7 +168,8 @@ impl Wire for Filter {
         }
     }
     fn get(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let items: Vec<(u16, (u8, (u8, u32)))> = Wire::get(reader)?;
+        type Instruction = (u16, (u8, (u8, u32)));
+        let items: Vec<Instruction> = Wire::get(reader)?;
         Ok(Filter(items.into_iter().map(|(code, (jt, (jf, k)))| libc::sock_filter { code, jt, jf, k }).collect()))
     }
 }

@@ -477,7 +477,9 @@ pub(crate) fn joining(
 }
 
 fn number(resource: Rlimit) -> u32 {
-    let value = match resource {
+    // The type differs by C library.
+    #[allow(clippy::unnecessary_cast)]
+    let number = match resource {
         Rlimit::Core => libc::RLIMIT_CORE,
         Rlimit::Cpu => libc::RLIMIT_CPU,
         Rlimit::Data => libc::RLIMIT_DATA,
@@ -486,8 +488,8 @@ fn number(resource: Rlimit) -> u32 {
         Rlimit::Nofile => libc::RLIMIT_NOFILE,
         Rlimit::Nproc => libc::RLIMIT_NPROC,
         Rlimit::Stack => libc::RLIMIT_STACK,
-    };
-    value as u32
+    } as u32;
+    number
 }
 
 fn escape(path: &[u8], special: &[u8], out: &mut Vec<u8>) {

@@ -334,7 +334,7 @@ async fn readonly_root(bench: Bench) {
 
 async fn users(bench: Bench) {
     let mut spec = bench.sh("id; touch /tmp/denied; cat /proc/self/status");
-    spec.user = Host::resolve_user(&[bench.layer.clone()], "web").unwrap();
+    spec.user = Host::resolve_user(std::slice::from_ref(&bench.layer), "web").unwrap();
     let (_, output) = bench.run(spec).await;
     assert!(output.starts_with("uid=33(web) gid=33(web) groups=33(web),50(staff)"), "{output}");
     assert!(output.contains("Permission denied"), "{output}");

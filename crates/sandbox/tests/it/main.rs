@@ -43,6 +43,9 @@ fn main() -> ExitCode {
     if let Some(scratch) = value("--victim") {
         return root::victim(Path::new(&scratch));
     }
+    if let Some(scratch) = value("--passing") {
+        return root::passing(Path::new(&scratch));
+    }
     let filter = match arguments.first() {
         Some(first) if !first.starts_with('-') => first.clone(),
         _ => value("--only").unwrap_or_default(),

@@ -37,35 +37,78 @@ pub(crate) fn build(layer: &Path) -> Result<(), String> {
 }
 
 pub(crate) fn list() -> List {
-    vec![(
-        "containers_end_with_their_host",
-        |_| Ok(()),
-        |bench| {
-            Box::pin(async move {
-                let program = std::env::current_exe().unwrap();
-                let scratch = bench.scratch.join("victim");
-                let mut child =
-                    Command::new(program).arg("--victim").arg(&scratch).stdout(Io::piped()).spawn().unwrap();
-                let mut line = String::new();
-                let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
-                std::io::BufRead::read_line(&mut output, &mut line).unwrap();
-                let pids: Vec<u32> = line.split_whitespace().map(|p| p.parse().unwrap()).collect();
-                assert_eq!(pids.len(), 3, "{line:?}");
-                assert!(pids.iter().all(|pid| Path::new(&format!("/proc/{pid}")).exists()));
-                child.kill().unwrap();
-                child.wait().unwrap();
-                let begin = Instant::now();
-                let alive = |pid: &&u32| {
-                    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-                    !status.is_empty() && !status.contains("State:\tZ")
-                };
-                while let Some(pid) = pids.iter().find(alive) {
-                    assert!(begin.elapsed() < Duration::from_secs(5), "{pid} is still alive");
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-            })
-        },
-    )]
+    vec![
+        (
+            "a_dropped_host_leaves_nothing",
+            |_| Ok(()),
+            |bench| {
+                Box::pin(async move {
+                    let program = std::env::current_exe().unwrap();
+                    let mut command = tokio::process::Command::new(program);
+                    let status = command.arg("--passing").arg(bench.scratch.join("passing")).status().await.unwrap();
+                    assert!(status.success());
+                })
+            },
+        ),
+        (
+            "containers_end_with_their_host",
+            |_| Ok(()),
+            |bench| {
+                Box::pin(async move {
+                    let program = std::env::current_exe().unwrap();
+                    let scratch = bench.scratch.join("victim");
+                    let mut child =
+                        Command::new(program).arg("--victim").arg(&scratch).stdout(Io::piped()).spawn().unwrap();
+                    let mut line = String::new();
+                    let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+                    std::io::BufRead::read_line(&mut output, &mut line).unwrap();
+                    let pids: Vec<u32> = line.split_whitespace().map(|p| p.parse().unwrap()).collect();
+                    assert_eq!(pids.len(), 3, "{line:?}");
+                    assert!(pids.iter().all(|pid| Path::new(&format!("/proc/{pid}")).exists()));
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    let begin = Instant::now();
+                    let alive = |pid: &&u32| {
+                        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+                        !status.is_empty() && !status.contains("State:\tZ")
+                    };
+                    while let Some(pid) = pids.iter().find(alive) {
+                        assert!(begin.elapsed() < Duration::from_secs(5), "{pid} is still alive");
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                })
+            },
+        ),
+    ]
+}
+
+/// The scratch directory of a host that was dropped is gone, and so is what it ran.
+fn drops(scratch: &Path) {
+    let left: Vec<_> = std::fs::read_dir(scratch).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Enter, start something, let go of the host.
+pub(crate) fn passing(scratch: &Path) -> ExitCode {
+    let layer = scratch.join("layer");
+    build(&layer).unwrap();
+    let host = Host::enter(EnterOptions::new(scratch.join("s"))).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let spec = Spec {
+        rootfs: Rootfs::Overlay { lowers: vec![layer], upper: Upper::Scratch },
+        args: ["sleep", "1000"].map(str::to_owned).to_vec(),
+        ..Spec::default()
+    };
+    let container = runtime.block_on(host.spawn(spec, Stdio::null())).unwrap();
+    let pid = container.pid().unwrap();
+    drop((host, container));
+    let begin = Instant::now();
+    while Path::new(&format!("/proc/{pid}/exe")).exists() {
+        assert!(begin.elapsed() < Duration::from_secs(5), "it still runs");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drops(&scratch.join("s"));
+    ExitCode::SUCCESS
 }
 
 /// A host that starts three containers, prints their pids and waits to be killed.
