@@ -1,3 +1,154 @@
-//! Argo's expressions: Go's expr-lang dialect.
+//! Argo's expressions: Go's expr-lang dialect with Argo's functions (`asInt`, `asFloat`, `toJson`, `jsonpath`) and
+//! sprig's generic ones (`sprig.trim`).
+//!
+//! Pure: `now()` and sprig's clock, random and crypto functions are refused by name. Never panics; recursion and the
+//! size of results are bounded. What is known not to be as in Go is written in `docs` of the functions concerned.
 
+mod builtin;
+mod eval;
+mod jsonpath;
+mod lex;
 pub(crate) mod number;
+mod parse;
+mod sprig;
+mod value;
+
+use std::collections::BTreeMap;
+
+pub use value::Value;
+
+use crate::source::Fault;
+use crate::tags::Evaluated;
+
+/// A parsed expression.
+#[derive(Clone, Debug)]
+pub struct Expression {
+    root: parse::Node,
+    names: Vec<Name>,
+}
+
+/// A name an expression takes from its surroundings: `steps.flip.outputs.result` is four parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// Its parts, as far as they are written as constants (`steps['a-b'].id` too).
+    pub path: Vec<String>,
+    /// Where it stands, with what belongs to it.
+    pub range: std::ops::Range<usize>,
+    /// Asked for with `?.` or on the left of `??`: it need not be there.
+    pub optional: bool,
+}
+
+/// What an expression's names stand for: dotted keys become nested maps.
+#[derive(Clone, Debug, Default)]
+pub struct Env {
+    root: BTreeMap<String, Value>,
+}
+
+impl Env {
+    /// Sets `steps.flip.outputs.result` and the like. What stood there before is replaced; where a part is no map it
+    /// becomes one.
+    pub fn set(&mut self, name: &str, value: Value) {
+        fn put(map: &mut BTreeMap<String, Value>, name: &str, value: Value) {
+            match name.split_once('.') {
+                None => {
+                    map.insert(name.to_owned(), value);
+                }
+                Some((head, rest)) => {
+                    let inner = map.entry(head.to_owned()).or_insert_with(|| Value::Map(BTreeMap::new()));
+                    if !matches!(inner, Value::Map(_)) {
+                        *inner = Value::Map(BTreeMap::new());
+                    }
+                    if let Value::Map(inner) = inner {
+                        put(inner, rest, value);
+                    }
+                }
+            }
+        }
+        put(&mut self.root, name, value);
+    }
+
+    /// Sets a path whose parts may hold dots themselves.
+    pub fn set_path(&mut self, path: &[&str], value: Value) {
+        let Some((last, parents)) = path.split_last() else { return };
+        let mut map = &mut self.root;
+        for part in parents {
+            let inner = map.entry((*part).to_owned()).or_insert_with(|| Value::Map(BTreeMap::new()));
+            if !matches!(inner, Value::Map(_)) {
+                *inner = Value::Map(BTreeMap::new());
+            }
+            match inner {
+                Value::Map(next) => map = next,
+                _ => return,
+            }
+        }
+        map.insert((*last).to_owned(), value);
+    }
+
+    /// What a path of names stands for.
+    pub fn get<S: AsRef<str>>(&self, path: &[S]) -> Option<&Value> {
+        let (first, rest) = path.split_first()?;
+        rest.iter().try_fold(self.root.get(first.as_ref())?, |value, part| match value {
+            Value::Map(map) => map.get(part.as_ref()),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn root(&self, name: &str) -> Option<&Value> {
+        self.root.get(name)
+    }
+}
+
+impl Expression {
+    /// Parses an expression.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        let root = parse::parse(text)?;
+        let mut names = Vec::new();
+        root.names(&mut Vec::new(), false, &mut names);
+        Ok(Self { root, names })
+    }
+
+    /// The names it takes from its surroundings, in the order of the text.
+    pub fn names(&self) -> &[Name] {
+        &self.names
+    }
+
+    /// The first name that `env` does not have at all.
+    pub fn missing(&self, env: &Env) -> Option<&Name> {
+        self.names.iter().find(|n| !n.optional && env.get(&n.path).is_none())
+    }
+
+    /// The value.
+    pub fn evaluate(&self, env: &Env) -> Result<Value, Fault> {
+        eval::evaluate(&self.root, env)
+    }
+}
+
+/// Evaluates an expression to a boolean, as `depends`-like conditions, hooks and `retryStrategy.expression` need it.
+pub fn holds(text: &str, env: &Env) -> Result<bool, Fault> {
+    match Expression::parse(text)?.evaluate(env)? {
+        Value::Bool(truth) => Ok(truth),
+        other => Err(Fault::new(
+            format!("this must come out as true or false; it comes out as {}", other.go_text()),
+            0..text.len(),
+        )),
+    }
+}
+
+/// Evaluates the text of a `{{=…}}` tag: unknown while a name in it is missing, a fault when its value is nil.
+pub fn evaluate_tag(text: &str, env: &Env) -> Evaluated {
+    let expression = match Expression::parse(text) {
+        Ok(expression) => expression,
+        Err(fault) => return Evaluated::Failed(fault),
+    };
+    if expression.missing(env).is_some() {
+        return Evaluated::Unknown;
+    }
+    match expression.evaluate(env) {
+        Err(fault) => Evaluated::Failed(fault),
+        Ok(Value::Null) => Evaluated::Failed(Fault::new("this expression has no value", 0..text.len())),
+        Ok(value) => match value.tag_text() {
+            Some(text) => Evaluated::Text(text),
+            None => Evaluated::Failed(Fault::new("JSON cannot hold this number", 0..text.len())),
+        },
+    }
+}

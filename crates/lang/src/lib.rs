@@ -5,7 +5,7 @@
 
 pub mod depends;
 pub mod diagnostic;
-mod expr;
+pub mod expr;
 pub mod render;
 pub mod source;
 pub mod suggest;
