@@ -149,7 +149,7 @@ fn user_namespace(remarks: &mut Vec<String>) -> Result<UidMap> {
     let ranges = sub_range("/etc/subuid", uid).zip(sub_range("/etc/subgid", uid));
     let (here, there) = UnixStream::pair().step(|| "socket pair".into())?;
     // SAFETY: this process has one thread, so that the child may do anything.
-    let helper = match unsafe { libc::fork() } {
+    let mapper = match unsafe { libc::fork() } {
         -1 => return Err(Error::io("fork", io::Error::last_os_error())),
         0 => {
             drop(here);
@@ -169,7 +169,7 @@ fn user_namespace(remarks: &mut Vec<String>) -> Result<UidMap> {
     drop(io::Write::write_all(&mut &here, b"go"));
     let mut status = 0;
     // SAFETY: waits for our own child.
-    unsafe { libc::waitpid(helper, &mut status, 0) };
+    unsafe { libc::waitpid(mapper, &mut status, 0) };
     if status == 0
         && let Some(((_, count), _)) = ranges
     {

@@ -22,7 +22,7 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// The helper process that starts containers has ended; nothing can be started any more by this host.
+    /// The spawner, the process that starts containers, has ended; nothing can be started any more by this host.
     #[error("the sandbox's spawner has ended: {0}")]
     Gone(String),
     /// The kernel or its configuration has no such feature; the text says what to do about it.

@@ -419,10 +419,10 @@ async fn privileged(bench: Bench) {
 async fn environment_and_directory(bench: Bench) {
     let mut spec = bench.sh("pwd; echo $A; echo $PATH");
     spec.env = vec![("A".into(), "b c".into())];
-    spec.cwd = "/work/made".into();
+    spec.cwd = "/job/made".into();
     assert_eq!(
         bench.output(spec).await,
-        "/work/made\nb c\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        "/job/made\nb c\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     );
     let mut spec = bench.spec(&["busybox"]);
     spec.env = vec![("PATH".into(), "/nowhere:/opt".into())];
