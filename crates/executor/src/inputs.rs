@@ -157,8 +157,7 @@ fn stage_one(
         source,
     };
     let strategy = Strategy::parse(json.get("archive")).map_err(|e| failed(e.into()))?;
-    std::fs::create_dir_all(&place.root)
-        .map_err(|source| ExecutorError::Io { path: place.root.clone(), source })?;
+    std::fs::create_dir_all(&place.root).map_err(|source| ExecutorError::Io { path: place.root.clone(), source })?;
     let root = Root::open(&place.root).map_err(|source| ExecutorError::Io { path: place.root.clone(), source })?;
     let options = ExtractOptions {
         strategy,
@@ -213,8 +212,7 @@ mod tests {
     #[test]
     fn raw_and_local_inputs_are_staged() {
         let dir = tempfile::tempdir().unwrap();
-        let stores =
-            Stores { local: LocalStore::open(&dir.path().join("store")).unwrap(), git: GitAccess::default() };
+        let stores = Stores { local: LocalStore::open(&dir.path().join("store")).unwrap(), git: GitAccess::default() };
         let task = task(json!([{"name": "r", "path": "/tmp/r", "raw": {"data": "hello"}, "mode": 0o600},
             {"name": "o", "path": "/tmp/o", "optional": true, "local": {"key": "none"}},
             {"name": "n", "path": "/tmp/n", "local": {"key": "none"}}]));

@@ -205,8 +205,7 @@ mod tests {
         std::fs::write(root.join("out/d/f"), "file").unwrap();
         std::fs::write(dir.path().join("secret"), "s").unwrap();
         std::os::unix::fs::symlink("/../secret", root.join("out/link")).unwrap();
-        let stores =
-            Stores { local: LocalStore::open(&dir.path().join("store")).unwrap(), git: GitAccess::default() };
+        let stores = Stores { local: LocalStore::open(&dir.path().join("store")).unwrap(), git: GitAccess::default() };
         let (outputs, error) = run(
             json!({"outputs": {
             "parameters": [{"name": "p", "valueFrom": {"path": "/out/p"}},
@@ -241,8 +240,7 @@ mod tests {
     #[test]
     fn a_worker_that_breaks_off_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let stores =
-            Stores { local: LocalStore::open(&dir.path().join("store")).unwrap(), git: GitAccess::default() };
+        let stores = Stores { local: LocalStore::open(&dir.path().join("store")).unwrap(), git: GitAccess::default() };
         let task: Task = serde_json::from_value(
             json!({"outputs": {"artifacts": [{"name": "a", "path": "/x", "local": {"key": "k"}}]}}),
         )

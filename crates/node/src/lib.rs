@@ -1,1 +1,40 @@
-//! The node agent: Pods on this machine.
+//! The node agent: runs Pods on this machine.
+//!
+//! An [`Agent`] watches Pods through a `kube::Client`, binds those that fit, runs their containers with
+//! `windlass-sandbox`, and writes their status. A Pod's life is decided by the pure `lifecycle`; one task per Pod (`worker`)
+//! carries it out. A Pod with the annotation `windlass.dev/task` is a step: its inputs are staged before and its outputs
+//! collected after, by `windlass-executor`, and reported in a `WorkflowTaskResult` before the Pod's status becomes terminal.
+//!
+//! It knows nothing of workflows' engines, never reads the API's store, and never runs a container that the Pod's policy
+//! does not allow: what is refused is refused by name in the Pod's status.
+//!
+//! Writes for one successful step Pod, beside its creation: one status, one `WorkflowTaskResult` where there is something
+//! to report. A Pod that arrives without `spec.nodeName` costs one more, its binding; a step's Pod runs unbound instead.
+
+mod agent;
+mod container;
+mod downward;
+mod env;
+mod event;
+mod heartbeat;
+mod image;
+mod kaniko;
+mod lifecycle;
+mod log;
+mod network;
+mod objects;
+mod placement;
+mod plan;
+mod probe;
+mod quantity;
+mod recovery;
+mod setup;
+mod status;
+mod step;
+mod volume;
+mod worker;
+
+pub use agent::{Agent, AgentError, Config, Policy};
+pub use kaniko::{BuildRequest, LogSink, PathMap, Place, StepBuilder, is_kaniko};
+pub use log::{LogError, LogOptions, LogStream};
+pub use network::{API_ADDRESS, DNS_ADDRESS, REGISTRY_ADDRESS, REGISTRY_NAME};

@@ -144,12 +144,10 @@ impl Target {
                 let made = self.api.replace(&self.name, &PostParams::default(), &dynamic(object)?).await;
                 Ok((value(&made.map_err(self.failed("replacing"))?), "replaced"))
             }
-            "delete" => {
-                match self.api.delete(&self.name, &DeleteParams::background()).await {
-                    Ok(_) => Ok((Value::Null, "deleted")),
-                    Err(error) => Err(self.failed("deleting")(error)),
-                }
-            }
+            "delete" => match self.api.delete(&self.name, &DeleteParams::background()).await {
+                Ok(_) => Ok((Value::Null, "deleted")),
+                Err(error) => Err(self.failed("deleting")(error)),
+            },
             "patch" => {
                 let patched = match resource.merge_strategy.as_deref().unwrap_or("strategic") {
                     "strategic" => self.api.patch(&self.name, &parameters, &Patch::Strategic(object)).await,
@@ -221,7 +219,9 @@ fn outputs(task: &Task, live: &Value) -> Result<Outputs, ResourceError> {
             (Some(path), _) => JsonPath::parse(path).map_err(ResourceError::Template)?.text(live),
             (None, Some(_)) => {
                 let name = &parameter.name;
-                return Err(ResourceError::Template(format!("output parameter {name:?}: jqFilter is not supported yet")));
+                return Err(ResourceError::Template(format!(
+                    "output parameter {name:?}: jqFilter is not supported yet"
+                )));
             }
             (None, None) => continue,
         };

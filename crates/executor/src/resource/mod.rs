@@ -66,8 +66,9 @@ async fn step(exchange: &Path) -> Result<(), ResourceError> {
     let task: Task =
         serde_json::from_slice(&bytes).map_err(|e| ResourceError::Template(format!("the task cannot be read: {e}")))?;
     windlass_artifacts::git::ensure_tls();
-    let config = kube::Config::incluster()
-        .map_err(|e| ResourceError::Template(format!("no API to talk to (is automountServiceAccountToken off?): {e}")))?;
+    let config = kube::Config::incluster().map_err(|e| {
+        ResourceError::Template(format!("no API to talk to (is automountServiceAccountToken off?): {e}"))
+    })?;
     let namespace = config.default_namespace.clone();
     let client = kube::Client::try_from(config)
         .map_err(|e| ResourceError::Api { doing: "connecting".into(), source: Box::new(e) })?;

@@ -1,0 +1,491 @@
+//! The agent: watches Pods, gives each a worker, and answers for their logs. It binds Pods that fit this node; there is no
+//! scheduler beside it.
+
+use crate::event::Events;
+use crate::heartbeat;
+use crate::image::Images;
+use crate::kaniko::StepBuilder;
+use crate::log::{self, LogError, LogOptions, LogStream, Progress};
+use crate::network::{Doors, Fabric};
+use crate::placement;
+use crate::plan::Allowed;
+use crate::recovery;
+use crate::step;
+use crate::worker::{self, Update, Worker};
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod, PodStatus};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use windlass_artifacts::AllowPaths;
+use windlass_executor::inputs::Stores;
+use windlass_sandbox::net::Outward;
+
+/// What this node allows beyond ordinary Pods.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Policy {
+    /// `securityContext.privileged`, and no system call filter.
+    pub privileged: bool,
+    /// `hostNetwork`.
+    pub host_network: bool,
+}
+
+impl From<Policy> for Allowed {
+    fn from(policy: Policy) -> Self {
+        Self { privileged: policy.privileged, host_network: policy.host_network }
+    }
+}
+
+/// What an agent is made of.
+pub struct Config {
+    /// The node's name.
+    pub name: String,
+    /// Labels beside the usual `kubernetes.io/…` ones.
+    pub labels: BTreeMap<String, String>,
+    /// The home directory: `logs/` and `volumes/` beneath it are the agent's.
+    pub home: PathBuf,
+    /// The sandbox that was entered.
+    pub host: windlass_sandbox::Host,
+    /// The image store.
+    pub store: windlass_oci::Store,
+    /// How registries are reached.
+    pub registries: windlass_oci::client::ClientOptions,
+    /// The API.
+    pub client: kube::Client,
+    /// The API's TLS listener on this machine's loopback; Pods reach it at [`crate::API_ADDRESS`].
+    pub api: SocketAddr,
+    /// The certificate authority of that listener, as Pods get it.
+    pub ca_pem: Vec<u8>,
+    /// The built-in registry's listener on this machine's loopback.
+    pub registry: Option<SocketAddr>,
+    /// Whether Pods may reach networks outside, where this machine can give them that.
+    pub outward: bool,
+    /// Directories that hostPath volumes may use.
+    pub allow_paths: AllowPaths,
+    /// What else is allowed.
+    pub policy: Policy,
+    /// Where a step's artifacts come from and go to.
+    pub stores: Stores,
+    /// Builds images for kaniko steps.
+    pub builder: Option<Arc<dyn StepBuilder>>,
+    /// The program that has the executor's roles; `None` is the running one.
+    pub executable: Option<PathBuf>,
+}
+
+/// Why there is no agent.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The Pods' network could not be made.
+    #[error("{0}")]
+    Network(String),
+    /// The registry client.
+    #[error(transparent)]
+    Images(#[from] windlass_oci::Error),
+    /// A directory of the agent.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The API, while taking up what an earlier agent left.
+    #[error("API: {0}")]
+    Api(Box<kube::Error>),
+}
+
+/// The node agent. Clones are the same agent.
+#[derive(Clone)]
+pub struct Agent(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    labels: BTreeMap<String, String>,
+    fabric: Fabric,
+    events: Events,
+    images: Images,
+    capacity: Capacity,
+    executable: Arc<OwnedFd>,
+    state: Mutex<State>,
+    idle: tokio::sync::Notify,
+}
+
+#[derive(Default)]
+struct State {
+    workers: HashMap<String, watch::Sender<Update>>,
+    /// UIDs whose worker has ended and whose object is still there.
+    finished: HashSet<String>,
+    binding: HashSet<String>,
+    follows: HashMap<(String, String), watch::Receiver<Progress>>,
+}
+
+/// What this machine has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Capacity {
+    pub(crate) cpu_milli: i128,
+    pub(crate) memory_bytes: i128,
+}
+
+/// Removes a followed log when its container has ended.
+pub(crate) struct Followed {
+    agent: Agent,
+    key: (String, String),
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        self.agent.state().follows.remove(&self.key);
+    }
+}
+
+fn uid(pod: &Pod) -> String {
+    pod.metadata.uid.clone().unwrap_or_default()
+}
+
+impl Agent {
+    /// Makes the Pods' network and takes the configuration. Nothing runs before [`Agent::run`]. Inside a tokio runtime.
+    pub async fn new(config: Config) -> Result<Self, AgentError> {
+        for name in ["logs", "volumes/pods", "volumes/claims"] {
+            let path = config.home.join(name);
+            std::fs::create_dir_all(&path).map_err(|source| AgentError::Io { path, source })?;
+        }
+        let doors = Doors { api: config.api, registry: config.registry, outward: config.outward };
+        let fabric = Fabric::create(&doors).await.map_err(|e| AgentError::Network(e.to_string()))?;
+        let path = config.executable.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+        let executable = File::open(&path).map_err(|source| AgentError::Io { path, source })?;
+        let images = Images::new(config.store.clone(), config.registries.clone())?;
+        let mut labels = config.labels.clone();
+        labels.extend(heartbeat::labels(&config.name));
+        let inner = Inner {
+            events: Events::start(config.client.clone(), &config.name),
+            labels,
+            fabric,
+            images,
+            capacity: heartbeat::capacity(),
+            executable: Arc::new(executable.into()),
+            state: Mutex::default(),
+            idle: tokio::sync::Notify::new(),
+            config,
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Whether and how Pods reach networks outside of this machine.
+    pub fn outward(&self) -> &Outward {
+        self.0.fabric.outward()
+    }
+
+    /// Runs Pods until `shutdown` is ready; then stops every container and returns. Pods that ran are `NodeLost` for the
+    /// next agent.
+    pub async fn run(&self, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+        recovery::take_up(self).await.map_err(|e| AgentError::Api(Box::new(e)))?;
+        let tasks = [
+            tokio::spawn(heartbeat::run(self.clone())),
+            tokio::spawn(self.0.fabric.clone().run(self.0.config.client.clone(), self.0.events.clone())),
+        ];
+        tokio::select! {
+            () = self.watch_pods() => {}
+            () = shutdown => {}
+        }
+        for worker in self.state().workers.values() {
+            let _ = worker.send(Update::Shutdown);
+        }
+        let quiet = async {
+            loop {
+                let idle = self.0.idle.notified();
+                if self.state().workers.is_empty() {
+                    return;
+                }
+                idle.await;
+            }
+        };
+        // What does not end by itself ends with this process.
+        let _ = tokio::time::timeout(Duration::from_secs(5), quiet).await;
+        tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        Ok(())
+    }
+
+    async fn watch_pods(&self) {
+        let api: Api<Pod> = Api::all(self.0.config.client.clone());
+        let stream = watcher(api, watcher::Config::default()).default_backoff();
+        let mut stream = std::pin::pin!(stream);
+        let mut listed: HashSet<String> = HashSet::new();
+        loop {
+            match stream.try_next().await {
+                Ok(Some(watcher::Event::Apply(pod))) => self.dispatch(pod),
+                Ok(Some(watcher::Event::InitApply(pod))) => {
+                    listed.insert(uid(&pod));
+                    self.dispatch(pod);
+                }
+                Ok(Some(watcher::Event::Init)) => listed.clear(),
+                Ok(Some(watcher::Event::InitDone)) => {
+                    let mut state = self.state();
+                    for (_, worker) in state.workers.iter().filter(|(uid, _)| !listed.contains(*uid)) {
+                        let _ = worker.send(Update::Gone);
+                    }
+                    state.finished.retain(|uid| listed.contains(uid));
+                    drop(state);
+                    recovery::drop_logs(&self.0.config.home, &listed);
+                }
+                Ok(Some(watcher::Event::Delete(pod))) => self.gone(&pod),
+                Ok(None) => return,
+                Err(error) => tracing::warn!(%error, "watching pods"),
+            }
+        }
+    }
+
+    fn gone(&self, pod: &Pod) {
+        let uid = uid(pod);
+        let mut state = self.state();
+        state.finished.remove(&uid);
+        state.binding.remove(&uid);
+        match state.workers.get(&uid) {
+            Some(worker) => drop(worker.send(Update::Gone)),
+            None => {
+                drop(state);
+                // Logs stay for as long as the Pod's object.
+                let directory = self.log_directory(pod);
+                tokio::task::spawn_blocking(move || std::fs::remove_dir_all(directory));
+            }
+        }
+    }
+
+    /// What an event about `pod` means here.
+    fn dispatch(&self, pod: Pod) {
+        let config = &self.0.config;
+        let spec_node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty());
+        if spec_node.is_some_and(|n| n != config.name) {
+            return;
+        }
+        let uid = uid(&pod);
+        let mut state = self.state();
+        if let Some(worker) = state.workers.get(&uid) {
+            let _ = worker.send(Update::Pod(Arc::new(pod)));
+            return;
+        }
+        let over = is_over(&pod) || state.finished.contains(&uid);
+        if pod.metadata.deletion_timestamp.is_some() {
+            // It does not run here (any more): nothing to wait for.
+            if pod.metadata.deletion_grace_period_seconds != Some(0) && (over || spec_node.is_some()) {
+                let api = self.api(&pod);
+                tokio::spawn(async move { worker::release(&api, &pod).await });
+            }
+            return;
+        }
+        if over {
+            return;
+        }
+        if spec_node.is_none() {
+            if let Some(message) = placement::misfit(&pod, &config.name, &self.0.labels) {
+                drop(state);
+                self.unschedulable(pod, message);
+                return;
+            }
+            // A step's Pod runs at once: its binding would be a third of its writes.
+            if step::task(&pod).is_none() {
+                if state.binding.insert(uid) {
+                    let agent = self.clone();
+                    tokio::spawn(async move { agent.bind(&pod).await });
+                }
+                return;
+            }
+        }
+        state.binding.remove(&uid);
+        let pod = Arc::new(pod);
+        let (sender, receiver) = watch::channel(Update::Pod(pod.clone()));
+        state.workers.insert(uid, sender);
+        drop(state);
+        tokio::spawn(Worker::new(self.clone(), pod, receiver).run());
+    }
+
+    async fn bind(&self, pod: &Pod) {
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let binding = Binding {
+            metadata: kube::api::ObjectMeta {
+                name: pod.metadata.name.clone(),
+                namespace: pod.metadata.namespace.clone(),
+                uid: pod.metadata.uid.clone(),
+                ..kube::api::ObjectMeta::default()
+            },
+            target: ObjectReference {
+                api_version: Some("v1".into()),
+                kind: Some("Node".into()),
+                name: Some(self.0.config.name.clone()),
+                ..ObjectReference::default()
+            },
+        };
+        let api = self.api(pod);
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let bound: Result<serde_json::Value, kube::Error> =
+                api.create_subresource("binding", &name, &PostParams::default(), &binding).await;
+            match bound {
+                Ok(_) => {
+                    let node = &self.0.config.name;
+                    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+                    let text = format!("Successfully assigned {namespace}/{name} to {node}");
+                    self.0.events.normal(pod, "Scheduled", text);
+                    return;
+                }
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => break,
+                Err(error) => tracing::warn!(pod = %name, %error, "a pod was not bound"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(10));
+        }
+        self.state().binding.remove(&uid(pod));
+    }
+
+    fn unschedulable(&self, pod: Pod, message: String) {
+        let known = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+        if known.into_iter().any(|c| c.type_ == "PodScheduled" && c.message.as_deref() == Some(&message)) {
+            return;
+        }
+        self.0.events.warning(&pod, "FailedScheduling", message.clone());
+        let api = self.api(&pod);
+        tokio::spawn(async move {
+            let name = pod.metadata.name.clone().unwrap_or_default();
+            let now = jiff::Timestamp::now();
+            let condition = serde_json::json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                "message": message, "lastTransitionTime": format!("{now:.0}")});
+            let body = serde_json::json!({"metadata": {"uid": pod.metadata.uid},
+                "status": {"phase": "Pending", "conditions": [condition]}});
+            if let Err(error) = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(body)).await {
+                tracing::debug!(%error, pod = %name, "condition was not written");
+            }
+        });
+    }
+
+    /// The log of one container. `uid` may be empty where the caller does not know it.
+    pub fn logs(
+        &self,
+        namespace: &str,
+        pod: &str,
+        uid: &str,
+        container: &str,
+        options: LogOptions,
+    ) -> Result<LogStream, LogError> {
+        let directory = log::directory(&self.0.config.home.join("logs"), namespace, pod, uid);
+        let path = log::file(&directory, container, options.previous);
+        let key = (uid.to_owned(), container.to_owned());
+        let progress = self.state().follows.get(&key).cloned().filter(|_| !options.previous);
+        match log::open(&path, options.clone(), progress) {
+            Ok(stream) => Ok(stream),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(LogError::NotStarted(match options.previous {
+                    true => format!("previous terminated container {container:?} in pod {pod:?} not found"),
+                    false => format!("container {container:?} in pod {pod:?} is waiting to start: ContainerCreating"),
+                }))
+            }
+            Err(error) => Err(LogError::Io(error)),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn api(&self, pod: &Pod) -> Api<Pod> {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+        Api::namespaced(self.0.config.client.clone(), namespace)
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn labels(&self) -> &BTreeMap<String, String> {
+        &self.0.labels
+    }
+
+    pub(crate) fn fabric(&self) -> &Fabric {
+        &self.0.fabric
+    }
+
+    pub(crate) fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    pub(crate) fn images(&self) -> &Images {
+        &self.0.images
+    }
+
+    pub(crate) fn capacity(&self) -> Capacity {
+        self.0.capacity
+    }
+
+    pub(crate) fn host_ip(&self) -> IpAddr {
+        Ipv4Addr::LOCALHOST.into()
+    }
+
+    pub(crate) fn executable(&self) -> std::io::Result<Arc<OwnedFd>> {
+        Ok(self.0.executable.clone())
+    }
+
+    pub(crate) fn log_directory(&self, pod: &Pod) -> PathBuf {
+        let meta = &pod.metadata;
+        log::directory(
+            &self.0.config.home.join("logs"),
+            meta.namespace.as_deref().unwrap_or("default"),
+            meta.name.as_deref().unwrap_or_default(),
+            meta.uid.as_deref().unwrap_or_default(),
+        )
+    }
+
+    pub(crate) fn pod_directory(&self, pod: &Pod) -> PathBuf {
+        recovery::pod_directory(&self.0.config.home, &uid(pod))
+    }
+
+    pub(crate) fn follow(&self, pod: &Pod, container: &str, progress: watch::Receiver<Progress>) -> Followed {
+        let key = (uid(pod), container.to_owned());
+        self.state().follows.insert(key.clone(), progress);
+        Followed { agent: self.clone(), key }
+    }
+
+    pub(crate) fn mark_begun(&self, pod: &Pod) -> std::io::Result<()> {
+        recovery::mark_begun(&self.pod_directory(pod))
+    }
+
+    pub(crate) fn keep_end(&self, pod: &Pod, status: &PodStatus) {
+        if let Err(error) = recovery::keep_end(&self.pod_directory(pod), status) {
+            tracing::warn!(%error, "a pod's end was not noted on disk");
+        }
+    }
+
+    /// Deletes the Pod's directory in the background; its logs stay.
+    pub(crate) fn discard(&self, pod: &Pod) {
+        let directory = self.pod_directory(pod);
+        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(directory));
+    }
+
+    /// A worker has ended.
+    pub(crate) fn ended(&self, pod: &Pod) {
+        let uid = uid(pod);
+        let gone = {
+            let mut state = self.state();
+            let worker = state.workers.remove(&uid);
+            let gone = worker.is_some_and(|w| matches!(*w.borrow(), Update::Gone));
+            if !gone {
+                state.finished.insert(uid);
+            }
+            gone
+        };
+        if gone {
+            let directory = self.log_directory(pod);
+            tokio::task::spawn_blocking(move || std::fs::remove_dir_all(directory));
+        }
+        self.0.idle.notify_waiters();
+    }
+}
+
+/// Whether the Pod has ended.
+pub(crate) fn is_over(pod: &Pod) -> bool {
+    matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"))
+}

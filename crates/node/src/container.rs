@@ -1,0 +1,538 @@
+//! One container, from its image to its end: the effects behind `Action::Start` and `Action::Stop`. It decides nothing; it
+//! tells the Pod's worker what happened.
+
+use crate::agent::Agent;
+use crate::env;
+use crate::image::Ready;
+use crate::kaniko::{self, BuildRequest, LogSink, PathMap};
+use crate::lifecycle::Exit;
+use crate::log;
+use crate::plan::{self, ImageConfig, Process};
+use crate::setup::Setup;
+use crate::step::Step;
+use crate::volume;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+use windlass_executor::inputs::VolumeMount;
+use windlass_sandbox::{Host, Mount, MountSource, Namespace, Network, Rootfs, Spec, Stdio, Upper, User};
+
+/// How much of standard output is kept for `outputs.result`.
+const RESULT_BYTES_MAX: usize = 256 * 1024;
+const MESSAGE_BYTES_MAX: u64 = 4096;
+const FALLBACK_BYTES_MAX: usize = 2048;
+const FALLBACK_LINES_MAX: u64 = 80;
+/// How long a log may still come in after its container has ended.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// A Pod and what was made for it.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) agent: Agent,
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) setup: Arc<Setup>,
+    pub(crate) step: Option<Arc<Step>>,
+}
+
+/// A running container.
+#[derive(Clone)]
+pub(crate) struct Live {
+    /// Not for builds: those run in the agent.
+    pub(crate) process: Option<(windlass_sandbox::Container, Arc<Spec>)>,
+    pub(crate) stop_signal: i32,
+    pub(crate) id: String,
+    pub(crate) image_id: String,
+    pub(crate) pulled: bool,
+}
+
+/// What is left of a container that has ended, for collecting a step's outputs.
+#[derive(Clone, Default)]
+pub(crate) struct Remains {
+    pub(crate) spec: Option<Arc<Spec>>,
+    pub(crate) stdout: String,
+}
+
+/// Why a container did not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum StartError {
+    /// It waits for something: tried again.
+    Blocked { reason: String, message: String },
+    /// It was tried and failed: counts as an end.
+    Failed(Exit),
+}
+
+impl From<env::ConfigError> for StartError {
+    fn from(error: env::ConfigError) -> Self {
+        Self::Blocked { reason: "CreateContainerConfigError".into(), message: error.0 }
+    }
+}
+
+impl From<crate::image::ImageError> for StartError {
+    fn from(error: crate::image::ImageError) -> Self {
+        Self::Blocked { reason: error.reason.into(), message: error.message }
+    }
+}
+
+fn config_error(message: impl Into<String>) -> StartError {
+    StartError::Blocked { reason: "CreateContainerConfigError".into(), message: message.into() }
+}
+
+/// What a container runs from.
+enum Base {
+    Image(Ready),
+    /// The running program itself, in an empty root.
+    Executor,
+    /// Our builder, in the agent.
+    Builder(Vec<String>),
+}
+
+/// The mounts of a container's volumes, what keeps them valid, and where they are on this machine.
+pub(crate) struct VolumeMounts {
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) places: Vec<VolumeMount>,
+    pub(crate) held: Vec<OwnedFd>,
+}
+
+/// The mounts that `container` asks for.
+pub(crate) fn volume_mounts(
+    setup: &Setup,
+    container: &Container,
+    variables: &[(String, String)],
+) -> Result<VolumeMounts, String> {
+    let known: BTreeMap<String, String> = variables.iter().cloned().collect();
+    let mut all = VolumeMounts { mounts: Vec::new(), places: Vec::new(), held: Vec::new() };
+    for wanted in container.volume_mounts.iter().flatten() {
+        let source = setup
+            .volumes
+            .get(&wanted.name)
+            .ok_or_else(|| format!("volumeMount {:?}: the pod has no volume of that name", wanted.name))?;
+        if !volume::is_path(&wanted.mount_path) {
+            return Err(format!("volumeMount {:?}: mountPath {:?} is not absolute", wanted.name, wanted.mount_path));
+        }
+        let sub = match (&wanted.sub_path, &wanted.sub_path_expr) {
+            (Some(sub), _) if !sub.is_empty() => Some(sub.clone()),
+            (_, Some(expression)) if !expression.is_empty() => Some(env::expand(expression, &known)),
+            _ => None,
+        };
+        let directory = match sub {
+            Some(sub) => {
+                let (path, fd) =
+                    volume::sub_path(source, &sub).map_err(|e| format!("volumeMount {:?}: {e}", wanted.name))?;
+                all.held.push(fd);
+                path
+            }
+            None => source.clone(),
+        };
+        let readonly = wanted.read_only.unwrap_or(false);
+        let path = kaniko::clean(Path::new(&wanted.mount_path));
+        let source = MountSource::Bind { path: directory.clone(), recursive: true };
+        all.mounts.push(Mount { target: path.clone(), source, readonly });
+        all.places.push(VolumeMount { path, directory, readonly });
+    }
+    Ok(all)
+}
+
+/// The user of `container`, by its Pod and its image.
+pub(crate) fn user(process: &Process, lowers: &[PathBuf]) -> Result<User, StartError> {
+    let resolved = Host::resolve_user(lowers, &process.user).map_err(|e| config_error(e.to_string()))?;
+    let mut user = User { groups: [resolved.groups, process.groups.clone()].concat(), ..resolved };
+    if let Some(gid) = process.group {
+        user.gid = gid;
+    }
+    if process.non_root && user.uid == 0 {
+        return Err(config_error("container has runAsNonRoot and image will run as root"));
+    }
+    Ok(user)
+}
+
+impl Context {
+    fn base_of(&self, container: &Container) -> Result<Option<Base>, StartError> {
+        let image = container.image.as_deref().unwrap_or("");
+        if windlass_executor::is_executor_image(image) {
+            if self.step.as_ref().is_none_or(|s| s.task.resource.is_none()) {
+                return Err(config_error(format!("image {image:?} only runs resource templates")));
+            }
+            return Ok(Some(Base::Executor));
+        }
+        let words = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+        if kaniko::is_kaniko(image)
+            && let Some(args) = kaniko::arguments(&words(&container.command), &words(&container.args))
+        {
+            if self.agent.config().builder.is_none() {
+                return Err(config_error("this node has no builder for kaniko steps"));
+            }
+            return Ok(Some(Base::Builder(args)));
+        }
+        Ok(None)
+    }
+
+    /// The image of `container` and its user; for staging a step's inputs before anything runs.
+    pub(crate) async fn owner(&self, container: &Container) -> Result<User, StartError> {
+        if self.base_of(container)?.is_some() {
+            return Ok(User::default());
+        }
+        let ready = self.agent.images().get(container, &self.setup.found, &self.setup.pull_secrets).await?;
+        let variables = self.setup.environment(&self.pod, container)?;
+        let process = plan::process(&self.pod, container, &ready.config, &variables, &self.setup.hostname)?;
+        user(&process, &ready.lowers)
+    }
+
+    /// Runs `container` to its end. `started` is called once it runs; `cancel` ends a pull or a build.
+    pub(crate) async fn run(
+        &self,
+        container: &Container,
+        restarts: i32,
+        mut cancel: watch::Receiver<bool>,
+        started: impl FnOnce(Live),
+    ) -> Result<(Exit, Remains), StartError> {
+        let cancelled = || StartError::Blocked { reason: "ContainerCreating".into(), message: "stopped".into() };
+        let variables = self.setup.environment(&self.pod, container)?;
+        let base = match self.base_of(container)? {
+            Some(base) => base,
+            None => {
+                let images = self.agent.images();
+                let get = images.get(container, &self.setup.found, &self.setup.pull_secrets);
+                tokio::select! {
+                    ready = get => Base::Image(ready?),
+                    () = raised(&mut cancel) => return Err(cancelled()),
+                }
+            }
+        };
+        if *cancel.borrow() {
+            return Err(cancelled());
+        }
+        let directory = self.agent.log_directory(&self.pod);
+        let open = || -> std::io::Result<log::Writer> {
+            std::fs::create_dir_all(&directory)?;
+            let path = log::file(&directory, &container.name, false);
+            if restarts > 0 && path.exists() {
+                std::fs::rename(&path, log::file(&directory, &container.name, true))?;
+            }
+            log::Writer::create(&path)
+        };
+        let writer = Arc::new(open().map_err(|e| config_error(format!("{}: {e}", directory.display())))?);
+        let followed = self.agent.follow(&self.pod, &container.name, writer.follow());
+        let outcome = match base {
+            Base::Builder(args) => self.build(container, &args, &variables, &writer, cancel, started).await,
+            Base::Executor => {
+                let ready = Ready {
+                    config: ImageConfig::default(),
+                    lowers: Vec::new(),
+                    id: format!("{}:{}", windlass_executor::EXECUTOR_IMAGE, env!("CARGO_PKG_VERSION")),
+                    pulled: false,
+                };
+                self.spawn(container, ready, true, &variables, &writer, started).await
+            }
+            Base::Image(ready) => self.spawn(container, ready, false, &variables, &writer, started).await,
+        };
+        writer.close();
+        drop(followed);
+        outcome
+    }
+
+    fn termination_file(&self, container: &Container) -> std::io::Result<PathBuf> {
+        let directory = self.setup.small("termination");
+        std::fs::create_dir_all(&directory)?;
+        let path = directory.join(&container.name);
+        std::fs::write(&path, b"")?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
+        Ok(path)
+    }
+
+    async fn spawn(
+        &self,
+        container: &Container,
+        ready: Ready,
+        executor: bool,
+        variables: &[(String, String)],
+        writer: &Arc<log::Writer>,
+        started: impl FnOnce(Live),
+    ) -> Result<(Exit, Remains), StartError> {
+        let mut process = if executor {
+            let mut own = container.clone();
+            own.command = Some(vec![windlass_executor::RESOURCE_ROLE.to_owned()]);
+            own.args = None;
+            plan::process(&self.pod, &own, &ready.config, variables, &self.setup.hostname)?
+        } else {
+            plan::process(&self.pod, container, &ready.config, variables, &self.setup.hostname)?
+        };
+        let user = user(&process, &ready.lowers)?;
+        if !process.env.iter().any(|(name, _)| name == "HOME") {
+            let home = user.home.clone().unwrap_or_else(|| if user.uid == 0 { "/root".into() } else { "/".into() });
+            process.env.push(("HOME".to_owned(), home));
+        }
+        let termination = self.termination_file(container).map_err(|e| config_error(e.to_string()))?;
+        let volumes = volume_mounts(&self.setup, container, variables).map_err(config_error)?;
+        let mut mounts = self.mounts(container, &volumes);
+        let message_path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
+        mounts.push(Mount::bind(&termination, message_path));
+        let network = match (&self.setup.attachment, self.agent.config().policy.host_network) {
+            (Some(attachment), _) => attachment.netns.network(),
+            (None, true) => Network::Host,
+            (None, false) => Network::None,
+        };
+        let executable = match executor {
+            true => Some(self.agent.executable().map_err(|e| config_error(e.to_string()))?),
+            false => None,
+        };
+        let spec = Spec {
+            rootfs: Rootfs::Overlay { lowers: ready.lowers.clone(), upper: Upper::Scratch },
+            mounts,
+            args: process.args.clone(),
+            executable,
+            env: process.env.clone(),
+            cwd: PathBuf::from(&process.cwd),
+            user,
+            hostname: Some(self.setup.hostname.clone()),
+            capabilities: process.capabilities,
+            no_new_privs: process.no_new_privs,
+            seccomp: process.seccomp,
+            readonly_root: process.readonly_root,
+            privileged: process.privileged,
+            network,
+            ipc: self.setup.ipc.clone().map_or(Namespace::New, Namespace::Join),
+            resources: process.resources.clone(),
+            ..Spec::default()
+        };
+        let begun = Timestamp::now();
+        let start_failed = |error: &windlass_sandbox::Error| {
+            StartError::Failed(Exit {
+                code: error.exit_code(),
+                signal: None,
+                reason: "StartError".into(),
+                message: Some(format!("failed to start container {:?}: {error}", container.name)),
+                started: Some(begun),
+                finished: Timestamp::now(),
+                container_id: None,
+            })
+        };
+        let io = |error: std::io::Error| config_error(format!("pipes for the container's output: {error}"));
+        let (out_reader, out_writer) = std::io::pipe().map_err(io)?;
+        let (err_reader, err_writer) = std::io::pipe().map_err(io)?;
+        let out_reader = pipe::Receiver::from_owned_fd(out_reader.into()).map_err(io)?;
+        let err_reader = pipe::Receiver::from_owned_fd(err_reader.into()).map_err(io)?;
+        let stdio =
+            Stdio { stdin: None, stdout: Some(out_writer.into()), stderr: Some(err_writer.into()), terminal: false };
+        let stdout = Arc::new(Mutex::new(log::Captured::new(self.captured(container))));
+        let stderr = Arc::new(Mutex::new(log::Captured::new(0)));
+        let mut kept = spec.clone();
+        let running = self.agent.config().host.spawn(spec, stdio).await.map_err(|e| start_failed(&e))?;
+        // Links and descriptors of subPaths are mounted now.
+        drop(volumes.held);
+        let pumps = [
+            tokio::spawn(log::pump(out_reader, "stdout", writer.clone(), stdout.clone())),
+            tokio::spawn(log::pump(err_reader, "stderr", writer.clone(), stderr)),
+        ];
+        if let (Some(scratch), Rootfs::Overlay { upper, .. }) = (running.scratch(), &mut kept.rootfs) {
+            *upper = Upper::Existing(scratch.clone());
+        }
+        let kept = Arc::new(kept);
+        let id = format!("windlass://{}", uuid::Uuid::new_v4().simple());
+        started(Live {
+            process: Some((running.clone(), kept.clone())),
+            stop_signal: stop_signal(ready.config.stop_signal.as_deref()),
+            id: id.clone(),
+            image_id: ready.id.clone(),
+            pulled: ready.pulled,
+        });
+        let ended = running.wait().await;
+        let finished = Timestamp::now();
+        for mut pump in pumps {
+            // Never only the pipe's end: something may still hold it.
+            if tokio::time::timeout(DRAIN, &mut pump).await.is_err() {
+                pump.abort();
+            }
+        }
+        let reason = match (ended.oom_killed, ended.code) {
+            (true, _) => "OOMKilled",
+            (false, 0) => "Completed",
+            (false, _) => "Error",
+        };
+        let exit = Exit {
+            code: ended.code,
+            signal: ended.signal,
+            reason: reason.into(),
+            message: self.message(container, &termination, ended.code != 0),
+            started: Some(begun),
+            finished,
+            container_id: Some(id),
+        };
+        let stdout = stdout.lock().unwrap_or_else(PoisonError::into_inner).text();
+        Ok((exit, Remains { spec: Some(kept), stdout }))
+    }
+
+    /// How much of standard output to keep.
+    fn captured(&self, container: &Container) -> usize {
+        let wanted = self.step.as_ref().is_some_and(|s| s.task.include_result && s.main == container.name);
+        if wanted { RESULT_BYTES_MAX } else { 0 }
+    }
+
+    fn mounts(&self, container: &Container, volumes: &VolumeMounts) -> Vec<Mount> {
+        let mut mounts = volumes.mounts.clone();
+        if let Some(step) = &self.step {
+            mounts.extend(step.mounts(container));
+        }
+        // Parents before what is mounted inside them.
+        mounts.sort_by_key(|m| m.target.components().count());
+        let own = self.setup.mounts.iter().filter(|m| !mounts.iter().any(|o| o.target == m.target)).cloned();
+        own.chain(mounts.iter().cloned()).collect()
+    }
+
+    fn message(&self, container: &Container, file: &Path, failed: bool) -> Option<String> {
+        let mut bytes = Vec::new();
+        if let Ok(file) = std::fs::File::open(file) {
+            let _ = file.take(MESSAGE_BYTES_MAX).read_to_end(&mut bytes);
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if !text.is_empty() {
+            return Some(text);
+        }
+        let fallback = container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
+        if !(failed && fallback) {
+            return None;
+        }
+        let log = log::file(&self.agent.log_directory(&self.pod), &container.name, false);
+        log::last_lines(&log, FALLBACK_LINES_MAX, FALLBACK_BYTES_MAX)
+    }
+
+    /// A kaniko step: our builder, in this process, over the Pod's directories.
+    async fn build(
+        &self,
+        container: &Container,
+        args: &[String],
+        variables: &[(String, String)],
+        writer: &Arc<log::Writer>,
+        mut cancel: watch::Receiver<bool>,
+        started: impl FnOnce(Live),
+    ) -> Result<(Exit, Remains), StartError> {
+        let Some(builder) = self.agent.config().builder.clone() else {
+            return Err(config_error("this node has no builder for kaniko steps"));
+        };
+        let known: BTreeMap<String, String> = variables.iter().cloned().collect();
+        let args: Vec<String> = args.iter().map(|arg| env::expand(arg, &known)).collect();
+        let io = |error: std::io::Error| config_error(error.to_string());
+        let termination = self.termination_file(container).map_err(io)?;
+        let volumes = volume_mounts(&self.setup, container, variables).map_err(config_error)?;
+        let root = self.setup.directory.join("root").join(&container.name);
+        std::fs::create_dir_all(&root).map_err(io)?;
+        let mut mounts = self.mounts(container, &volumes);
+        let message_path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
+        mounts.push(Mount::bind(&termination, message_path));
+        let placed = mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Bind { path, .. } => Some((mount.target.clone(), path.clone(), mount.readonly)),
+            MountSource::Tmpfs { .. } => None,
+        });
+        let paths = PathMap::new(placed.collect(), root.clone());
+        let config_dir = known.get("DOCKER_CONFIG").map_or("/kaniko/.docker", String::as_str);
+        let docker_config = std::fs::read(paths.place(&Path::new(config_dir).join("config.json")).path()).ok();
+        let cwd = container.working_dir.clone().filter(|d| !d.is_empty()).unwrap_or_else(|| "/".into());
+        let sink = {
+            let writer = writer.clone();
+            LogSink::new(move |error, text| writer.text(if error { "stderr" } else { "stdout" }, text))
+        };
+        let meta = &self.pod.metadata;
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let request = BuildRequest {
+            args,
+            env: variables.to_vec(),
+            cwd: cwd.into(),
+            paths,
+            docker_config,
+            log: sink,
+            cancel: cancel.clone(),
+            pod: (text(&meta.namespace), text(&meta.name), text(&meta.uid)),
+        };
+        let begun = Timestamp::now();
+        let id = format!("windlass://{}", uuid::Uuid::new_v4().simple());
+        started(Live {
+            process: None,
+            stop_signal: libc_term(),
+            id: id.clone(),
+            image_id: container.image.clone().unwrap_or_default(),
+            pulled: false,
+        });
+        // Its own task: a builder that panics must not take the Pod's worker with it.
+        let mut work = tokio::spawn(async move { builder.build(request).await });
+        let code = tokio::select! {
+            code = &mut work => Some(code.unwrap_or(1)),
+            () = raised(&mut cancel) => None,
+        };
+        let code = match code {
+            Some(code) => code,
+            None => match tokio::time::timeout(Duration::from_secs(10), &mut work).await {
+                Ok(code) => code.unwrap_or(1),
+                Err(_) => {
+                    work.abort();
+                    137
+                }
+            },
+        };
+        drop(volumes.held);
+        let exit = Exit {
+            code,
+            signal: None,
+            reason: if code == 0 { "Completed".into() } else { "Error".into() },
+            message: self.message(container, &termination, code != 0),
+            started: Some(begun),
+            finished: Timestamp::now(),
+            container_id: Some(id),
+        };
+        // Outputs by path are read over the same directories.
+        let spec = Spec { rootfs: Rootfs::Dir(root), mounts, ..Spec::default() };
+        Ok((exit, Remains { spec: Some(Arc::new(spec)), stdout: String::new() }))
+    }
+}
+
+/// Waits until the flag is raised; a dropped one is never raised.
+async fn raised(flag: &mut watch::Receiver<bool>) {
+    let raised = flag.wait_for(|raised| *raised).await.is_ok();
+    if !raised {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn libc_term() -> i32 {
+    rustix::process::Signal::TERM.as_raw()
+}
+
+/// An image's `STOPSIGNAL`, by number or name.
+fn stop_signal(text: Option<&str>) -> i32 {
+    use rustix::process::Signal;
+    let Some(text) = text.map(str::trim).filter(|t| !t.is_empty()) else { return libc_term() };
+    if let Ok(number) = text.parse() {
+        return number;
+    }
+    let upper = text.to_ascii_uppercase();
+    let signal = match upper.strip_prefix("SIG").unwrap_or(&upper) {
+        "HUP" => Signal::HUP,
+        "INT" => Signal::INT,
+        "QUIT" => Signal::QUIT,
+        "KILL" => Signal::KILL,
+        "USR1" => Signal::USR1,
+        "USR2" => Signal::USR2,
+        "WINCH" => Signal::WINCH,
+        _ => Signal::TERM,
+    };
+    signal.as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stop_signals() {
+        assert_eq!(stop_signal(None), 15);
+        assert_eq!(stop_signal(Some("SIGQUIT")), 3);
+        assert_eq!(stop_signal(Some("2")), 2);
+        assert_eq!(stop_signal(Some("int")), 2);
+    }
+}

@@ -1,0 +1,201 @@
+//! What an agent notes on disk so that a crash runs nothing twice, and what the next one makes of it. Containers die with
+//! their agent: a Pod that had begun is `NodeLost`, unless its end had been noted; one that had not begun simply runs.
+
+use crate::agent::{Agent, is_over};
+use crate::worker;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Api, ListParams};
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+const BEGUN: &str = "begun";
+const END: &str = "status.json";
+const LOST: &str = "The node agent ended while the pod was running";
+
+/// The directory of one Pod.
+pub(crate) fn pod_directory(home: &Path, uid: &str) -> PathBuf {
+    home.join("volumes/pods").join(uid)
+}
+
+/// Notes that a container of the Pod is about to start.
+pub(crate) fn mark_begun(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    fs::File::create(directory.join(BEGUN)).map(|_| ())
+}
+
+/// Notes the Pod's last status before the API is told.
+pub(crate) fn keep_end(directory: &Path, status: &PodStatus) -> io::Result<()> {
+    if !directory.exists() {
+        return Ok(());
+    }
+    let bytes = serde_json::to_vec(status)?;
+    let part = directory.join("status.part");
+    fs::File::create(&part)?.write_all(&bytes)?;
+    fs::rename(part, directory.join(END))
+}
+
+/// What an earlier agent left of a Pod.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Left {
+    /// It ended like that; the API may not know.
+    Ended(Box<PodStatus>),
+    /// It had begun.
+    Begun,
+    /// Nothing had been started.
+    Nothing,
+}
+
+/// Reads what was noted of `pod`.
+pub(crate) fn left(home: &Path, pod: &Pod) -> Left {
+    let directory = pod_directory(home, pod.metadata.uid.as_deref().unwrap_or_default());
+    let end = fs::read(directory.join(END)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    if let Some(status) = end {
+        return Left::Ended(Box::new(status));
+    }
+    let running = pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
+    if running || directory.join(BEGUN).exists() { Left::Begun } else { Left::Nothing }
+}
+
+/// Tells the API of every Pod that died with an earlier agent, and clears what that agent left on disk.
+pub(crate) async fn take_up(agent: &Agent) -> Result<(), kube::Error> {
+    let config = agent.config();
+    let api: Api<Pod> = Api::all(config.client.clone());
+    let pods = api.list(&ListParams::default()).await?;
+    for pod in &pods.items {
+        let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty());
+        if is_over(pod) || node.is_some_and(|n| n != config.name) {
+            continue;
+        }
+        let status = match left(&config.home, pod) {
+            Left::Nothing => continue,
+            Left::Ended(status) => *status,
+            Left::Begun => lost(pod, Timestamp::now()),
+        };
+        match worker::write(&agent.api(pod), pod, &status).await {
+            Ok(()) => {}
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let directory = config.home.join("volumes/pods");
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if let Err(error) = fs::remove_dir_all(entry.path()) {
+            tracing::warn!(path = %entry.path().display(), %error, "an old pod's directory stays");
+        }
+    }
+    Ok(())
+}
+
+/// The status of a Pod whose agent died under it.
+fn lost(pod: &Pod, now: Timestamp) -> PodStatus {
+    let mut status = pod.status.clone().unwrap_or_default();
+    status.phase = Some("Failed".into());
+    status.reason = Some("NodeLost".into());
+    status.message = Some(LOST.into());
+    let names: Vec<String> = pod.spec.iter().flat_map(|s| &s.containers).map(|c| c.name.clone()).collect();
+    let known = status.container_statuses.take().unwrap_or_default();
+    let of = |name: String| {
+        known
+            .iter()
+            .find(|s| s.name == name)
+            .cloned()
+            .unwrap_or_else(|| ContainerStatus { name, ..ContainerStatus::default() })
+    };
+    let mut all: Vec<ContainerStatus> = names.into_iter().map(of).collect();
+    for container in all.iter_mut().chain(status.init_container_statuses.iter_mut().flatten()) {
+        container.ready = false;
+        container.started = Some(false);
+        let state = container.state.get_or_insert_default();
+        if state.terminated.is_some() {
+            continue;
+        }
+        let started_at = state.running.take().and_then(|r| r.started_at);
+        *state = ContainerState {
+            terminated: Some(ContainerStateTerminated {
+                exit_code: 137,
+                reason: Some("ContainerStatusUnknown".into()),
+                message: Some("The container could not be located when the pod was terminated".into()),
+                started_at,
+                finished_at: Some(Time(now)),
+                container_id: container.container_id.clone(),
+                signal: None,
+            }),
+            ..ContainerState::default()
+        };
+    }
+    status.container_statuses = Some(all);
+    for condition in status.conditions.iter_mut().flatten() {
+        if matches!(condition.type_.as_str(), "Ready" | "ContainersReady") {
+            condition.status = "False".into();
+            condition.reason = Some("PodFailed".into());
+            condition.last_transition_time = Some(Time(now));
+        }
+    }
+    status
+}
+
+/// Removes the logs of Pods whose objects are gone.
+pub(crate) fn drop_logs(home: &Path, alive: &HashSet<String>) {
+    for entry in fs::read_dir(home.join("logs")).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let uid = name.to_str().and_then(|n| n.rsplit('_').next()).unwrap_or_default();
+        if !alive.contains(uid)
+            && let Err(error) = fs::remove_dir_all(entry.path())
+        {
+            tracing::debug!(path = %entry.path().display(), %error, "an old log stays");
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(status: serde_json::Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"},
+            "spec": {"containers": [{"name": "main"}]}, "status": status}))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_pod_that_began_is_lost_unless_its_end_was_noted() {
+        let home = tempfile::tempdir().unwrap();
+        let pod = pod(json!({"phase": "Pending"}));
+        assert_eq!(left(home.path(), &pod), Left::Nothing);
+        let directory = pod_directory(home.path(), "u");
+        mark_begun(&directory).unwrap();
+        assert_eq!(left(home.path(), &pod), Left::Begun);
+        let end = PodStatus { phase: Some("Succeeded".into()), ..PodStatus::default() };
+        keep_end(&directory, &end).unwrap();
+        assert_eq!(left(home.path(), &pod), Left::Ended(Box::new(end)));
+    }
+
+    #[test]
+    fn the_lost_status_says_so() {
+        let status = lost(
+            &pod(json!({"phase": "Running", "containerStatuses": [{"name": "main", "ready": true,
+            "restartCount": 0, "image": "i", "imageID": "", "state": {"running": {}}}]})),
+            Timestamp::UNIX_EPOCH,
+        );
+        assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("NodeLost")));
+        let main = &status.container_statuses.unwrap()[0];
+        assert!(!main.ready);
+        assert_eq!(main.state.as_ref().unwrap().terminated.as_ref().unwrap().exit_code, 137);
+    }
+
+    #[test]
+    fn logs_go_with_their_pods() {
+        let home = tempfile::tempdir().unwrap();
+        for uid in ["a", "b"] {
+            fs::create_dir_all(home.path().join(format!("logs/ns_p_{uid}"))).unwrap();
+        }
+        drop_logs(home.path(), &HashSet::from(["a".to_owned()]));
+        assert!(home.path().join("logs/ns_p_a").exists() && !home.path().join("logs/ns_p_b").exists());
+    }
+}

@@ -1,0 +1,314 @@
+//! A step's Pod: inputs staged before its containers, outputs collected after, one `WorkflowTaskResult`. The protocol lives
+//! in `windlass-executor`; this module gives it directories, a sandbox and the API.
+
+use crate::container::{Context, Remains, StartError, volume_mounts};
+use crate::log;
+use k8s_openapi::api::core::v1::{Container, Pod, Secret};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use std::io::{Seek, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use windlass_artifacts::{Cancel, Owner};
+use windlass_executor::inputs::{self, Place, Secrets};
+use windlass_executor::{COLLECT_ROLE, EXCHANGE_DIR, ExecutorError, outputs, report, resource};
+use windlass_model::labels;
+use windlass_model::parameter::Outputs;
+use windlass_model::task::{SCRIPT_PATH, Task};
+use windlass_sandbox::{Capabilities, Mount, Namespace, Network, Resources, Spec, Stdio, User};
+
+/// How long the worker may take beyond what the stores take: it is killed when the step is stopped.
+const REPORT_TRIES: u32 = 8;
+const OUTPUTS_BYTES_MAX: u64 = 4 << 20;
+
+/// A step that is staged.
+pub(crate) struct Step {
+    pub(crate) task: Task,
+    /// The name of the step's own container.
+    pub(crate) main: String,
+    secrets: Secrets,
+    filled: Vec<Place>,
+    script: Option<PathBuf>,
+    exchange: Option<PathBuf>,
+}
+
+/// The task of a Pod; an error where its annotation cannot be read.
+pub(crate) fn task(pod: &Pod) -> Option<Result<Task, ExecutorError>> {
+    let text = pod.metadata.annotations.as_ref()?.get(labels::TASK)?;
+    Some(serde_json::from_str(text).map_err(|e| ExecutorError::Task(e.to_string())))
+}
+
+/// The step's own container: `main`, else the first.
+pub(crate) fn main_container(pod: &Pod) -> Option<&Container> {
+    let containers = &pod.spec.as_ref()?.containers;
+    containers.iter().find(|c| c.name == "main").or_else(|| containers.first())
+}
+
+/// Why a step could not be staged.
+#[derive(Debug)]
+pub(crate) enum StageError {
+    /// The container waits for its image or configuration.
+    Start(StartError),
+    /// The inputs: the Pod fails with this message.
+    Inputs(String),
+}
+
+/// Stages the inputs of `context`'s Pod.
+pub(crate) async fn stage(context: &Context, task: Task, cancel: Cancel) -> Result<Step, StageError> {
+    let failed = |error: &dyn std::fmt::Display| StageError::Inputs(error.to_string());
+    let main = main_container(&context.pod).ok_or_else(|| failed(&"the pod has no container"))?.clone();
+    let mut step = Step {
+        main: main.name.clone(),
+        secrets: read_secrets(context, &task).await.map_err(|e| failed(&e))?,
+        filled: Vec::new(),
+        script: None,
+        exchange: None,
+        task,
+    };
+    if let Some(source) = &step.task.script {
+        let path = context.setup.small("script");
+        let write = || -> std::io::Result<()> {
+            std::fs::write(&path, source)?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+        };
+        write().map_err(|e| failed(&format!("script: {e}")))?;
+        step.script = Some(path);
+    }
+    if step.task.resource.is_some() {
+        let path = context.setup.small("exchange");
+        let json = serde_json::to_vec(&step.task).map_err(|e| failed(&e))?;
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&path)?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777))?;
+            std::fs::write(path.join(resource::TASK_FILE), json)
+        };
+        write().map_err(|e| failed(&format!("task: {e}")))?;
+        step.exchange = Some(path);
+    }
+    if step.task.inputs.is_empty() {
+        return Ok(step);
+    }
+    let user = context.owner(&main).await.map_err(StageError::Start)?;
+    let variables = context.setup.environment(&context.pod, &main).map_err(|e| StageError::Start(e.into()))?;
+    let volumes = volume_mounts(&context.setup, &main, &variables).map_err(|e| failed(&e))?;
+    let private = context.setup.directory.join("inputs");
+    let places = inputs::places(&step.task, &volumes.places, &private).map_err(|e| failed(&e))?;
+    let (task, secrets) = (step.task.clone(), step.secrets.clone());
+    let stores = context.agent.config().stores.clone();
+    let owner = Some(Owner { uid: user.uid, gid: user.gid });
+    let staged = tokio::task::spawn_blocking(move || {
+        let staged = inputs::stage(&task, &places, owner, &stores, &secrets, &cancel);
+        drop(volumes);
+        staged
+    });
+    step.filled = staged.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+    Ok(step)
+}
+
+async fn read_secrets(context: &Context, task: &Task) -> Result<Secrets, String> {
+    let wanted = inputs::secrets_needed(task).map_err(|e| e.to_string())?;
+    let namespace = context.pod.metadata.namespace.as_deref().unwrap_or("default");
+    let api: Api<Secret> = Api::namespaced(context.agent.config().client.clone(), namespace);
+    let mut secrets = Secrets::new();
+    for reference in wanted {
+        // What is missing is named by whoever needs it.
+        if let Some(secret) = api.get_opt(&reference.name).await.map_err(|e| e.to_string())?
+            && let Some(value) = secret.data.as_ref().and_then(|d| d.get(&reference.key))
+        {
+            secrets.insert(reference, windlass_artifacts::Secret::new(value.0.clone()));
+        }
+    }
+    Ok(secrets)
+}
+
+impl Step {
+    /// What the step's inputs add to the mounts of `container`.
+    pub(crate) fn mounts(&self, container: &Container) -> Vec<Mount> {
+        if container.name != self.main {
+            return Vec::new();
+        }
+        let mut mounts: Vec<Mount> = self
+            .filled
+            .iter()
+            .filter(|p| p.mounted)
+            .map(|place| Mount::bind(place.root.join(&place.target), &place.path))
+            .collect();
+        mounts.extend(self.script.iter().map(|path| Mount::bind_ro(path, SCRIPT_PATH)));
+        mounts.extend(self.exchange.iter().map(|path| Mount::bind(path, EXCHANGE_DIR)));
+        mounts
+    }
+
+    /// Collects the outputs after the step's own container has ended, and reports them. Answers what went wrong with them;
+    /// after a failure of the step itself nothing more can go wrong with its outputs.
+    pub(crate) async fn finish(
+        &self,
+        context: &Context,
+        remains: Option<&Remains>,
+        succeeded: bool,
+        cancel: Cancel,
+    ) -> Result<(), String> {
+        let (mut collected, problem) = self.collect(context, remains, cancel.clone()).await;
+        if self.task.include_result
+            && let Some(remains) = remains
+        {
+            collected.result = Some(remains.stdout.clone());
+        }
+        let mut problem = problem;
+        if self.task.archive_logs
+            && let Some(artifact) = &self.task.log_artifact
+            && remains.is_some()
+        {
+            match self.keep_log(context, cancel).await {
+                Ok(()) => collected.artifacts.push(artifact.clone()),
+                Err(error) => problem = problem.or(Some(error)),
+            }
+        }
+        let message = problem.as_deref().filter(|_| !succeeded);
+        if let Some(object) = report::task_result(&self.task, &collected, message) {
+            send(context, &self.task.node_id, object).await?;
+        }
+        match problem {
+            Some(problem) if succeeded => Err(problem),
+            _ => Ok(()),
+        }
+    }
+
+    async fn collect(&self, context: &Context, remains: Option<&Remains>, cancel: Cancel) -> (Outputs, Option<String>) {
+        if let Some(exchange) = &self.exchange {
+            return match read_exchange(&exchange.join(resource::OUTPUTS_FILE)) {
+                Ok(outputs) => (outputs, None),
+                Err(error) => (Outputs::default(), Some(error)),
+            };
+        }
+        let request = match outputs::request(&self.task) {
+            Ok(Some(request)) => request,
+            Ok(None) => return (Outputs::default(), None),
+            Err(error) => return (Outputs::default(), Some(error.to_string())),
+        };
+        let Some(spec) = remains.and_then(|r| r.spec.clone()) else {
+            return (Outputs::default(), Some("outputs: the step's container never ran".to_owned()));
+        };
+        match self.collect_with_worker(context, &spec, &request, cancel).await {
+            Ok((outputs, problem)) => (outputs, problem.map(|p| p.to_string())),
+            Err(error) => (Outputs::default(), Some(format!("reading the step's outputs: {error}"))),
+        }
+    }
+
+    /// Runs the confined worker over the step's filesystem and reads its frames.
+    async fn collect_with_worker(
+        &self,
+        context: &Context,
+        spec: &Spec,
+        request: &windlass_executor::worker::Request,
+        cancel: Cancel,
+    ) -> Result<(Outputs, Option<ExecutorError>), String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let worker = Spec {
+            rootfs: spec.rootfs.clone(),
+            mounts: spec.mounts.clone(),
+            args: vec![COLLECT_ROLE.to_owned()],
+            executable: Some(context.agent.executable().map_err(|e| text(&e))?),
+            env: Vec::new(),
+            cwd: PathBuf::from("/"),
+            user: User::default(),
+            // Root's eyes, nothing else: files of any owner are outputs.
+            capabilities: capabilities(&["DAC_OVERRIDE", "DAC_READ_SEARCH"]),
+            no_new_privs: true,
+            network: Network::None,
+            ipc: Namespace::New,
+            resources: Resources::default(),
+            ..Spec::default()
+        };
+        let mut stdin = tempfile::tempfile().map_err(|e| text(&e))?;
+        let json = serde_json::to_vec(request).map_err(|e| text(&e))?;
+        stdin.write_all(&json).and_then(|()| stdin.rewind()).map_err(|e| text(&e))?;
+        let (mut reader, writer) = std::io::pipe().map_err(|e| text(&e))?;
+        let stdio = Stdio { stdin: Some(stdin.into()), stdout: Some(writer.into()), stderr: None, terminal: false };
+        let running = context.agent.config().host.spawn(worker, stdio).await.map_err(|e| text(&e))?;
+        let (task, secrets) = (self.task.clone(), self.secrets.clone());
+        let stores = context.agent.config().stores.clone();
+        let reading = tokio::task::spawn_blocking({
+            let cancel = cancel.clone();
+            move || outputs::collect(&task, &mut reader, &stores, &secrets, &cancel)
+        });
+        let result = reading.await.map_err(|e| text(&e));
+        let _ = running.signal(9);
+        running.wait().await;
+        result
+    }
+
+    async fn keep_log(&self, context: &Context, cancel: Cancel) -> Result<(), String> {
+        use futures::TryStreamExt;
+        let Some(artifact) = self.task.log_artifact.clone() else { return Ok(()) };
+        let path = log::file(&context.agent.log_directory(&context.pod), &self.main, false);
+        let stream = log::open(&path, log::LogOptions::default(), None).map_err(|e| format!("log: {e}"))?;
+        let reader = tokio_util::io::StreamReader::new(stream.map_ok(|bytes| bytes));
+        let mut reader = tokio_util::io::SyncIoBridge::new(Box::pin(reader));
+        let (secrets, stores) = (self.secrets.clone(), context.agent.config().stores.clone());
+        let saving = tokio::task::spawn_blocking(move || {
+            outputs::save_stream(&artifact, &mut reader, &stores, &secrets, &cancel)
+        });
+        saving.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+    }
+}
+
+fn capabilities(names: &[&str]) -> Capabilities {
+    names.iter().filter_map(|n| Capabilities::parse(n)).fold(Capabilities::none(), Capabilities::with)
+}
+
+fn read_exchange(path: &Path) -> Result<Outputs, String> {
+    use std::io::Read;
+    let file = match rustix::fs::open(
+        path,
+        // The container could have put a link there.
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK,
+        rustix::fs::Mode::empty(),
+    ) {
+        Ok(fd) => std::fs::File::from(fd),
+        Err(rustix::io::Errno::NOENT) => return Ok(Outputs::default()),
+        Err(error) => return Err(format!("resource outputs: {error}")),
+    };
+    let mut bytes = Vec::new();
+    file.take(OUTPUTS_BYTES_MAX).read_to_end(&mut bytes).map_err(|e| format!("resource outputs: {e}"))?;
+    serde_json::from_slice(&bytes).map_err(|e| format!("resource outputs: {e}"))
+}
+
+/// Creates the report; an older one of the same node (an earlier attempt) is replaced.
+async fn send(context: &Context, name: &str, object: serde_json::Value) -> Result<(), String> {
+    let namespace = context.pod.metadata.namespace.as_deref().unwrap_or("default");
+    let resource = ApiResource {
+        group: "argoproj.io".into(),
+        version: "v1alpha1".into(),
+        api_version: "argoproj.io/v1alpha1".into(),
+        kind: "WorkflowTaskResult".into(),
+        plural: "workflowtaskresults".into(),
+    };
+    let api: Api<DynamicObject> = Api::namespaced_with(context.agent.config().client.clone(), namespace, &resource);
+    let body: DynamicObject = serde_json::from_value(object.clone()).map_err(|e| e.to_string())?;
+    let mut pause = Duration::from_millis(50);
+    let mut last = String::new();
+    for _ in 0..REPORT_TRIES {
+        match api.create(&PostParams::default(), &body).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let patch = serde_json::json!({
+                    "metadata": {"labels": object["metadata"]["labels"]},
+                    "outputs": object["outputs"],
+                    "message": object["message"],
+                });
+                match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) => last = error.to_string(),
+                }
+            }
+            // The workflow's namespace is going, or the report can never be taken.
+            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 429 => {
+                return Err(format!("the step's report was not taken: {}", status.message));
+            }
+            Err(error) => last = error.to_string(),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+    Err(format!("the step's report could not be written: {last}"))
+}
