@@ -281,7 +281,10 @@ fn only_one(count: usize, names: &[Reference]) -> Result<()> {
     if count == 0 || (count > 1 && !names.is_empty()) {
         return Err(Error::malformed(
             "image archive",
-            format!("it has {count} images{}", if count > 1 { ", so it cannot be imported under one name" } else { "" }),
+            format!(
+                "it has {count} images{}",
+                if count > 1 { ", so it cannot be imported under one name" } else { "" }
+            ),
         ));
     }
     Ok(())

@@ -26,6 +26,4 @@ pub use layer::Layer;
 pub use oci_spec;
 pub use platform::Platform;
 pub use reference::{LOCAL_REGISTRY, Reference, ReferenceError};
-pub use store::{
-    BlobWriter, Commit, Family, GcOptions, GcReport, Image, InProcess, Listed, Pointer, Store, Unpacker,
-};
+pub use store::{BlobWriter, Commit, Family, GcOptions, GcReport, Image, InProcess, Listed, Pointer, Store, Unpacker};

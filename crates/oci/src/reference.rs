@@ -70,7 +70,7 @@ impl Reference {
             "index.docker.io" | "registry-1.docker.io" => DOCKER_HUB,
             other => other,
         };
-        if !registry.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b)) || registry.starts_with('-') {
+        if !is_registry(registry) {
             return fail("the registry is not a host name");
         }
         let repository =
@@ -173,11 +173,32 @@ fn is_host(word: &str) -> bool {
     word == "localhost" || word.contains(['.', ':']) || word.bytes().any(|b| b.is_ascii_uppercase())
 }
 
+/// `host`, `host:port` or `[address]:port`. It becomes the name of a directory, so it must never be `..`.
+fn is_registry(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => {
+            if !address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':' || b == b'.') || address.is_empty() {
+                return false;
+            }
+            ("x", port.strip_prefix(':').or(if port.is_empty() { Some("0") } else { None }))
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, Some("0")),
+        },
+    };
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    host.split('.').all(is_label) && port.is_some_and(|port| port.parse::<u16>().is_ok())
+}
+
 pub(crate) fn is_tag(tag: &str) -> bool {
     let ok = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    (1..=128).contains(&tag.len())
-        && ok(tag.as_bytes()[0])
-        && tag.bytes().all(|b| ok(b) || b == b'.' || b == b'-')
+    (1..=128).contains(&tag.len()) && ok(tag.as_bytes()[0]) && tag.bytes().all(|b| ok(b) || b == b'.' || b == b'-')
 }
 
 pub(crate) fn is_repository(path: &str) -> bool {
@@ -253,7 +274,11 @@ mod tests {
             ("localhost:5000/a/b_c__d:x", "localhost:5000/a/b_c__d:x", "localhost:5000/a/b_c__d:x"),
             ("127.0.0.1:5055/base/busybox", "127.0.0.1:5055/base/busybox:latest", "127.0.0.1:5055/base/busybox"),
             ("[::1]:5000/app:1", "[::1]:5000/app:1", "[::1]:5000/app:1"),
-            ("registry.windlass.internal/app", "registry.windlass.internal/app:latest", "registry.windlass.internal/app"),
+            (
+                "registry.windlass.internal/app",
+                "registry.windlass.internal/app:latest",
+                "registry.windlass.internal/app",
+            ),
             (&format!("alpine@sha256:{hex}"), &pinned, &format!("alpine@sha256:{hex}")),
             (&both, &both, &both),
         ] {
@@ -268,11 +293,26 @@ mod tests {
     #[test]
     fn refusals_say_why() {
         let texts = [
-            "", "Busybox", "docker.io/App:1", "a b", "app:", "app:-x", "app@sha256:12", "https://x.io/a", "../etc",
-            "a//b", "x.io/", "a/../b", "a.-b/c", ".hidden", "a:b:c",
+            "",
+            "Busybox",
+            "docker.io/App:1",
+            "a b",
+            "app:",
+            "app:-x",
+            "app@sha256:12",
+            "https://x.io/a",
+            "../etc",
+            "a//b",
+            "x.io/",
+            "a/../b",
+            "a.-b/c",
+            ".hidden",
+            "a:b:c",
         ];
-        let said: Vec<String> =
-            texts.iter().map(|text| Reference::parse(text).err().map_or("accepted".into(), |e| e.to_string())).collect();
+        let said: Vec<String> = texts
+            .iter()
+            .map(|text| Reference::parse(text).err().map_or("accepted".into(), |e| e.to_string()))
+            .collect();
         insta::assert_snapshot!(said.join("\n"));
     }
 }

@@ -105,8 +105,7 @@ impl DockerConfig {
     /// May block: call it from `spawn_blocking`.
     pub fn credential(&self, registry: &str, repository: &str) -> Result<Option<Credential>> {
         let full = format!("{registry}/{repository}");
-        let mut keys: Vec<&str> =
-            full.match_indices('/').map(|(at, _)| &full[..at]).chain([full.as_str()]).collect();
+        let mut keys: Vec<&str> = full.match_indices('/').map(|(at, _)| &full[..at]).chain([full.as_str()]).collect();
         keys.reverse();
         for key in &keys {
             if let Some(program) = self.helpers.get(*key)
@@ -182,12 +181,8 @@ fn ask_program(name: &str, key: &str) -> Option<Credential> {
     }
     // Docker Hub's credential is filed under its historical address.
     let server = if key == "docker.io" { "https://index.docker.io/v1/" } else { key };
-    let child = Command::new(&program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
+    let child =
+        Command::new(&program).arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut child = match child {
         Ok(child) => child,
         Err(error) => {

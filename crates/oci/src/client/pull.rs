@@ -125,8 +125,7 @@ impl Client {
         }
         let target = Target::new(&place, "pull");
         let path = format!("{}/manifests/{}", place.repository(), place.version());
-        let response =
-            self.transport.send(&target, Method::HEAD, &path, |r| r.header(ACCEPT, media::ACCEPT)).await?;
+        let response = self.transport.send(&target, Method::HEAD, &path, |r| r.header(ACCEPT, media::ACCEPT)).await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -162,8 +161,7 @@ impl Client {
         }
         let target = Target::new(&place, "pull");
         let path = format!("{}/manifests/{}", place.repository(), place.version());
-        let response =
-            self.transport.send(&target, Method::GET, &path, |r| r.header(ACCEPT, media::ACCEPT)).await?;
+        let response = self.transport.send(&target, Method::GET, &path, |r| r.header(ACCEPT, media::ACCEPT)).await?;
         if !response.status().is_success() {
             return Err(self.transport.failed(&target, "getting the manifest", response).await);
         }
@@ -346,7 +344,8 @@ impl Client {
             loop {
                 let mut chunk = match stream.next().await {
                     Some(Ok(chunk)) => chunk,
-                    None if have >= size => return Ok(()),
+                    // An error after the last byte changes nothing.
+                    _ if have >= size => return Ok(()),
                     ended => {
                         broken += 1;
                         if broken > self.transport.options.retries {

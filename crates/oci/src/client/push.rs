@@ -40,7 +40,9 @@ impl Client {
             .mount_from
             .iter()
             .map(|reference| self.transport.options.remap.apply(reference).map_or(reference.clone(), |m| m.reference))
-            .filter(|reference| reference.registry() == place.registry() && reference.repository() != place.repository())
+            .filter(|reference| {
+                reference.registry() == place.registry() && reference.repository() != place.repository()
+            })
             .map(|reference| reference.repository().to_owned())
             .collect();
         target.scopes.extend(from.iter().map(|repository| format!("repository:{repository}:pull")));
@@ -195,8 +197,7 @@ impl Client {
         body()?;
         self.transport
             .send_url(target, Method::PUT, &url, |request| {
-                let request =
-                    request.header(CONTENT_LENGTH, size).header(CONTENT_TYPE, "application/octet-stream");
+                let request = request.header(CONTENT_LENGTH, size).header(CONTENT_TYPE, "application/octet-stream");
                 match body() {
                     Ok(body) => request.body(body),
                     // Gone since it was looked at: the registry will refuse the empty upload by its digest.

@@ -59,7 +59,8 @@ impl Remap {
         let name = reference.name();
         let matches = |from: &str| name.strip_prefix(from).is_some_and(|rest| rest.starts_with('/') || rest.is_empty());
         // The first of the longest: `max_by_key` alone would give the last.
-        let (from, to) = self.rules.iter().rev().filter(|(from, _)| matches(from)).max_by_key(|(from, _)| from.len())?;
+        let (from, to) =
+            self.rules.iter().rev().filter(|(from, _)| matches(from)).max_by_key(|(from, _)| from.len())?;
         let rest = name[from.len()..].trim_start_matches('/');
         let target = if rest.is_empty() { to.clone() } else { format!("{to}/{rest}") };
         let (registry, repository) = target.split_once('/')?;

@@ -15,6 +15,8 @@ use crate::{Error, Reference, Result};
 pub(super) struct Transport {
     pub(super) options: ClientOptions,
     http: reqwest::Client,
+    /// For registries on this machine: no proxy knows those.
+    direct: reqwest::Client,
     /// Made when first needed: it checks no certificate.
     unchecked: OnceLock<reqwest::Client>,
     /// Without certificate authorities there is no TLS; plain registries still work.
@@ -81,17 +83,19 @@ impl Transport {
                     .map_err(|e| Error::malformed("certificate authority (PEM)", e))?,
             );
         }
-        let (http, no_roots) = match builder().tls_certs_merge(roots.clone()).build() {
-            Ok(http) => (http, None),
+        let broken = |e: reqwest::Error| Error::malformed("TLS", chain(&e));
+        let (http, direct, no_roots) = match builder().tls_certs_merge(roots.clone()).build() {
+            Ok(http) => (http, builder().no_proxy().tls_certs_merge(roots).build().map_err(broken)?, None),
             Err(error) => {
-                let why = chain(&error);
-                let http = builder().tls_certs_only(roots).build().map_err(|e| Error::malformed("TLS", chain(&e)))?;
-                (http, Some(why))
+                let http = builder().tls_certs_only(roots.clone()).build().map_err(broken)?;
+                let direct = builder().no_proxy().tls_certs_only(roots).build().map_err(broken)?;
+                (http, direct, Some(chain(&error)))
             }
         };
         Ok(Self {
             options,
             http,
+            direct,
             unchecked: OnceLock::new(),
             no_roots,
             bases: Mutex::default(),
@@ -101,6 +105,9 @@ impl Transport {
 
     /// The name to ask for: mapped if a rule says so, which is one log line each time.
     pub(super) fn place(&self, reference: &Reference) -> Reference {
+        if reference.is_local() {
+            return reference.clone();
+        }
         match self.options.remap.apply(reference) {
             Some(Mapped { reference: place, rule }) => {
                 tracing::info!(image = %reference, asked = %place, rule, "registry mapped");
@@ -112,15 +119,13 @@ impl Transport {
 
     fn client(&self, registry: &str) -> Result<&reqwest::Client> {
         if !self.options.skip_tls_verify_all && !self.options.skip_tls_verify.iter().any(|r| r == registry) {
-            return Ok(&self.http);
+            return Ok(if is_loopback(registry) { &self.direct } else { &self.http });
         }
         if let Some(client) = self.unchecked.get() {
             return Ok(client);
         }
-        let client = builder()
-            .tls_danger_accept_invalid_certs(true)
-            .build()
-            .map_err(|e| Error::malformed("TLS", chain(&e)))?;
+        let client =
+            builder().tls_danger_accept_invalid_certs(true).build().map_err(|e| Error::malformed("TLS", chain(&e)))?;
         Ok(self.unchecked.get_or_init(|| client))
     }
 
@@ -247,16 +252,15 @@ impl Transport {
                 form.push(("grant_type", "refresh_token".to_owned()));
                 form.push(("client_id", "windlass".to_owned()));
                 form.push(("refresh_token", token.expose().to_owned()));
-                let body: Vec<String> =
-                    form.iter().map(|(key, value)| format!("{key}={}", percent(value))).collect();
-                client
-                    .post(realm)
-                    .header("content-type", "application/x-www-form-urlencoded")
-                    .body(body.join("&"))
+                let body: Vec<String> = form.iter().map(|(key, value)| format!("{key}={}", percent(value))).collect();
+                client.post(realm).header("content-type", "application/x-www-form-urlencoded").body(body.join("&"))
             }
             other => {
-                let query: Vec<String> =
-                    service.into_iter().chain(scopes).map(|(key, value)| format!("{key}={}", percent(&value))).collect();
+                let query: Vec<String> = service
+                    .into_iter()
+                    .chain(scopes)
+                    .map(|(key, value)| format!("{key}={}", percent(&value)))
+                    .collect();
                 let join = if realm.contains('?') { '&' } else { '?' };
                 let request = client.get(format!("{realm}{join}{}", query.join("&")));
                 match other {
@@ -271,9 +275,7 @@ impl Transport {
         let status = response.status();
         if !status.is_success() {
             return match status.as_u16() {
-                400..=403 => {
-                    Err(self.refused(target, &format!("its token service answered {status}"), had_credential))
-                }
+                400..=403 => Err(self.refused(target, &format!("its token service answered {status}"), had_credential)),
                 _ => Err(self.failed(target, "getting a token", response).await),
             };
         }
@@ -323,7 +325,9 @@ impl Transport {
         let status = response.status();
         let bytes = response.bytes().await.unwrap_or_default();
         let said: Vec<String> = serde_json::from_slice::<ErrorBody>(&bytes)
-            .map(|body| body.errors.into_iter().map(|e| format!("{} {}", e.code, e.message).trim().to_owned()).collect())
+            .map(|body| {
+                body.errors.into_iter().map(|e| format!("{} {}", e.code, e.message).trim().to_owned()).collect()
+            })
             .unwrap_or_default();
         let said = said.join("; ");
         match status.as_u16() {
@@ -384,12 +388,7 @@ impl Transport {
         } else {
             "check the network, or map the registry with --remap-registry".to_owned()
         };
-        Error::Unreachable {
-            registry: target.registry.clone(),
-            repository: target.repository.clone(),
-            detail,
-            help,
-        }
+        Error::Unreachable { registry: target.registry.clone(), repository: target.repository.clone(), detail, help }
     }
 
     fn bases(&self) -> MutexGuard<'_, HashMap<String, String>> {
@@ -478,7 +477,8 @@ mod tests {
 
     #[test]
     fn challenges() {
-        let found = parameters(r#"realm="https://auth.x/token",service="x,y", scope="repository:a/b:pull,push",error=bad"#);
+        let found =
+            parameters(r#"realm="https://auth.x/token",service="x,y", scope="repository:a/b:pull,push",error=bad"#);
         assert_eq!(found["realm"], "https://auth.x/token");
         assert_eq!(found["service"], "x,y");
         assert_eq!(found["scope"], "repository:a/b:pull,push");

@@ -123,7 +123,11 @@ fn parse_cache(bytes: &[u8]) -> HashMap<String, Vec<PathBuf>> {
     let Some(start) = bytes.windows(MAGIC.len()).position(|window| window == MAGIC) else { return found };
     let table = &bytes[start..];
     let word = |at: usize| {
-        table.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes).and_then(|n| usize::try_from(n).ok())
+        table
+            .get(at..at + 4)
+            .and_then(|b| b.try_into().ok())
+            .map(u32::from_ne_bytes)
+            .and_then(|n| usize::try_from(n).ok())
     };
     let text = |at: usize| {
         let rest = table.get(at..)?;

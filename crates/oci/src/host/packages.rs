@@ -44,8 +44,7 @@ impl Packages {
             what: "--package".to_owned(),
             detail: format!("this machine has no Debian packages ({error}): use --program or --add"),
         })?;
-        let mut packages =
-            Self { dpkg: dpkg.to_owned(), installed: HashMap::new(), provided: HashMap::new() };
+        let mut packages = Self { dpkg: dpkg.to_owned(), installed: HashMap::new(), provided: HashMap::new() };
         for paragraph in status.split("\n\n") {
             packages.paragraph(paragraph);
         }
@@ -151,9 +150,7 @@ impl Packages {
         let info = self.dpkg.join("info");
         let candidates = [info.join(format!("{name}.list")), info.join(format!("{name}:{architecture}.list"))];
         match candidates.iter().find(|path| path.exists()) {
-            Some(path) => {
-                Ok(fs::read_to_string(path).doing("reading", path)?.lines().map(str::to_owned).collect())
-            }
+            Some(path) => Ok(fs::read_to_string(path).doing("reading", path)?.lines().map(str::to_owned).collect()),
             None => Ok(Vec::new()),
         }
     }

@@ -138,11 +138,10 @@ impl Tree {
 
     /// Adds a file or tree of this machine at another place, as root's. Gives the executable files among them.
     pub(super) fn add(&mut self, from: &Path, to: &Path) -> Result<Vec<PathBuf>> {
-        let meta = fs::metadata(from).map_err(|error| Error::Host {
-            what: format!("--add {}", from.display()),
-            detail: error.to_string(),
-        })?;
+        let meta = fs::metadata(from)
+            .map_err(|error| Error::Host { what: format!("--add {}", from.display()), detail: error.to_string() })?;
         let mut executables = Vec::new();
+        let to = &self.through_links(to);
         if let Some(parent) = to.parent() {
             self.directory(parent, 0o755);
         }
@@ -166,6 +165,36 @@ impl Tree {
             }
         }
         Ok(executables)
+    }
+
+    /// Where a path of the image really is: its directories may be links (`/bin` is often `usr/bin`).
+    fn through_links(&self, path: &Path) -> PathBuf {
+        let mut at = PathBuf::new();
+        let mut todo = parts(path);
+        let mut links = 0;
+        while let Some(part) = todo.pop_front() {
+            if part == ".." {
+                at.pop();
+                continue;
+            }
+            at.push(part);
+            let Some(Item { entry: Entry { kind: Kind::Symlink { target }, .. }, .. }) = self.items.get(&at) else {
+                continue;
+            };
+            // The last word is what is put there, even in place of a link.
+            if todo.is_empty() || links > LINKS_MAX {
+                continue;
+            }
+            links += 1;
+            at.pop();
+            if target.is_absolute() {
+                at = PathBuf::new();
+            }
+            for part in parts(target).into_iter().rev() {
+                todo.push_front(part);
+            }
+        }
+        at
     }
 
     pub(super) fn contains(&self, path: &Path) -> bool {

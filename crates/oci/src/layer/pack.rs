@@ -93,7 +93,8 @@ impl Packer<'_> {
         if let Some(marks) = self.options.overlay
             && is_whiteout(&full, &meta, marks)?
         {
-            return self.writer.empty_entry(&self.clamped(Entry::whiteout(path), &meta));
+            // The kernel shares one device between deletions: its time says nothing.
+            return self.writer.empty_entry(&Entry::whiteout(path));
         }
         if name.as_bytes().starts_with(b".wh.") {
             return Err(Error::Unsupported {
@@ -107,7 +108,7 @@ impl Packer<'_> {
             if let Some(marks) = self.options.overlay
                 && is_opaque(&full, marks)?
             {
-                self.writer.empty_entry(&self.clamped(Entry::opaque(path), &meta))?;
+                self.writer.empty_entry(&Entry::opaque(path))?;
             }
             return self.directory(path);
         }
@@ -154,8 +155,9 @@ impl Packer<'_> {
         }
         if matches!(kind, Kind::File { .. } | Kind::Directory) {
             for name in list_attributes(full)? {
-                let wanted = (name.starts_with("user.") || name == "security.capability" || name.starts_with("system."))
-                    && !is_overlay_attribute(name.as_bytes());
+                let wanted =
+                    (name.starts_with("user.") || name == "security.capability" || name.starts_with("system."))
+                        && !is_overlay_attribute(name.as_bytes());
                 if wanted && let Some(value) = xattr::get(full, &name).doing("reading attributes of", full)? {
                     entry.xattrs.insert(name, value);
                 }

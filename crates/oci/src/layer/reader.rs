@@ -18,9 +18,7 @@ pub fn decompress<'a>(reader: impl Read + 'a, compression: Compression) -> Resul
     Ok(match compression {
         Compression::None => Box::new(reader),
         // Several members are one stream: parallel compressors write such.
-        Compression::Gzip => {
-            Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(1 << 16, reader)))
-        }
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(1 << 16, reader))),
         Compression::Zstd => {
             let mut decoder =
                 zstd::stream::read::Decoder::new(reader).map_err(|e| Error::malformed("zstd stream", e))?;
@@ -202,7 +200,9 @@ fn bad(detail: String) -> Error {
 
 fn broken(error: io::Error) -> Error {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => bad(error.to_string()),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+            bad(error.to_string())
+        }
         _ => Error::io("reading a layer", error),
     }
 }

@@ -75,7 +75,12 @@ pub struct Unpacked {
 }
 
 /// Unpacks a layer into an empty directory. The archive is read to its end in any case, so that the digests are complete.
-pub fn unpack(archive: impl Read, compression: Compression, target: &Path, options: &UnpackOptions) -> Result<Unpacked> {
+pub fn unpack(
+    archive: impl Read,
+    compression: Compression,
+    target: &Path,
+    options: &UnpackOptions,
+) -> Result<Unpacked> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, target, flags, Mode::empty())
         .map_err(|e| Error::io(format!("opening {}", target.display()), e))?;
@@ -89,7 +94,6 @@ fn unpack_at(archive: impl Read, compression: Compression, root: OwnedFd, option
         options: *options,
         parent: None,
         directories: BTreeMap::new(),
-        known: HashSet::new(),
         whiteouts: HashSet::new(),
         bytes: 0,
         owners_dropped: 0,
@@ -155,8 +159,6 @@ struct Work {
     parent: Option<(PathBuf, OwnedFd)>,
     /// Every directory made, with what to set when nothing is added to it any more; `None` where the archive only used it.
     directories: BTreeMap<PathBuf, Option<Entry>>,
-    /// Everything else that this layer made.
-    known: HashSet<PathBuf>,
     /// The whiteouts that this layer made.
     whiteouts: HashSet<PathBuf>,
     bytes: u64,
@@ -209,7 +211,8 @@ impl Work {
                     Err(error) => return Err(failed(error)),
                 }
                 if replaced_whiteout {
-                    let made = open_beneath(dir, Path::new(name), OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
+                    let made =
+                        open_beneath(dir, Path::new(name), OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
                     self.make_opaque(&made).map_err(|e| Error::io(format!("unpacking {}", path.display()), e))?;
                 }
                 self.directories.insert(path.to_owned(), Some(entry.clone()));
@@ -219,7 +222,6 @@ impl Work {
             Kind::Symlink { target } => rustix::fs::symlinkat(target, dir, name).map_err(failed).map(|()| true)?,
             Kind::Hardlink { target } => {
                 self.hardlink(entry, target, name, dir)?;
-                self.known.insert(path.to_owned());
                 // Owner, mode and times are those of the file that it names.
                 return Ok(());
             }
@@ -227,7 +229,9 @@ impl Work {
             Kind::Character { major: 0, minor: 0 } => false,
             Kind::Character { major, minor } => self.device(FileType::CharacterDevice, *major, *minor, name, dir)?,
             Kind::Block { major, minor } => self.device(FileType::BlockDevice, *major, *minor, name, dir)?,
-            Kind::Fifo => rustix::fs::mknodat(dir, name, FileType::Fifo, Mode::RUSR, 0).map_err(failed).map(|()| true)?,
+            Kind::Fifo => {
+                rustix::fs::mknodat(dir, name, FileType::Fifo, Mode::RUSR, 0).map_err(failed).map(|()| true)?
+            }
         };
         if !made {
             if self.skipped.len() < 100 {
@@ -235,7 +239,6 @@ impl Work {
             }
             return Ok(());
         }
-        self.known.insert(path.to_owned());
         let owner = rustix::fs::chownat(dir, name, Some(uid(entry)), Some(gid(entry)), AtFlags::SYMLINK_NOFOLLOW);
         self.tolerate_owner(owner, path)?;
         if !matches!(entry.kind, Kind::Symlink { .. }) {
@@ -244,18 +247,10 @@ impl Work {
         rustix::fs::utimensat(dir, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)
     }
 
-    fn file(
-        &mut self,
-        entry: &Entry,
-        path: &Path,
-        name: &OsStr,
-        dir: &OwnedFd,
-        content: &mut dyn Read,
-    ) -> Result<()> {
+    fn file(&mut self, entry: &Entry, path: &Path, name: &OsStr, dir: &OwnedFd, content: &mut dyn Read) -> Result<()> {
         let failed = |error: io::Error| Error::io(format!("unpacking {}", path.display()), error);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(|e| failed(e.into()))?;
-        self.known.insert(path.to_owned());
         let mut file = File::from(fd);
         loop {
             let count = content.read(&mut self.buffer).map_err(|error| match error.kind() {
@@ -315,12 +310,10 @@ impl Work {
             }
             remove_tree_at(dir, name).map_err(|e| Error::io(format!("replacing {}", path.display()), e))?;
             self.directories.retain(|known, _| !known.starts_with(path));
-            self.known.retain(|known| !known.starts_with(path));
             self.whiteouts.retain(|known| !known.starts_with(path));
         } else {
             rustix::fs::unlinkat(dir, name, AtFlags::empty())
                 .map_err(|e| Error::io(format!("replacing {}", path.display()), e))?;
-            self.known.remove(path);
         }
         Ok(false)
     }
@@ -332,20 +325,18 @@ impl Work {
         }
         let path = parent.join(hidden);
         let failed = |error: io::Error| Error::io(format!("unpacking {}", path.display()), error);
-        if self.directories.contains_key(&path) {
-            let made = open_beneath(dir, Path::new(hidden), OFlags::RDONLY | OFlags::DIRECTORY)
-                .map_err(|e| failed(e.into()))?;
-            return self.make_opaque(&made).map_err(failed);
+        match rustix::fs::statat(dir, hidden, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => {
+                let made = open_beneath(dir, Path::new(hidden), OFlags::RDONLY | OFlags::DIRECTORY)
+                    .map_err(|e| failed(e.into()))?;
+                return self.make_opaque(&made).map_err(failed);
+            }
+            // This layer's own file, or the same deletion again.
+            Ok(_) => return Ok(()),
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(failed(error.into())),
         }
-        if self.known.contains(&path) || self.whiteouts.contains(&path) {
-            return Ok(());
-        }
-        match self.options.marks.make_whiteout(dir, hidden) {
-            Ok(()) => {}
-            // There under another name of its directory.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            Err(error) => return Err(failed(error)),
-        }
+        self.options.marks.make_whiteout(dir, hidden).map_err(failed)?;
         self.whiteouts.insert(path);
         Ok(())
     }
@@ -356,9 +347,8 @@ impl Work {
     }
 
     fn hardlink(&mut self, entry: &Entry, target: &Path, name: &OsStr, dir: &OwnedFd) -> Result<()> {
-        let target = clean(target, "a hard link's target may not contain `..`").map_err(|_| {
-            refused(entry, &format!("its hard link target `{}` leaves the image", target.display()))
-        })?;
+        let target = clean(target, "a hard link's target may not contain `..`")
+            .map_err(|_| refused(entry, &format!("its hard link target `{}` leaves the image", target.display())))?;
         let (Some(target_name), Some(target_parent)) = (target.file_name(), target.parent()) else {
             return Err(refused(entry, "it is a hard link to the root directory"));
         };
@@ -390,47 +380,88 @@ impl Work {
             return Ok(dir);
         }
         match open_in(&self.root, parent) {
-            Err(Errno::NOENT) => {}
-            other => return other,
+            Err(Errno::NOENT | Errno::NOTDIR) => self.make_parent(parent),
+            other => other,
         }
+    }
+
+    /// Walks to a directory step by step, making what is absent. Links are taken apart here and every step is opened
+    /// without following any, so the walk cannot leave the root.
+    fn make_parent(&mut self, parent: &Path) -> Result<OwnedFd, Errno> {
+        let words = |path: &Path| -> Vec<OsString> {
+            path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
+        };
+        let mut todo = words(parent);
         let mut at = PathBuf::new();
-        let mut dir = open_in(&self.root, &at)?;
-        for part in parent.components() {
-            at.push(part);
-            dir = match open_in(&self.root, &at) {
-                Err(Errno::NOENT) => {
-                    match rustix::fs::mkdirat(&dir, part.as_os_str(), Mode::from_raw_mode(0o755)) {
-                        // A link to nothing within the image: nothing can be put there.
-                        Err(Errno::EXIST) => return Err(Errno::LOOP),
-                        made => made?,
-                    }
-                    self.directories.insert(at.clone(), None);
-                    open_in(&self.root, &at)?
+        let mut stack = vec![open_in(&self.root, &at)?];
+        let mut links = 0;
+        while let Some(word) = todo.pop() {
+            if word == "/" || word == "." {
+                continue;
+            }
+            if word == ".." {
+                if stack.len() > 1 {
+                    stack.pop();
+                    at.pop();
                 }
-                Err(Errno::NOTDIR) if self.whiteouts.remove(&at) => {
-                    // Deleted below and then used again: a new directory in place of the old one.
-                    rustix::fs::unlinkat(&dir, part.as_os_str(), AtFlags::empty())?;
-                    rustix::fs::mkdirat(&dir, part.as_os_str(), Mode::from_raw_mode(0o755))?;
-                    self.directories.insert(at.clone(), None);
-                    let made = open_in(&self.root, &at)?;
-                    self.make_opaque(&made).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
-                    made
-                }
-                other => other?,
+                continue;
+            }
+            let dir = stack.last().ok_or(Errno::NOTDIR)?;
+            at.push(&word);
+            let found = match rustix::fs::statat(dir, &word, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(found) => Some(FileType::from_raw_mode(found.st_mode)),
+                Err(Errno::NOENT) => None,
+                Err(error) => return Err(error),
             };
+            match found {
+                Some(FileType::Directory) => {}
+                Some(FileType::Symlink) => {
+                    links += 1;
+                    if links > 40 {
+                        return Err(Errno::LOOP);
+                    }
+                    let target = rustix::fs::readlinkat(dir, &word, Vec::new())?;
+                    let target = Path::new(OsStr::from_bytes(target.as_bytes())).to_owned();
+                    at.pop();
+                    if target.is_absolute() {
+                        at = PathBuf::new();
+                        stack.truncate(1);
+                    }
+                    todo.extend(words(&target));
+                    continue;
+                }
+                // Deleted below and then used again: a new directory in place of the old one.
+                Some(_) if self.whiteouts.remove(&at) => {
+                    rustix::fs::unlinkat(dir, &word, AtFlags::empty())?;
+                    rustix::fs::mkdirat(dir, &word, Mode::RWXU)?;
+                    self.directories.insert(at.clone(), None);
+                    let made = open_beneath(dir, Path::new(&word), OFlags::RDONLY | OFlags::DIRECTORY)?;
+                    self.make_opaque(&made).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+                }
+                Some(_) => return Err(Errno::NOTDIR),
+                None => {
+                    rustix::fs::mkdirat(dir, &word, Mode::RWXU)?;
+                    self.directories.insert(at.clone(), None);
+                }
+            }
+            let next = open_beneath(dir, Path::new(&word), OFlags::PATH | OFlags::DIRECTORY)?;
+            stack.push(next);
         }
-        Ok(dir)
+        stack.pop().ok_or(Errno::NOTDIR)
     }
 
     /// Sets what must come last: a directory's times change with its contents, and its mode may forbid to add any.
     fn finish_directories(&mut self) -> Result<()> {
         let directories = std::mem::take(&mut self.directories);
         for (path, about) in directories.iter().rev() {
-            let Some(entry) = about else { continue };
             let failed = |error: Errno| Error::io(format!("unpacking {}", path.display()), error);
             let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
             let dir = resolve(&self.root, path, flags).map_err(failed)?;
+            let Some(entry) = about else {
+                rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755)).map_err(failed)?;
+                continue;
+            };
             let owner = rustix::fs::fchown(&dir, Some(uid(entry)), Some(gid(entry)));
             self.tolerate_owner(owner, path)?;
             self.attributes(entry, &dir, path)?;
@@ -475,7 +506,7 @@ fn refused(entry: &Entry, detail: &str) -> Error {
 
 fn explain(error: Errno, entry: &Entry) -> Error {
     match error {
-        Errno::LOOP => refused(entry, "its directory is a link that leads nowhere within the image"),
+        Errno::LOOP => refused(entry, "its directory is a link that leads nowhere"),
         Errno::NOTDIR => refused(entry, "a part of its path is not a directory"),
         Errno::XDEV => refused(entry, "its directory leaves the image"),
         error => Error::io(format!("unpacking {}", entry.path.display()), error),

@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use serde_json::json;
 
 use super::Action;
@@ -39,13 +38,7 @@ impl Fault {
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         let body = json!({"errors": [{"code": self.code, "message": self.message}]});
-        let mut response = (self.status, Json(body)).into_response();
-        if self.status == StatusCode::UNAUTHORIZED {
-            // Clients look for Basic; whoever has a bearer token sends it unasked.
-            let basic = HeaderValue::from_static("Basic realm=\"windlass\"");
-            response.headers_mut().insert(WWW_AUTHENTICATE, basic);
-        }
-        response
+        (self.status, Json(body)).into_response()
     }
 }
 

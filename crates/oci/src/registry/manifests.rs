@@ -41,18 +41,13 @@ pub(super) async fn get(served: &Served, repository: &str, version: &str) -> Res
     .await
 }
 
-pub(super) async fn put(
-    served: &Served,
-    repository: &str,
-    version: &str,
-    request: Request,
-) -> Result<Response, Fault> {
+pub(super) async fn put(served: &Served, repository: &str, version: &str, request: Request) -> Result<Response, Fault> {
     let name = reference(repository, version)?;
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_owned);
     let limit = usize::try_from(DOCUMENT_BYTES_MAX).unwrap_or(usize::MAX);
-    let bytes = axum::body::to_bytes(request.into_body(), limit).await.map_err(|_| {
-        Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", "a manifest has at most 8 MiB")
-    })?;
+    let bytes = axum::body::to_bytes(request.into_body(), limit)
+        .await
+        .map_err(|_| Fault::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", "a manifest has at most 8 MiB"))?;
     let store = served.store.clone();
     let repository = repository.to_owned();
     blocking(move || {
@@ -169,10 +164,7 @@ pub(super) async fn catalog(served: &Served, query: &HashMap<String, String>) ->
 }
 
 /// What comes after `last`, at most `n`; and how the next page starts.
-fn page(
-    all: Vec<String>,
-    query: &HashMap<String, String>,
-) -> Result<(Vec<String>, Option<(usize, String)>), Fault> {
+fn page(all: Vec<String>, query: &HashMap<String, String>) -> Result<(Vec<String>, Option<(usize, String)>), Fault> {
     let count = match query.get("n").map(|text| text.parse::<usize>()) {
         None => usize::MAX,
         Some(Ok(count)) => count,

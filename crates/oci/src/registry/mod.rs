@@ -4,6 +4,7 @@
 mod blobs;
 mod fault;
 mod manifests;
+mod tokens;
 mod uploads;
 
 use std::collections::HashMap;
@@ -60,7 +61,7 @@ impl Credentials {
     fn of(header: &HeaderValue) -> Option<Self> {
         let (scheme, rest) = header.to_str().ok()?.split_once(' ')?;
         if scheme.eq_ignore_ascii_case("bearer") {
-            return Some(Self::Bearer(Secret::new(rest.trim())));
+            return tokens::read(rest.trim());
         }
         if !scheme.eq_ignore_ascii_case("basic") {
             return None;
@@ -68,11 +69,13 @@ impl Credentials {
         let bytes = base64::engine::general_purpose::STANDARD.decode(rest.trim()).ok()?;
         let text = String::from_utf8(bytes).ok()?;
         let (user, password) = text.split_once(':')?;
-        Some(Self::Basic { user: user.to_owned(), password: Secret::new(password) })
+        // Some tools send an empty user and password for "nobody".
+        (!password.is_empty()).then(|| Self::Basic { user: user.to_owned(), password: Secret::new(password) })
     }
 }
 
-/// Decides who may do what. `repo` is the repository within this registry; for the catalogue it is empty.
+/// Decides who may do what. `repo` is the repository within this registry. It is empty for the catalogue, and for a login:
+/// that is a [`Action::Push`] to no repository, allowed when the credentials are good for anything at all.
 pub trait Authorize: Send + Sync {
     /// Whether this is allowed.
     fn allow(&self, credentials: Option<&Credentials>, action: Action, repo: &str) -> bool;
@@ -126,6 +129,7 @@ pub fn router(store: Store, authorize: Arc<dyn Authorize>) -> Router {
 #[derive(Debug, PartialEq, Eq)]
 enum Place<'a> {
     Root,
+    Token,
     Catalog,
     Tags(&'a str),
     Manifest(&'a str, &'a str),
@@ -140,6 +144,9 @@ impl<'a> Place<'a> {
         let path = path.trim_start_matches("/v2").trim_start_matches('/');
         if path.is_empty() {
             return Some(Self::Root);
+        }
+        if path == "token" {
+            return Some(Self::Token);
         }
         if path == "_catalog" {
             return Some(Self::Catalog);
@@ -165,7 +172,7 @@ impl<'a> Place<'a> {
 
     fn repository(&self) -> &'a str {
         match self {
-            Self::Root | Self::Catalog => "",
+            Self::Root | Self::Token | Self::Catalog => "",
             Self::Tags(repository) | Self::Uploads(repository) => repository,
             Self::Manifest(repository, _)
             | Self::Blob(repository, _)
@@ -178,14 +185,17 @@ impl<'a> Place<'a> {
 async fn serve(State(served): State<Served>, request: Request) -> Response {
     let head = request.method() == Method::HEAD;
     let path = request.uri().path().to_owned();
+    let realm = tokens::realm(&request);
     let mut response = match answer(&served, &path, request).await {
         Ok(response) => response,
         Err(fault) => fault.into_response(),
     };
-    response.headers_mut().insert(
-        HeaderName::from_static("docker-distribution-api-version"),
-        HeaderValue::from_static("registry/2.0"),
-    );
+    if response.status() == StatusCode::UNAUTHORIZED {
+        tokens::challenge(&mut response, &realm);
+    }
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static("docker-distribution-api-version"), HeaderValue::from_static("registry/2.0"));
     if head {
         // The server keeps Content-Length and sends no body.
         *response.body_mut() = Body::empty();
@@ -204,12 +214,22 @@ async fn answer(served: &Served, path: &str, request: Request) -> Result<Respons
         _ => Action::Push,
     };
     let repository = place.repository();
-    let named = !matches!(place, Place::Root | Place::Catalog);
+    let named = !matches!(place, Place::Root | Place::Token | Place::Catalog);
     if named && !crate::reference::is_repository(repository) {
         return Err(Fault::new(StatusCode::BAD_REQUEST, "NAME_INVALID", "not a repository name"));
     }
     let credentials = request.headers().get(AUTHORIZATION).and_then(Credentials::of);
-    // `docker login` and friends ask for the root with credentials: wrong ones must not look right.
+    if place == Place::Token {
+        return tokens::issue(served, credentials, &request);
+    }
+    if place == Place::Root {
+        // Clients learn here how to log in, and most never send a credential to a registry that did not ask. So nobody is
+        // let in without at least the token that everybody gets; and a login with a wrong one must not look right.
+        let known = request.headers().get(AUTHORIZATION).is_some_and(tokens::is_anonymous);
+        if credentials.is_none() && !known {
+            return Err(Fault::unauthorized(false, Action::Push, ""));
+        }
+    }
     let action = if place == Place::Root && credentials.is_some() { Action::Push } else { action };
     if !served.authorize.allow(credentials.as_ref(), action, repository) {
         return Err(Fault::unauthorized(credentials.is_some(), action, repository));
@@ -242,6 +262,10 @@ async fn answer(served: &Served, path: &str, request: Request) -> Result<Respons
 }
 
 fn query_of(request: &Request) -> HashMap<String, String> {
+    query_pairs(request).into_iter().collect()
+}
+
+fn query_pairs(request: &Request) -> Vec<(String, String)> {
     let query = request.uri().query().unwrap_or_default();
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs.map(|(key, value)| (decode(key), decode(value))).collect()
@@ -291,6 +315,7 @@ mod tests {
         for (path, place) in [
             ("/v2/", Place::Root),
             ("/v2/_catalog", Place::Catalog),
+            ("/v2/token", Place::Token),
             ("/v2/a/b/tags/list", Place::Tags("a/b")),
             ("/v2/a/manifests/latest", Place::Manifest("a", "latest")),
             ("/v2/a/b/blobs/sha256:1", Place::Blob("a/b", "sha256:1")),

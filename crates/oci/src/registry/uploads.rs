@@ -101,11 +101,9 @@ pub(super) async fn start(
 /// `PATCH`: more bytes, at the end of what is there.
 pub(super) async fn patch(served: &Served, repository: &str, id: &str, request: Request) -> Result<Response, Fault> {
     let blob = served.uploads.take(repository, id)?;
-    let start = request
-        .headers()
-        .get(CONTENT_RANGE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.trim_start_matches("bytes ").trim_start_matches("bytes=").split('-').next()?.parse().ok());
+    let start = request.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).and_then(|text| {
+        text.trim_start_matches("bytes ").trim_start_matches("bytes=").split('-').next()?.parse().ok()
+    });
     if start.is_some_and(|start: u64| start != blob.size()) {
         let size = blob.size();
         served.uploads.give_back(id, blob);

@@ -108,9 +108,7 @@ impl Store {
     pub fn open_blob(&self, digest: &Digest) -> Result<File> {
         let path = self.blob_path(digest);
         match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(Error::BlobMissing { digest: digest.clone() })
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::BlobMissing { digest: digest.clone() }),
             other => other.doing("opening", &path),
         }
     }

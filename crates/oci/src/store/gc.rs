@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use super::rootfs::remove_tree;
 use super::Store;
+use super::rootfs::remove_tree;
 use crate::error::Doing;
 use crate::{Digest, Platform, Result};
 

@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 pub use blob::BlobWriter;
+pub(crate) use blob::DOCUMENT_BYTES_MAX;
 pub use commit::{Commit, Family};
 pub(crate) use gc::descriptors;
 pub use gc::{GcOptions, GcReport};
-pub(crate) use image::choose;
-pub(crate) use blob::DOCUMENT_BYTES_MAX;
 pub use image::Image;
+pub(crate) use image::choose;
 pub use names::{Listed, Pointer};
 pub use rootfs::{InProcess, Unpacker};
 

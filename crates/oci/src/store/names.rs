@@ -52,7 +52,8 @@ impl Store {
     /// What a name points to. A digest is answered by any manifest here that has it.
     pub fn resolve(&self, reference: &Reference) -> Result<Option<Pointer>> {
         if let Some(digest) = reference.digest() {
-            if let Some(pointer) = read_pointer(&self.repository_dir(reference).join("_manifests").join(digest.hex()))? {
+            if let Some(pointer) = read_pointer(&self.repository_dir(reference).join("_manifests").join(digest.hex()))?
+            {
                 return Ok(Some(pointer));
             }
             return if self.has_blob(digest) { self.pointer_to(digest).map(Some) } else { Ok(None) };

@@ -108,12 +108,8 @@ impl Store {
         }
         // One unpacks, the others (threads and processes) wait for it.
         let lock_path = dir.with_extension("lock");
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&lock_path)
-            .doing("opening", &lock_path)?;
+        let lock =
+            File::options().create(true).truncate(false).write(true).open(&lock_path).doing("opening", &lock_path)?;
         lock.lock().doing("locking", &lock_path)?;
         if self.is_usable(dir) {
             return Ok(());
@@ -125,6 +121,7 @@ impl Store {
         let tmp = self.layer_tmp()?;
         let fs_dir = tmp.path().join("fs");
         fs::create_dir(&fs_dir).doing("creating", &fs_dir)?;
+        fs::set_permissions(&fs_dir, fs::Permissions::from_mode(0o755)).doing("creating", &fs_dir)?;
         let options = UnpackOptions { marks: self.0.marks, limits: self.0.limits, ..UnpackOptions::default() };
         let blob = self.open_blob(&layer.digest)?;
         let compression = Compression::of_layer(&layer.media_type)?;
@@ -218,6 +215,11 @@ impl Store {
             let tmp = self.layer_tmp()?;
             match fs::rename(dir, tmp.path().join("fs")) {
                 Ok(()) => {
+                    if !options.root_entry {
+                        // Not part of the layer, so it must look as if unpacked from the blob.
+                        let root = tmp.path().join("fs");
+                        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).doing("writing", &root)?;
+                    }
                     for path in &options.exclude {
                         let path = tmp.path().join("fs").join(path.strip_prefix("/").unwrap_or(path));
                         if path.symlink_metadata().is_ok() {
