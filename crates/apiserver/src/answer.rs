@@ -159,7 +159,10 @@ impl ApiError {
     /// 422 for a kind that is not a stored resource.
     #[must_use]
     pub fn invalid_kind(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
-        let lines: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
+        let lines: Vec<String> = errors
+            .iter()
+            .map(|e| format!("{}: {}", if e.field.is_empty() { "[]" } else { &e.field }, e.message))
+            .collect();
         let list = if lines.len() == 1 { lines[0].clone() } else { format!("[{}]", lines.join(", ")) };
         let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
         let causes: Vec<Value> =

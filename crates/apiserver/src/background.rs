@@ -4,9 +4,9 @@
 use crate::ApiServer;
 use crate::answer::ApiError;
 use crate::kinds::Resource;
+use crate::rest::DeleteOptions;
 use crate::rest::delete::{delete as delete_object, is_finished};
 use crate::rest::write::{Step, Target};
-use crate::rest::DeleteOptions;
 use crate::server::WeakServer;
 use crate::store::{Obj, Work};
 use crate::{crd, gc, namespace};

@@ -119,10 +119,8 @@ fn is_knowable(server: &ApiServer, object: &Value, uid: Uid, obj: &Obj) -> bool 
     let mut refs = refs.filter(|r| r["uid"].as_str().is_some_and(|u| Uid::of(u) == uid));
     let registry = server.registry();
     refs.all(|r| {
-        let kind = registry.find_kind(
-            r["apiVersion"].as_str().unwrap_or_default(),
-            r["kind"].as_str().unwrap_or_default(),
-        );
+        let kind =
+            registry.find_kind(r["apiVersion"].as_str().unwrap_or_default(), r["kind"].as_str().unwrap_or_default());
         kind.is_some_and(|kind| !(kind.namespaced && obj.meta.namespace.is_empty()))
     })
 }

@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 
 macro_rules! grammar {
     ($name:ident, $pattern:expr) => {
-        static $name: LazyLock<Regex> =
-            LazyLock::new(|| Regex::new(concat!("^(?:", $pattern, ")$")).expect("invariant: the pattern is a constant"));
+        static $name: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(concat!("^(?:", $pattern, ")$")).expect("invariant: the pattern is a constant")
+        });
     };
 }
 

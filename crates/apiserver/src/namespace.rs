@@ -43,10 +43,12 @@ pub(crate) async fn finish(server: &ApiServer, name: &str) {
                 tracing::warn!(%error, namespace = name, "cannot end a namespace yet");
             }
         }
-        if done && !server.store().table("namespaces").get(&key).is_some_and(|ns| {
-            // Finalizers of others: they remove the namespace when they are done.
-            ns.meta.deleting && metadata::finalizers(&ns.value()).is_empty()
-        }) {
+        if done
+            && !server.store().table("namespaces").get(&key).is_some_and(|ns| {
+                // Finalizers of others: they remove the namespace when they are done.
+                ns.meta.deleting && metadata::finalizers(&ns.value()).is_empty()
+            })
+        {
             return;
         }
         tokio::time::sleep(pause).await;
@@ -63,7 +65,8 @@ fn tell(namespace: &mut Value, remaining: &[String]) {
     let Some(list) = namespace["status"]["conditions"].as_array_mut() else { return };
     match list.iter_mut().find(|c| c["type"] == "NamespaceContentRemaining") {
         Some(condition) => condition["message"] = json!(message),
-        None => list.push(json!({"type": "NamespaceContentRemaining", "status": "True", "reason": "SomeResourcesRemain",
+        None => list
+            .push(json!({"type": "NamespaceContentRemaining", "status": "True", "reason": "SomeResourcesRemain",
             "message": message, "lastTransitionTime": metadata::now_text()})),
     }
 }

@@ -201,14 +201,14 @@ mod tests {
 
     fn schema() -> Value {
         json!({"type": "object", "required": ["spec"], "properties": {"spec": {"type": "object", "required": ["size"],
-            "properties": {
-                "size": {"type": "integer", "minimum": 1},
-                "mode": {"type": "string", "enum": ["a", "b"], "default": "a"},
-                "port": {"x-kubernetes-int-or-string": true},
-                "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-                "map": {"type": "object", "additionalProperties": {"type": "object", "properties": {"x": {"type": "string"}}}},
-                "list": {"type": "array", "items": {"type": "object", "properties": {"n": {"type": "string"}}}}
-            }}}})
+        "properties": {
+            "size": {"type": "integer", "minimum": 1},
+            "mode": {"type": "string", "enum": ["a", "b"], "default": "a"},
+            "port": {"x-kubernetes-int-or-string": true},
+            "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "map": {"type": "object", "additionalProperties": {"type": "object", "properties": {"x": {"type": "string"}}}},
+            "list": {"type": "array", "items": {"type": "object", "properties": {"n": {"type": "string"}}}}
+        }}}})
     }
 
     #[test]

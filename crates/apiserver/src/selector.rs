@@ -117,7 +117,10 @@ fn requirement(part: &str) -> Result<(String, Wanted), String> {
     for (sign, make) in [('>', Wanted::Greater as fn(i64) -> Wanted), ('<', Wanted::Less)] {
         if let Some((key, text)) = part.split_once(sign) {
             let number = text.trim().parse().map_err(|_| {
-                format!("values[0]: Invalid value: {:?}: for 'Gt', 'Lt' operators, the value must be an integer", text.trim())
+                format!(
+                    "values[0]: Invalid value: {:?}: for 'Gt', 'Lt' operators, the value must be an integer",
+                    text.trim()
+                )
             })?;
             return Ok((checked(key)?, make(number)));
         }
@@ -146,7 +149,7 @@ pub(crate) struct Fields(Vec<(String, bool, String)>);
 
 impl Fields {
     /// Parses `metadata.name=a,status.phase!=Running`; refuses fields that the kind cannot be selected by.
-    pub(crate) fn parse(text: &str, r: &Resource, label_selector: &str) -> Result<Self, ApiError> {
+    pub(crate) fn parse(text: &str, r: &Resource) -> Result<Self, ApiError> {
         let mut list = Vec::new();
         for part in text.split(',').filter(|p| !p.is_empty()) {
             let (key, equal, value) = if let Some((key, value)) = part.split_once("!=") {
@@ -160,12 +163,12 @@ impl Fields {
                 || (key == "metadata.namespace" && r.namespaced)
                 || r.selectable.iter().any(|s| s == key);
             if !known {
-                return Err(ApiError::bad_request(format!(
-                    "Unable to find \"{}, Resource={}\" that match label selector {label_selector:?}, field selector \
-                     {text:?}: field label not supported: {key}",
-                    if r.group.is_empty() { format!("/{}", r.version) } else { r.api_version() },
-                    r.plural,
-                )));
+                // Kinds without fields of their own have another sentence for it.
+                return Err(ApiError::bad_request(if r.builtin && r.selectable.is_empty() {
+                    format!("{key:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+                } else {
+                    format!("field label not supported: {key}")
+                }));
             }
             list.push((key.to_owned(), equal, value.to_owned()));
         }
@@ -236,15 +239,16 @@ mod tests {
     fn field_selectors_know_their_kind() {
         let registry = crate::Registry::builtin();
         let pods = registry.find("", "v1", "pods").unwrap();
-        let fields = |text: &str| Fields::parse(text, pods, "");
+        let fields = |text: &str| Fields::parse(text, pods);
         assert!(fields("status.phase=Running,metadata.name!=q").unwrap().matches(&meta()));
         assert!(fields("spec.nodeName=").unwrap().matches(&meta()));
         assert!(!fields("spec.nodeName=x").unwrap().matches(&meta()));
         let error = fields("spec.foo=x").unwrap_err();
+        assert_eq!(error.message, "field label not supported: spec.foo");
+        let maps = registry.find("", "v1", "configmaps").unwrap();
         assert_eq!(
-            error.message,
-            "Unable to find \"/v1, Resource=pods\" that match label selector \"\", field selector \"spec.foo=x\": field \
-             label not supported: spec.foo"
+            Fields::parse("foo=bar", maps).unwrap_err().message,
+            "\"foo\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
         );
     }
 }

@@ -135,7 +135,9 @@ impl Addresses {
                 };
                 let number: u32 = asked.parse::<Ipv4Addr>().map_err(|_| refuse("not an IPv4 address"))?.into();
                 if number.wrapping_sub(NETWORK) >= NETWORK_SIZE {
-                    return Err(refuse("the provided IP is not in the valid range. The range of valid IPs is 10.96.0.0/16"));
+                    return Err(refuse(
+                        "the provided IP is not in the valid range. The range of valid IPs is 10.96.0.0/16",
+                    ));
                 }
                 if taken.ips.contains(&number) {
                     return Err(refuse("provided IP is already allocated"));
@@ -231,7 +233,8 @@ mod tests {
         let registry = crate::Registry::builtin();
         let r = registry.find("", "v1", "services").unwrap();
         let addresses = Addresses::default();
-        let mut one = service(json!({"clusterIP": "10.96.0.10", "type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]}));
+        let mut one =
+            service(json!({"clusterIP": "10.96.0.10", "type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]}));
         addresses.assign(r, &mut one, None).unwrap().keep();
         let mut two = service(json!({"clusterIP": "10.96.0.10"}));
         let error = addresses.assign(r, &mut two, None).unwrap_err();

@@ -169,7 +169,9 @@ impl Watch {
         }
         let object = match self.form {
             Form::Object => json!({"kind": self.r.kind, "apiVersion": self.r.api_version(), "metadata": meta}),
-            Form::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta}),
+            Form::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": meta})
+            }
             Form::Table(_) => json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta,
                 "columnDefinitions": null, "rows": []}),
         };

@@ -40,8 +40,8 @@ impl Patch {
                 "UnsupportedMediaType",
                 format!("server-side apply is not served by the embedded API yet (see {})", crate::answer::DOCS_PAGE),
             )),
-            _ if r.builtin => Err(ApiError::unsupported_media_type(&[JSON, MERGE, STRATEGIC])),
-            _ => Err(ApiError::unsupported_media_type(&[JSON, MERGE])),
+            STRATEGIC => Err(ApiError::unsupported_media_type(&[JSON, MERGE, APPLY])),
+            _ => Err(ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type")),
         }
     }
 
@@ -50,8 +50,10 @@ impl Patch {
         let mut new = old.clone();
         match self {
             Self::Json(patch) => {
-                json_patch::patch(&mut new, patch)
-                    .map_err(|e| ApiError::new(422, "Invalid", format!("the server rejected our request due to an error in our request: {e}")))?;
+                json_patch::patch(&mut new, patch).map_err(|error| {
+                    tracing::debug!(%error, "a JSON patch does not apply");
+                    ApiError::new(422, "Invalid", "the server rejected our request due to an error in our request")
+                })?;
             }
             Self::Merge(patch) => merge::merge(&mut new, patch),
             Self::Strategic(patch) => strategic::merge(&mut new, patch, &r.group, &r.kind)?,

@@ -154,7 +154,10 @@ fn merge_list(
             continue;
         }
         let Some(id) = item.get(merge_key) else {
-            return Err(fault(&format!("map: {} does not contain declared merge key: {merge_key}", Value::Object(item.clone()))));
+            return Err(fault(&format!(
+                "map: {} does not contain declared merge key: {merge_key}",
+                Value::Object(item.clone())
+            )));
         };
         let at = list.iter().position(|existing| existing.get(merge_key) == Some(id));
         if directive == Some("delete") {
@@ -182,7 +185,8 @@ fn merge_list(
 /// Sorts as the patch's order says; items that it does not name keep their place relative to those that were there before.
 fn ordered(list: Vec<Value>, before: &[Value], order: &[Value], same: impl Fn(&Value, &Value) -> bool) -> Vec<Value> {
     let place = |item: &Value, among: &[Value]| among.iter().position(|o| same(o, item));
-    let (mut named, unnamed): (Vec<Value>, Vec<Value>) = list.into_iter().partition(|item| place(item, order).is_some());
+    let (mut named, unnamed): (Vec<Value>, Vec<Value>) =
+        list.into_iter().partition(|item| place(item, order).is_some());
     named.sort_by_key(|item| place(item, order));
     let (mut named, mut unnamed) = (named.into_iter().peekable(), unnamed.into_iter().peekable());
     let mut merged = Vec::new();
@@ -221,7 +225,9 @@ mod tests {
     #[test]
     fn lists_merge_by_key() {
         let old = pod(json!([{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b"}]));
-        let patch = pod(json!([{"name": "a", "env": [{"name": "Y", "value": "2"}]}, {"name": "b", "$patch": "delete"}, {"name": "c"}]));
+        let patch = pod(
+            json!([{"name": "a", "env": [{"name": "Y", "value": "2"}]}, {"name": "b", "$patch": "delete"}, {"name": "c"}]),
+        );
         assert_eq!(
             patched(old, patch),
             pod(json!([

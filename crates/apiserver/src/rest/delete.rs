@@ -97,7 +97,10 @@ fn mark(r: &Resource, new: &mut Value, old: &Value, asked_s: Option<i64>) {
     let meta = metadata::of(new);
     let at = jiff::Timestamp::from_second(at).unwrap_or_default();
     meta.insert("deletionTimestamp".to_owned(), json!(at.to_string()));
-    meta.insert("deletionGracePeriodSeconds".to_owned(), json!(grace_s));
+    // A namespace's end is not a matter of seconds.
+    if !r.is("", "namespaces") {
+        meta.insert("deletionGracePeriodSeconds".to_owned(), json!(grace_s));
+    }
     if let Some(generation) = old["metadata"]["generation"].as_i64().filter(|&g| g > 0 && before.is_none()) {
         meta.insert("generation".to_owned(), json!(generation + 1));
     }

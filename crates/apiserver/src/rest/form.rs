@@ -47,7 +47,9 @@ impl Form {
     /// A list in this form.
     pub(crate) fn list(&self, r: &Resource, items: &[std::sync::Arc<Obj>], meta: Value) -> Result<Bytes, ApiError> {
         match self {
-            Self::Object => Ok(join(&r.list_kind, &r.api_version(), &meta, items.iter().map(|o| convert::served(r, o)))),
+            Self::Object => {
+                Ok(join(&r.list_kind, &r.api_version(), &meta, items.iter().map(|o| convert::served(r, o))))
+            }
             Self::Metadata => {
                 let items = items.iter().map(|o| Bytes::from(partial(&o.value()).to_string()));
                 Ok(join("PartialObjectMetadataList", "meta.k8s.io/v1", &meta, items))
@@ -65,7 +67,8 @@ fn partial(object: &Value) -> Value {
 }
 
 fn join(kind: &str, api_version: &str, meta: &Value, items: impl Iterator<Item = Bytes>) -> Bytes {
-    let head = format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":{meta},\"items\":[", json!(kind), json!(api_version));
+    let head =
+        format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":{meta},\"items\":[", json!(kind), json!(api_version));
     let mut bytes = head.into_bytes();
     for (index, item) in items.enumerate() {
         if index > 0 {

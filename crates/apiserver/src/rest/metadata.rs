@@ -82,7 +82,10 @@ fn tidy(meta: &mut Map<String, Value>) {
 pub(crate) fn check_types(object: &Value, r: &Resource) -> Result<(), ApiError> {
     let fail = |what: String| {
         let version = r.api_version();
-        Err(ApiError::bad_request(format!("{} in version {version:?} cannot be handled as a {}: {what}", r.kind, r.kind)))
+        Err(ApiError::bad_request(format!(
+            "{} in version {version:?} cannot be handled as a {}: {what}",
+            r.kind, r.kind
+        )))
     };
     let meta = &object["metadata"];
     if !meta.is_null() && !meta.is_object() {
@@ -115,13 +118,18 @@ pub(crate) fn check_types(object: &Value, r: &Resource) -> Result<(), ApiError> 
     }
     for key in ["name", "namespace", "generateName", "resourceVersion", "uid"] {
         if !meta[key].is_null() && !meta[key].is_string() {
-            return fail(format!("json: cannot unmarshal into Go struct field ObjectMeta.metadata.{key} of type string"));
+            return fail(format!(
+                "json: cannot unmarshal into Go struct field ObjectMeta.metadata.{key} of type string"
+            ));
         }
     }
-    for (key, ok) in [("finalizers", meta["finalizers"].is_array()), ("ownerReferences", meta["ownerReferences"].is_array())]
+    for (key, ok) in
+        [("finalizers", meta["finalizers"].is_array()), ("ownerReferences", meta["ownerReferences"].is_array())]
     {
         if !ok && !meta[key].is_null() {
-            return fail(format!("json: cannot unmarshal into Go struct field ObjectMeta.metadata.{key} of type array"));
+            return fail(format!(
+                "json: cannot unmarshal into Go struct field ObjectMeta.metadata.{key} of type array"
+            ));
         }
     }
     Ok(())
@@ -192,11 +200,11 @@ fn validate_owners(meta: &Value, faults: &mut Vec<FieldError>) {
         for key in ["apiVersion", "kind", "name", "uid"] {
             if owner[key].as_str().is_none_or(str::is_empty) {
                 let field = format!("metadata.ownerReferences[{index}].{key}");
-                faults.push(FieldError::invalid(field, &json!(""), if key == "apiVersion" {
-                    "version must not be empty"
-                } else {
-                    "must not be empty"
-                }));
+                faults.push(FieldError::invalid(
+                    field,
+                    &json!(""),
+                    if key == "apiVersion" { "version must not be empty" } else { "must not be empty" },
+                ));
             }
         }
         controllers += usize::from(owner["controller"] == true);

@@ -64,7 +64,9 @@ pub(crate) async fn serve(server: &ApiServer, parts: Parts, body: Bytes) -> Resu
     if !r.namespaced && !what.namespace.is_empty() {
         return Err(ApiError::no_such_path());
     }
-    if r.namespaced && what.namespace.is_empty() && !(what.name.is_empty() || matches!(what.verb.as_str(), "list" | "watch"))
+    if r.namespaced
+        && what.namespace.is_empty()
+        && !(what.name.is_empty() || matches!(what.verb.as_str(), "list" | "watch"))
     {
         return Err(ApiError::no_such_path());
     }
@@ -124,7 +126,8 @@ impl Call {
             return Ok(());
         }
         let unknown = unknown.iter().map(|path| format!("unknown field {path:?}"));
-        let lines: Vec<String> = unknown.chain(duplicates.iter().map(|path| format!("duplicate field {path:?}"))).collect();
+        let lines: Vec<String> =
+            unknown.chain(duplicates.iter().map(|path| format!("duplicate field {path:?}"))).collect();
         match wanted {
             FieldValidation::Ignore => {}
             FieldValidation::Warn => *warnings = lines,

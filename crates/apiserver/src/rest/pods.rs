@@ -54,7 +54,11 @@ impl Call {
             match query.number(key)? {
                 None => Ok(None),
                 Some(n) => u64::try_from(n).map(Some).map_err(|_| {
-                    ApiError::new(422, "Invalid", format!("PodLogOptions is invalid: {key}: must be greater than or equal to 0"))
+                    ApiError::new(
+                        422,
+                        "Invalid",
+                        format!("PodLogOptions is invalid: {key}: must be greater than or equal to 0"),
+                    )
                 }),
             }
         };
@@ -100,8 +104,7 @@ fn container(pod: &Value, asked: &str, name: &str) -> Result<String, ApiError> {
     if let Some(marked) = marked.filter(|m| main.iter().any(|n| n == m)) {
         return Ok(marked.to_owned());
     }
-    let mut text =
-        format!("a container name must be specified for pod {name}, choose one of: [{}]", main.join(" "));
+    let mut text = format!("a container name must be specified for pod {name}, choose one of: [{}]", main.join(" "));
     if !init.is_empty() {
         text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
     }

@@ -82,9 +82,9 @@ impl Query {
         if text.is_empty() {
             return Ok(None);
         }
-        text.parse().map(Some).map_err(|_| {
-            ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-        })
+        text.parse()
+            .map(Some)
+            .map_err(|_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))
     }
 
     /// The resourceVersion, `None` if not given.
@@ -94,10 +94,12 @@ impl Query {
             return Ok(None);
         }
         text.parse().map(Some).map_err(|_| {
-            let error = FieldError::invalid("resourceVersion", &json!(text), &format!(
-                "strconv.ParseUint: parsing {text:?}: invalid syntax"
-            ));
-            ApiError::bad_request(format!("resourceVersion: {}", error.message))
+            let error = FieldError::invalid(
+                "resourceVersion",
+                &json!(text),
+                &format!("strconv.ParseUint: parsing {text:?}: invalid syntax"),
+            );
+            ApiError::bad_request(format!("invalid resource version: resourceVersion: {}", error.message))
         })
     }
 
@@ -118,11 +120,7 @@ impl Query {
                 "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
             )),
             "Exact" => Ok(Some(Match::Exact)),
-            text => error(FieldError::not_supported(
-                "resourceVersionMatch",
-                &json!(text),
-                &["Exact", "NotOlderThan"],
-            )),
+            text => error(FieldError::not_supported("resourceVersionMatch", &json!(text), &["Exact", "NotOlderThan"])),
         }
     }
 
@@ -131,9 +129,9 @@ impl Query {
         if text.is_empty() {
             return Ok(None);
         }
-        Continue::parse(text)
-            .map(Some)
-            .ok_or_else(|| ApiError::bad_request("continue key is not valid: it was not made by this server"))
+        Continue::parse(text).map(Some).ok_or_else(|| {
+            ApiError::bad_request("invalid continue token: continue key is not valid: it was not made by this server")
+        })
     }
 
     /// Whether the write shall only be tried.
@@ -145,7 +143,11 @@ impl Query {
                 "meta.k8s.io",
                 "CreateOptions",
                 "",
-                &[FieldError::not_supported("dryRun", &json!(other), &["All"])],
+                &[FieldError {
+                    reason: "FieldValueNotSupported",
+                    field: "dryRun".to_owned(),
+                    message: format!("Unsupported value: []string{{{other:?}}}: supported values: \"All\""),
+                }],
             )),
         }
     }
@@ -159,7 +161,7 @@ impl Query {
                 "meta.k8s.io",
                 "CreateOptions",
                 "",
-                &[FieldError::not_supported("fieldValidation", &json!(other), &["Ignore", "Strict", "Warn"])],
+                &[FieldError::not_supported("fieldValidation", &json!(other), &["", "Ignore", "Strict", "Warn"])],
             )),
         }
     }
@@ -213,7 +215,7 @@ impl DeleteOptions {
                 let error = FieldError::not_supported(
                     "propagationPolicy",
                     &json!(text),
-                    &["Background", "Foreground", "Orphan"],
+                    &["Foreground", "Background", "Orphan", "nil"],
                 );
                 return Err(ApiError::invalid_kind("meta.k8s.io", "DeleteOptions", "", &[error]));
             }

@@ -39,10 +39,9 @@ impl Call {
     }
 
     pub(super) fn selectors(&self) -> Result<Selectors, ApiError> {
-        let labels = self.query.text("labelSelector");
         Ok(Selectors {
-            labels: Labels::parse(labels)?,
-            fields: Fields::parse(self.query.text("fieldSelector"), &self.r, labels)?,
+            labels: Labels::parse(self.query.text("labelSelector"))?,
+            fields: Fields::parse(self.query.text("fieldSelector"), &self.r)?,
         })
     }
 

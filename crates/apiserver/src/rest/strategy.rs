@@ -92,7 +92,9 @@ pub(crate) fn prepare_update(r: &Resource, subresource: &str, object: &mut Value
 fn content<'a>(object: &'a Value, r: &Resource) -> std::collections::BTreeMap<&'a str, &'a Value> {
     let fields = object.as_object().into_iter().flatten();
     fields
-        .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "apiVersion" | "kind") && !(r.status && *key == "status"))
+        .filter(|(key, _)| {
+            !matches!(key.as_str(), "metadata" | "apiVersion" | "kind") && !(r.status && *key == "status")
+        })
         .map(|(key, value)| (key.as_str(), value))
         .collect()
 }
@@ -116,7 +118,14 @@ pub(crate) fn validate_change(r: &Resource, object: &Value, old: &Value) -> Vec<
             immutable(object, old, &["data"], &mut faults);
         }
         ("", "configmaps") => immutable(object, old, &["data", "binaryData"], &mut faults),
-        ("apps", "deployments" | "replicasets") => same("spec.selector", "field is immutable"),
+        ("apps", "deployments" | "replicasets") => {
+            let (new, before) = (&object["spec"]["selector"], &old["spec"]["selector"]);
+            if new != before {
+                let message = format!("Invalid value: {}: field is immutable", go_selector(new));
+                let field = "spec.selector".to_owned();
+                faults.push(FieldError { reason: "FieldValueInvalid", field, message });
+            }
+        }
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
             same("roleRef", "cannot change roleRef");
         }
@@ -129,6 +138,38 @@ pub(crate) fn validate_change(r: &Resource, object: &Value, old: &Value) -> Vec<
         _ => {}
     }
     faults
+}
+
+/// A label selector as Kubernetes' error texts print it.
+fn go_selector(selector: &Value) -> String {
+    let labels = match selector["matchLabels"].as_object() {
+        Some(map) => {
+            let pairs: Vec<String> = map.iter().map(|(k, v)| format!("{k:?}:{v}")).collect();
+            format!("map[string]string{{{}}}", pairs.join(", "))
+        }
+        None => "map[string]string(nil)".to_owned(),
+    };
+    let expressions = match selector["matchExpressions"].as_array() {
+        Some(list) => {
+            let parts: Vec<String> = list
+                .iter()
+                .map(|e| {
+                    let values = match e["values"].as_array() {
+                        Some(values) => {
+                            let values: Vec<String> = values.iter().map(Value::to_string).collect();
+                            format!("[]string{{{}}}", values.join(", "))
+                        }
+                        None => "[]string(nil)".to_owned(),
+                    };
+                    let (key, operator) = (&e["key"], &e["operator"]);
+                    format!("v1.LabelSelectorRequirement{{Key:{key}, Operator:{operator}, Values:{values}}}")
+                })
+                .collect();
+            format!("[]v1.LabelSelectorRequirement{{{}}}", parts.join(", "))
+        }
+        None => "[]v1.LabelSelectorRequirement(nil)".to_owned(),
+    };
+    format!("v1.LabelSelector{{MatchLabels:{labels}, MatchExpressions:{expressions}}}")
 }
 
 fn immutable(object: &Value, old: &Value, fields: &[&str], faults: &mut Vec<FieldError>) {

@@ -126,7 +126,9 @@ impl Target<'_> {
             Refused::Full(why) => ApiError::new(
                 507,
                 "InsufficientStorage",
-                format!("the disk that holds the embedded API's state is full, nothing was written ({why}); free some space"),
+                format!(
+                    "the disk that holds the embedded API's state is full, nothing was written ({why}); free some space"
+                ),
             ),
             Refused::Failed(why) => ApiError::internal(format!("nothing was written: {why}")),
             Refused::Closed => ApiError::new(503, "ServiceUnavailable", "the embedded API is shutting down"),
@@ -146,7 +148,8 @@ fn terminating(r: &Resource, name: &str, namespace: &str) -> ApiError {
     let mut error = ApiError::forbidden(r, name, &why);
     if let Some(details) = &mut error.details {
         let message = format!("namespace {namespace} is being terminated");
-        details["causes"] = json!([{"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"}]);
+        details["causes"] =
+            json!([{"reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace"}]);
     }
     error
 }
@@ -189,17 +192,18 @@ impl Call {
         let r = &self.r;
         let api_version = r.api_version();
         let (said_version, said_kind) = (object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str());
+        if let Some(said) = said_kind.filter(|k| !k.is_empty() && *k != r.kind) {
+            let version = said_version.rsplit('/').next().unwrap_or_default();
+            let group = r.group.split('.').next().filter(|g| !g.is_empty()).unwrap_or("core");
+            return Err(ApiError::bad_request(format!(
+                "{said} in version {version:?} cannot be handled as a {kind}: converting ({version}.{said}) to \
+                 ({group}.{kind}): unknown conversion",
+                kind = r.kind
+            )));
+        }
         if !said_version.is_empty() && said_version != api_version {
             return Err(ApiError::bad_request(format!(
                 "the API version in the data ({said_version}) does not match the expected API version ({api_version})"
-            )));
-        }
-        if said_kind.is_some_and(|k| !k.is_empty() && k != r.kind) {
-            return Err(ApiError::bad_request(format!(
-                "{} in version {:?} cannot be handled as a {}: kind does not match",
-                said_kind.unwrap_or_default(),
-                r.version,
-                r.kind
             )));
         }
         object["apiVersion"] = json!(api_version);
@@ -249,10 +253,8 @@ impl Call {
                     }
                     let name = object["metadata"]["name"].as_str().unwrap_or_default();
                     let mut error = ApiError::already_exists(&self.r, name);
-                    error.message = format!(
-                        "{}, the server was not able to generate a unique name for the object",
-                        error.message
-                    );
+                    error.message =
+                        format!("{}, the server was not able to generate a unique name for the object", error.message);
                     return Err(error);
                 }
                 done => return done.map(|done| object_response(201, done.bytes, &warnings)),
@@ -293,7 +295,11 @@ impl Call {
             self.check_account(object, &name)?;
         }
         if crd::is_terminating(&self.server, r) {
-            return Err(ApiError::new(405, "MethodNotAllowed", "create not allowed while custom resource definition is terminating"));
+            return Err(ApiError::new(
+                405,
+                "MethodNotAllowed",
+                "create not allowed while custom resource definition is terminating",
+            ));
         }
         hooks::admit(&self.server, &self.who, r, &self.what.namespace, object, None)?;
         let faults = faults(r, object, None);
@@ -317,9 +323,8 @@ impl Call {
         if self.server.store().table("serviceaccounts").get(&key_of(namespace, account)).is_some() {
             return Ok(());
         }
-        let why = format!(
-            "error looking up service account {namespace}/{account}: serviceaccount {account:?} not found"
-        );
+        let why =
+            format!("error looking up service account {namespace}/{account}: serviceaccount {account:?} not found");
         Err(ApiError::forbidden(&self.r, name, &why))
     }
 
@@ -408,6 +413,10 @@ impl Call {
             _ => {}
         }
         if let Some(uid) = said("uid").filter(|uid| old["metadata"]["uid"] != *uid) {
+            if !whole {
+                let fault = FieldError::invalid("metadata.uid", &json!(uid), "field is immutable");
+                return Err(ApiError::invalid(r, name, &[fault]));
+            }
             let have = old["metadata"]["uid"].as_str().unwrap_or_default();
             let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {have}");
             return Err(ApiError::conflict(r, name, &why));

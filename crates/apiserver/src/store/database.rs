@@ -125,8 +125,7 @@ impl Database {
             let mut insert = tx.prepare_cached(
                 "INSERT INTO objects (id, resource, key, rv, rv_at, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?;
-            let mut update =
-                tx.prepare_cached("UPDATE objects SET rv = ?2, rv_at = ?3, bytes = ?4 WHERE id = ?1")?;
+            let mut update = tx.prepare_cached("UPDATE objects SET rv = ?2, rv_at = ?3, bytes = ?4 WHERE id = ?1")?;
             let mut delete = tx.prepare_cached("DELETE FROM objects WHERE id = ?1")?;
             for row in rows {
                 let obj = row.obj;
@@ -139,7 +138,11 @@ impl Database {
                     update.execute(params![obj.row, number, at, &obj.bytes[..]])?
                 };
                 if touched != 1 {
-                    return Err(StoreError::Corrupt(format!("{} {}: its row is missing", row.resource, obj.meta.key())));
+                    return Err(StoreError::Corrupt(format!(
+                        "{} {}: its row is missing",
+                        row.resource,
+                        obj.meta.key()
+                    )));
                 }
             }
             let mut version = tx.prepare_cached("INSERT OR REPLACE INTO version (one, rv) VALUES (1, ?1)")?;

@@ -52,9 +52,9 @@ impl Meta {
             labels.iter().filter_map(|(k, v)| Some((k.as_str().into(), v.as_str()?.into()))).collect::<Pairs>()
         });
         let fields = selectable.iter().filter_map(|path| Some((path.as_str().into(), field_text(value, path)?)));
-        let owners = meta["ownerReferences"].as_array().map(|owners| {
-            owners.iter().filter_map(|o| o["uid"].as_str()).map(Uid::of).collect::<Box<[Uid]>>()
-        });
+        let owners = meta["ownerReferences"]
+            .as_array()
+            .map(|owners| owners.iter().filter_map(|o| o["uid"].as_str()).map(Uid::of).collect::<Box<[Uid]>>());
         let collected = meta["finalizers"]
             .as_array()
             .is_some_and(|list| list.iter().any(|f| f == "foregroundDeletion" || f == "orphan"));

@@ -117,7 +117,8 @@ impl Table {
             None => Bound::Included(prefix.as_str()),
         };
         let state = self.read();
-        let current = state.objects.range::<str, _>((start, Bound::Unbounded)).take_while(|(k, _)| k.starts_with(&prefix));
+        let current =
+            state.objects.range::<str, _>((start, Bound::Unbounded)).take_while(|(k, _)| k.starts_with(&prefix));
         let Some(at) = at.filter(|&at| at < state.rv) else {
             return Ok((current.map(|(_, o)| o.clone()).collect(), state.rv));
         };

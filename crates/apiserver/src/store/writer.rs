@@ -187,7 +187,9 @@ impl Writer {
                 );
                 Event { rv, obj: draft.stamped(rv, row), old, removed: false }
             }
-            (Change::Remove, Some(old)) => Event { rv, obj: Arc::new(old.restamped(rv)), old: Some(old), removed: true },
+            (Change::Remove, Some(old)) => {
+                Event { rv, obj: Arc::new(old.restamped(rv)), old: Some(old), removed: true }
+            }
             (Change::Remove, None) => return Err(Refused::Changed),
         })
     }

@@ -1,9 +1,9 @@
 use super::*;
 
-const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-const THINGS: &str = "/apis/x.io/v1/namespaces/default/things";
+pub(crate) const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub(crate) const THINGS: &str = "/apis/x.io/v1/namespaces/default/things";
 
-fn definition(status: bool) -> Value {
+pub(crate) fn definition(status: bool) -> Value {
     let mut version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
         "type": "object", "properties": {
             "spec": {"type": "object", "required": ["size"], "properties": {
@@ -18,7 +18,7 @@ fn definition(status: bool) -> Value {
             "versions": [version]}})
 }
 
-fn thing(name: &str) -> Value {
+pub(crate) fn thing(name: &str) -> Value {
     json!({"apiVersion": "x.io/v1", "kind": "Thing", "metadata": {"name": name},
         "spec": {"size": 1, "extra": true, "any": {"a": 1}}})
 }
@@ -49,7 +49,8 @@ async fn a_definition_serves_its_kind() {
         "422 Invalid Thing.x.io \"d\" is invalid: spec.size: Invalid value: \"string\": spec.size in body must be of type \
          integer: \"string\""
     );
-    let (_, status) = api.merge(&format!("{THINGS}/a/status"), json!({"status": {"phase": "x"}, "spec": {"size": 9}})).await;
+    let (_, status) =
+        api.merge(&format!("{THINGS}/a/status"), json!({"status": {"phase": "x"}, "spec": {"size": 9}})).await;
     assert_eq!((&status["status"]["phase"], &status["spec"]["size"]), (&json!("x"), &json!(1)));
     assert_eq!(status["metadata"]["generation"], 1);
     assert_eq!(api.strategic(&format!("{THINGS}/a"), json!({})).await.0, 415);

@@ -104,7 +104,11 @@ async fn nothing_acknowledged_is_lost_when_killed() {
         }
         let api = open(&path).await;
         for name in &acknowledged {
-            assert_eq!(api.get(&format!("{MAPS}/{name}")).await.0, 200, "{name} was acknowledged in or before round {round}");
+            assert_eq!(
+                api.get(&format!("{MAPS}/{name}")).await.0,
+                200,
+                "{name} was acknowledged in or before round {round}"
+            );
         }
     }
 }

@@ -27,9 +27,10 @@ async fn one_owner_is_enough_to_stay() {
     let (_, one) = api.post(MAPS, config_map("one")).await;
     let (_, two) = api.post(MAPS, config_map("two")).await;
     let mut child = owned("child", &one, false);
-    child["metadata"]["ownerReferences"].as_array_mut().unwrap().push(
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "two", "uid": two["metadata"]["uid"]}),
-    );
+    child["metadata"]["ownerReferences"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "two", "uid": two["metadata"]["uid"]}));
     api.post(MAPS, child).await;
     api.delete(&format!("{MAPS}/one"), Value::Null).await;
     for _ in 0..500 {
@@ -79,8 +80,9 @@ async fn orphans_stay() {
 #[tokio::test]
 async fn a_namespace_takes_its_content_along() {
     let api = api().await;
-    let (code, made) =
-        api.post("/api/v1/namespaces", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}})).await;
+    let (code, made) = api
+        .post("/api/v1/namespaces", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}))
+        .await;
     assert_eq!(code, 201);
     assert_eq!(made["metadata"]["labels"]["kubernetes.io/metadata.name"], "n");
     assert_eq!((&made["spec"]["finalizers"], &made["status"]["phase"]), (&json!(["kubernetes"]), &json!("Active")));

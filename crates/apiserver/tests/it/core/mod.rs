@@ -98,7 +98,8 @@ impl Frames {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 return Some(serde_json::from_slice(&line).unwrap());
             }
-            let frame = tokio::time::timeout(Duration::from_secs(10), self.body.frame()).await.expect("a frame in time");
+            let frame =
+                tokio::time::timeout(Duration::from_secs(10), self.body.frame()).await.expect("a frame in time");
             self.buffer.extend_from_slice(&frame?.unwrap().into_data().unwrap());
         }
     }
@@ -123,5 +124,10 @@ pub(crate) const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
 
 pub(crate) fn message(answer: &(u16, Value)) -> String {
-    format!("{} {} {}", answer.0, answer.1["reason"].as_str().unwrap_or("-"), answer.1["message"].as_str().unwrap_or("-"))
+    format!(
+        "{} {} {}",
+        answer.0,
+        answer.1["reason"].as_str().unwrap_or("-"),
+        answer.1["message"].as_str().unwrap_or("-")
+    )
 }

@@ -42,11 +42,15 @@ async fn what_may_not_change_does_not() {
     let api = api().await;
     let (_, made) = api.post(MAPS, config_map("a")).await;
     let path = format!("{MAPS}/a");
-    let meta = json!({"metadata": {"creationTimestamp": "2000-01-01T00:00:00Z", "generation": 7, "labels": {"x": "y"}}});
+    let meta =
+        json!({"metadata": {"creationTimestamp": "2000-01-01T00:00:00Z", "generation": 7, "labels": {"x": "y"}}});
     let (_, now) = api.merge(&path, meta).await;
     assert_eq!(now["metadata"]["creationTimestamp"], made["metadata"]["creationTimestamp"]);
     assert_eq!(now["metadata"]["labels"]["x"], "y");
-    assert_eq!(api.merge(&path, json!({"metadata": {"uid": "other"}})).await.0, 409);
+    assert_eq!(
+        message(&api.merge(&path, json!({"metadata": {"uid": "other"}})).await),
+        "422 Invalid ConfigMap \"a\" is invalid: metadata.uid: Invalid value: \"other\": field is immutable"
+    );
     api.merge(&path, json!({"immutable": true})).await;
     assert_eq!(
         message(&api.merge(&path, json!({"data": {"k": "2"}})).await),
@@ -157,7 +161,8 @@ async fn writers_of_one_object_do_not_lose_each_other() {
 async fn json_patches_test_before_they_change() {
     let api = api().await;
     api.post(MAPS, config_map("a")).await;
-    let patch = |value: &str| json!([{"op": "test", "path": "/data/k", "value": value}, {"op": "remove", "path": "/data/k"}]);
+    let patch =
+        |value: &str| json!([{"op": "test", "path": "/data/k", "value": value}, {"op": "remove", "path": "/data/k"}]);
     let path = format!("{MAPS}/a");
     assert_eq!(api.send("PATCH", &path, "application/json-patch+json", &patch("x")).await.0, 422);
     let (code, now) = api.send("PATCH", &path, "application/json-patch+json", &patch("v")).await;
@@ -167,9 +172,15 @@ async fn json_patches_test_before_they_change() {
 #[tokio::test]
 async fn large_objects_are_refused_by_size() {
     let api = api().await;
+    api.post(crds::CRDS, crds::definition(false)).await;
+    let mut thing = crds::thing("big");
+    thing["spec"]["any"]["a"] = json!("x".repeat(1_600_000));
+    let refused = "413 RequestEntityTooLarge Request entity too large: limit is 1572864";
+    assert_eq!(message(&api.post(crds::THINGS, thing).await), refused);
     let mut map = config_map("big");
-    map["data"]["k"] = json!("x".repeat(1_600_000));
-    assert_eq!(message(&api.post(MAPS, map.clone()).await), "413 RequestEntityTooLarge Request entity too large: limit is 1572864");
     map["data"]["k"] = json!("x".repeat(3_200_000));
-    assert_eq!(message(&api.post(MAPS, map).await), "413 RequestEntityTooLarge Request entity too large: limit is 3145728");
+    assert_eq!(
+        message(&api.post(MAPS, map).await),
+        "413 RequestEntityTooLarge Request entity too large: limit is 3145728"
+    );
 }
