@@ -302,9 +302,15 @@ mod tests {
 
     #[test]
     fn faults_have_places() {
-        for (text, range) in
-            [("", 0..0), ("a &&", 4..4), ("a b", 2..3), ("(a", 0..1), ("a.Suceeded", 2..10), ("a & b", 2..3), ("é", 0..2)]
-        {
+        for (text, range) in [
+            ("", 0..0),
+            ("a &&", 4..4),
+            ("a b", 2..3),
+            ("(a", 0..1),
+            ("a.Suceeded", 2..10),
+            ("a & b", 2..3),
+            ("é", 0..2),
+        ] {
             assert_eq!(Depends::parse(text).unwrap_err().range, range, "{text}");
         }
         assert!(Depends::parse(&"(".repeat(100_000)).is_err());

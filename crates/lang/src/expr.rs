@@ -2,9 +2,13 @@
 //! sprig's generic ones (`sprig.trim`).
 //!
 //! Pure: `now()` and sprig's clock, random and crypto functions are refused by name. Never panics; recursion and the
-//! size of results are bounded. What is known not to be as in Go is written in `docs` of the functions concerned.
+//! size of results are bounded.
+//!
+//! Limits: whole numbers are 64-bit and of one kind; no times and durations (`date`, `duration`), no sprig checksums,
+//! semantic versions and URLs; types are judged before running only where they are certain; `jsonpath` has no scripts.
 
 mod builtin;
+mod check;
 mod eval;
 mod jsonpath;
 mod lex;
@@ -119,6 +123,7 @@ impl Expression {
 
     /// The value.
     pub fn evaluate(&self, env: &Env) -> Result<Value, Fault> {
+        check::check(&self.root, env)?;
         eval::evaluate(&self.root, env)
     }
 }

@@ -69,12 +69,14 @@ fn one(diagnostic: &Diagnostic, sources: &Sources, renderer: &Renderer) -> Strin
             let source = sources.get(fix.span.source).expect("invariant: checked by the guard");
             report.push(group);
             let title = help.as_deref().unwrap_or("write this instead");
-            report.push(Level::HELP.secondary_title(title).element(
-                Snippet::source(&source.text).path(&source.name).fold(true).patch(Patch::new(
-                    clamp(&source.text, fix.span),
-                    fix.replacement.as_str(),
-                )),
-            ));
+            report.push(
+                Level::HELP.secondary_title(title).element(
+                    Snippet::source(&source.text)
+                        .path(&source.name)
+                        .fold(true)
+                        .patch(Patch::new(clamp(&source.text, fix.span), fix.replacement.as_str())),
+                ),
+            );
         }
         (Some(help), _) => report.push(group.element(Level::HELP.message(help))),
         (None, _) => report.push(group),

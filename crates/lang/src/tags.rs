@@ -173,13 +173,7 @@ pub fn substitute(text: &str, scope: &dyn Resolve, options: &Options<'_>) -> Res
     if faults.is_empty() { Ok(text.into_owned()) } else { Err(faults) }
 }
 
-fn pass(
-    text: &str,
-    scope: &dyn Resolve,
-    options: &Options<'_>,
-    faults: &mut Vec<Fault>,
-    nested: &mut bool,
-) -> String {
+fn pass(text: &str, scope: &dyn Resolve, options: &Options<'_>, faults: &mut Vec<Fault>, nested: &mut bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut done = 0;
     for tag in find(text) {
@@ -252,11 +246,7 @@ fn walk(
     match value {
         Value::String(s) => Value::String(text(s, faults)),
         Value::Array(items) => Value::Array(
-            items
-                .iter()
-                .enumerate()
-                .map(|(i, v)| walk(v, scope, options, &format!("{pointer}/{i}"), faults))
-                .collect(),
+            items.iter().enumerate().map(|(i, v)| walk(v, scope, options, &format!("{pointer}/{i}"), faults)).collect(),
         ),
         Value::Object(map) => {
             let mut out = Map::new();

@@ -69,7 +69,11 @@ impl Document {
     /// The span of the value at a pointer, or of the nearest place around it.
     pub fn value_span(&self, pointer: &str) -> Option<Span> {
         if let Some(place) = self.place(pointer) {
-            return Some(if place.value.start == place.value.end { place.key.unwrap_or(place.value) } else { place.value });
+            return Some(if place.value.start == place.value.end {
+                place.key.unwrap_or(place.value)
+            } else {
+                place.value
+            });
         }
         self.key_span(parent(pointer)?)
     }

@@ -1,6 +1,7 @@
 //! Rule: every `{{name}}` is known where it stands.
 
 use serde_json::Value;
+use windlass_lang::expr::Expression;
 use windlass_lang::yaml::child;
 use windlass_lang::{suggest, tags};
 use windlass_model::Template;
@@ -107,6 +108,14 @@ impl Checker<'_, '_, '_> {
 
     fn text(&mut self, text: &str, pointer: &str, scope: &Scope, around: Option<(&Call<'_>, &[Call<'_>], &str)>) {
         for tag in tags::find(text) {
+            if let tags::TagKind::Expression(expression, range) = &tag.kind
+                && let Err(fault) = Expression::parse(expression)
+            {
+                // Argo sees this when it runs.
+                let at = range.start + fault.range.start..range.start + fault.range.end;
+                let message = format!("this expression cannot be read: {}", fault.message);
+                self.report.warning_in("argo::bad-expression", pointer, at, message);
+            }
             let Some(name) = tag.name() else { continue };
             if !ROOTS.iter().any(|r| name.starts_with(r)) || scope.knows(name) {
                 continue;

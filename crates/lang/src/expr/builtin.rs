@@ -67,9 +67,7 @@ pub(super) fn argo(name: &str, values: &[Value]) -> Result<Value, String> {
         ("toJson", value) => value.json_text(true).map(Value::Text).ok_or_else(|| "JSON cannot hold this".to_owned()),
         ("asInt", Value::Int(n)) => Ok(Value::Int(*n)),
         ("asInt", Value::Float(n)) => Ok(Value::Int(*n as i64)),
-        ("asInt", Value::Text(t)) => {
-            t.parse().map(Value::Int).map_err(|_| format!("`{t}` is not a whole number"))
-        }
+        ("asInt", Value::Text(t)) => t.parse().map(Value::Int).map_err(|_| format!("`{t}` is not a whole number")),
         ("asFloat", Value::Int(n)) => Ok(Value::Float(*n as f64)),
         ("asFloat", Value::Float(n)) => Ok(Value::Float(*n)),
         ("asFloat", Value::Text(t)) => go_float(t).map(Value::Float).ok_or_else(|| format!("`{t}` is not a number")),
@@ -227,7 +225,8 @@ pub(super) fn call(name: &str, values: &[Value]) -> Result<Value, String> {
         }
         "fromJSON" => {
             count(v, 1, 1)?;
-            let json: serde_json::Value = serde_json::from_str(text(v, 0)?).map_err(|e| format!("this is no JSON: {e}"))?;
+            let json: serde_json::Value =
+                serde_json::from_str(text(v, 0)?).map_err(|e| format!("this is no JSON: {e}"))?;
             Value::decoded(&json)
         }
         "toBase64" => {

@@ -293,7 +293,8 @@ impl Machine<'_> {
             }
             _ => {
                 let backwards = matches!(name, "findLast" | "findLastIndex");
-                let order: Vec<usize> = if backwards { (0..items.len()).rev().collect() } else { (0..items.len()).collect() };
+                let order: Vec<usize> =
+                    if backwards { (0..items.len()).rev().collect() } else { (0..items.len()).collect() };
                 let (mut count, mut found) = (0, None);
                 for i in order {
                     if holds(i, &items[i])? {
@@ -369,7 +370,8 @@ pub(super) fn operate(sign: &str, a: &Value, b: &Value) -> Result<Value, String>
         ("!=", ..) => Value::Bool(!a.equals(b)),
         ("&&" | "and" | "||" | "or", Value::Bool(_), Value::Bool(b)) => Value::Bool(*b),
         ("<" | ">" | "<=" | ">=", ..) => {
-            let comparable = matches!((a, b), (Value::Text(_), Value::Text(_))) || (a.as_f64().is_some() && b.as_f64().is_some());
+            let comparable =
+                matches!((a, b), (Value::Text(_), Value::Text(_))) || (a.as_f64().is_some() && b.as_f64().is_some());
             if !comparable {
                 return wrong();
             }
@@ -407,12 +409,14 @@ pub(super) fn operate(sign: &str, a: &Value, b: &Value) -> Result<Value, String>
         ("in", item, Value::List(items)) => Value::Bool(items.iter().any(|i| i.equals(item))),
         ("in", Value::Text(key), Value::Map(map)) => Value::Bool(map.contains_key(key)),
         ("in", _, Value::Null) => Value::Bool(false),
-        ("contains" | "startsWith" | "endsWith" | "matches", Value::Text(a), Value::Text(b)) => Value::Bool(match sign {
-            "contains" => a.contains(b.as_str()),
-            "startsWith" => a.starts_with(b.as_str()),
-            "endsWith" => a.ends_with(b.as_str()),
-            _ => Regex::new(b).map_err(|_| format!("`{b}` is not a regular expression"))?.is_match(a),
-        }),
+        ("contains" | "startsWith" | "endsWith" | "matches", Value::Text(a), Value::Text(b)) => {
+            Value::Bool(match sign {
+                "contains" => a.contains(b.as_str()),
+                "startsWith" => a.starts_with(b.as_str()),
+                "endsWith" => a.ends_with(b.as_str()),
+                _ => Regex::new(b).map_err(|_| format!("`{b}` is not a regular expression"))?.is_match(a),
+            })
+        }
         ("contains" | "startsWith" | "endsWith" | "matches", Value::Null, Value::Text(_))
         | ("contains" | "startsWith" | "endsWith" | "matches", Value::Text(_) | Value::Null, Value::Null) => {
             Value::Bool(false)

@@ -16,8 +16,8 @@ pub(super) enum Token {
 }
 
 const SIGNS: [&str; 40] = [
-    "...", "?.", "??", "::", "..", "||", "&&", "==", "!=", ">=", "<=", "**", "(", ")", "[", "]", "{", "}", ",", ":", "?",
-    "|", "<", ">", "+", "-", "*", "/", "%", "^", "!", "#", ".", ";", "=", "&", "~", "@", "$", "\u{0}",
+    "...", "?.", "??", "::", "..", "||", "&&", "==", "!=", ">=", "<=", "**", "(", ")", "[", "]", "{", "}", ",", ":",
+    "?", "|", "<", ">", "+", "-", "*", "/", "%", "^", "!", "#", ".", ";", "=", "&", "~", "@", "$", "\u{0}",
 ];
 const WORDS: [&str; 11] =
     ["in", "or", "and", "matches", "contains", "startsWith", "endsWith", "not", "let", "if", "else"];
@@ -59,8 +59,10 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(Token, Range<usize>)>, Fault> {
                 None => Token::Name(word.to_owned()),
             }
         } else {
-            let sign = SIGNS.iter().find(|s| rest.starts_with(**s) && !s.starts_with(['\u{0}', '@', '~', '&'])
-                || (**s == "&&" && rest.starts_with("&&")));
+            let sign = SIGNS.iter().find(|s| {
+                rest.starts_with(**s) && !s.starts_with(['\u{0}', '@', '~', '&'])
+                    || (**s == "&&" && rest.starts_with("&&"))
+            });
             match sign {
                 Some(sign) => {
                     at += sign.len();

@@ -31,7 +31,11 @@ pub(super) enum Kind {
     Plus(Box<Node>),
     Binary(&'static str, Box<Node>, Box<Node>),
     /// `a < b <= c`: each neighbours' comparison must hold.
-    Member { of: Box<Node>, key: Box<Node>, optional: bool },
+    Member {
+        of: Box<Node>,
+        key: Box<Node>,
+        optional: bool,
+    },
     Slice(Box<Node>, Option<Box<Node>>, Option<Box<Node>>),
     Choice(Box<Node>, Box<Node>, Box<Node>),
     Let(String, Box<Node>, Box<Node>),
@@ -47,8 +51,22 @@ pub(super) enum Kind {
 
 /// Built-ins whose second argument is evaluated for each item.
 pub(super) const PREDICATES: [&str; 16] = [
-    "all", "none", "any", "one", "filter", "map", "count", "sum", "find", "findIndex", "findLast", "findLastIndex",
-    "groupBy", "sortBy", "reduce", "countBy",
+    "all",
+    "none",
+    "any",
+    "one",
+    "filter",
+    "map",
+    "count",
+    "sum",
+    "find",
+    "findIndex",
+    "findLast",
+    "findLastIndex",
+    "groupBy",
+    "sortBy",
+    "reduce",
+    "countBy",
 ];
 
 pub(super) fn parse(text: &str) -> Result<Node, Fault> {
@@ -76,7 +94,9 @@ fn precedence(sign: &str) -> Option<(u32, bool)> {
         "|" => (0, false),
         "or" | "||" => (10, false),
         "and" | "&&" => (15, false),
-        "==" | "!=" | "<" | ">" | ">=" | "<=" | "in" | "matches" | "contains" | "startsWith" | "endsWith" => (20, false),
+        "==" | "!=" | "<" | ">" | ">=" | "<=" | "in" | "matches" | "contains" | "startsWith" | "endsWith" => {
+            (20, false)
+        }
         ".." => (25, false),
         "+" | "-" => (30, false),
         "*" | "/" | "%" => (60, false),
@@ -245,13 +265,7 @@ impl Parser {
     }
 
     /// `a < b < c` is `a < b && b < c`.
-    fn comparison(
-        &mut self,
-        left: Node,
-        sign: &'static str,
-        level: u32,
-        start: usize,
-    ) -> Result<Node, Fault> {
+    fn comparison(&mut self, left: Node, sign: &'static str, level: u32, start: usize) -> Result<Node, Fault> {
         let mut middle = self.expression(level + 1)?;
         let mut all = self.node(start, Kind::Binary(sign, Box::new(left), Box::new(middle.clone())));
         while let Some(sign @ ("<" | ">" | "<=" | ">=")) = self.sign() {
@@ -424,7 +438,8 @@ impl Parser {
         self.expect("(")?;
         let closure = PREDICATES.contains(&name.as_str());
         while !self.eat(")") {
-            if !arguments.is_empty() && self.tokens.get(self.at.wrapping_sub(1)).map(|(t, _)| t) != Some(&Token::Sign("("))
+            if !arguments.is_empty()
+                && self.tokens.get(self.at.wrapping_sub(1)).map(|(t, _)| t) != Some(&Token::Sign("("))
             {
                 self.expect(",")?;
                 if self.eat(")") {

@@ -17,25 +17,132 @@ const TEXT_MAX: usize = 1_000_000;
 
 /// Functions with a fixed number of arguments: name and number.
 const FIXED: &[(&str, usize)] = &[
-    ("abbrev", 2), ("trim", 1), ("trimAll", 2), ("trimall", 2), ("trimPrefix", 2), ("trimSuffix", 2), ("upper", 1),
-    ("lower", 1), ("title", 1), ("untitle", 1), ("repeat", 2), ("substr", 3), ("trunc", 2), ("contains", 2),
-    ("hasPrefix", 2), ("hasSuffix", 2), ("replace", 3), ("nospace", 1), ("swapcase", 1), ("snakecase", 1),
-    ("camelcase", 1), ("kebabcase", 1), ("indent", 2), ("nindent", 2), ("plural", 3), ("initials", 1), ("wrap", 2),
-    ("wrapWith", 3), ("b64enc", 1), ("b64dec", 1), ("b32enc", 1), ("b32dec", 1), ("atoi", 1), ("int", 1), ("int64", 1), ("float64", 1),
-    ("toString", 1), ("toStrings", 1), ("toDecimal", 1), ("join", 2), ("sortAlpha", 1), ("split", 2), ("splitList", 2),
-    ("splitn", 3), ("add1", 1), ("add1f", 1), ("sub", 2), ("div", 2), ("mod", 2), ("ceil", 1), ("floor", 1),
-    ("ternary", 3), ("empty", 1), ("fromJson", 1), ("mustFromJson", 1), ("toJson", 1), ("mustToJson", 1),
-    ("toPrettyJson", 1), ("mustToPrettyJson", 1), ("toRawJson", 1), ("mustToRawJson", 1), ("deepCopy", 1),
-    ("mustDeepCopy", 1), ("deepEqual", 2), ("typeOf", 1), ("typeIs", 2), ("typeIsLike", 2), ("kindOf", 1), ("kindIs", 2),
-    ("get", 2), ("set", 3), ("unset", 2), ("hasKey", 2), ("values", 1), ("first", 1), ("mustFirst", 1), ("last", 1),
-    ("mustLast", 1), ("rest", 1), ("mustRest", 1), ("initial", 1), ("mustInitial", 1), ("append", 2), ("mustAppend", 2),
-    ("push", 2), ("mustPush", 2), ("prepend", 2), ("mustPrepend", 2), ("reverse", 1), ("mustReverse", 1), ("uniq", 1),
-    ("mustUniq", 1), ("has", 2), ("mustHas", 2), ("compact", 1), ("mustCompact", 1), ("chunk", 2), ("mustChunk", 2),
-    ("base", 1), ("dir", 1), ("clean", 1), ("ext", 1), ("isAbs", 1), ("osBase", 1), ("osDir", 1), ("osClean", 1),
-    ("osExt", 1), ("osIsAbs", 1), ("regexMatch", 2), ("mustRegexMatch", 2), ("regexFind", 2), ("mustRegexFind", 2),
-    ("regexFindAll", 3), ("mustRegexFindAll", 3), ("regexReplaceAll", 3), ("mustRegexReplaceAll", 3),
-    ("regexReplaceAllLiteral", 3), ("mustRegexReplaceAllLiteral", 3), ("regexSplit", 3), ("mustRegexSplit", 3),
-    ("regexQuoteMeta", 1), ("fail", 1), ("until", 1), ("abbrevboth", 3), ("adler32sum", 1), ("hello", 0),
+    ("abbrev", 2),
+    ("trim", 1),
+    ("trimAll", 2),
+    ("trimall", 2),
+    ("trimPrefix", 2),
+    ("trimSuffix", 2),
+    ("upper", 1),
+    ("lower", 1),
+    ("title", 1),
+    ("untitle", 1),
+    ("repeat", 2),
+    ("substr", 3),
+    ("trunc", 2),
+    ("contains", 2),
+    ("hasPrefix", 2),
+    ("hasSuffix", 2),
+    ("replace", 3),
+    ("nospace", 1),
+    ("swapcase", 1),
+    ("snakecase", 1),
+    ("camelcase", 1),
+    ("kebabcase", 1),
+    ("indent", 2),
+    ("nindent", 2),
+    ("plural", 3),
+    ("initials", 1),
+    ("wrap", 2),
+    ("wrapWith", 3),
+    ("b64enc", 1),
+    ("b64dec", 1),
+    ("b32enc", 1),
+    ("b32dec", 1),
+    ("atoi", 1),
+    ("int", 1),
+    ("int64", 1),
+    ("float64", 1),
+    ("toString", 1),
+    ("toStrings", 1),
+    ("toDecimal", 1),
+    ("join", 2),
+    ("sortAlpha", 1),
+    ("split", 2),
+    ("splitList", 2),
+    ("splitn", 3),
+    ("add1", 1),
+    ("add1f", 1),
+    ("sub", 2),
+    ("div", 2),
+    ("mod", 2),
+    ("ceil", 1),
+    ("floor", 1),
+    ("ternary", 3),
+    ("empty", 1),
+    ("fromJson", 1),
+    ("mustFromJson", 1),
+    ("toJson", 1),
+    ("mustToJson", 1),
+    ("toPrettyJson", 1),
+    ("mustToPrettyJson", 1),
+    ("toRawJson", 1),
+    ("mustToRawJson", 1),
+    ("deepCopy", 1),
+    ("mustDeepCopy", 1),
+    ("deepEqual", 2),
+    ("typeOf", 1),
+    ("typeIs", 2),
+    ("typeIsLike", 2),
+    ("kindOf", 1),
+    ("kindIs", 2),
+    ("get", 2),
+    ("set", 3),
+    ("unset", 2),
+    ("hasKey", 2),
+    ("values", 1),
+    ("first", 1),
+    ("mustFirst", 1),
+    ("last", 1),
+    ("mustLast", 1),
+    ("rest", 1),
+    ("mustRest", 1),
+    ("initial", 1),
+    ("mustInitial", 1),
+    ("append", 2),
+    ("mustAppend", 2),
+    ("push", 2),
+    ("mustPush", 2),
+    ("prepend", 2),
+    ("mustPrepend", 2),
+    ("reverse", 1),
+    ("mustReverse", 1),
+    ("uniq", 1),
+    ("mustUniq", 1),
+    ("has", 2),
+    ("mustHas", 2),
+    ("compact", 1),
+    ("mustCompact", 1),
+    ("chunk", 2),
+    ("mustChunk", 2),
+    ("base", 1),
+    ("dir", 1),
+    ("clean", 1),
+    ("ext", 1),
+    ("isAbs", 1),
+    ("osBase", 1),
+    ("osDir", 1),
+    ("osClean", 1),
+    ("osExt", 1),
+    ("osIsAbs", 1),
+    ("regexMatch", 2),
+    ("mustRegexMatch", 2),
+    ("regexFind", 2),
+    ("mustRegexFind", 2),
+    ("regexFindAll", 3),
+    ("mustRegexFindAll", 3),
+    ("regexReplaceAll", 3),
+    ("mustRegexReplaceAll", 3),
+    ("regexReplaceAllLiteral", 3),
+    ("mustRegexReplaceAllLiteral", 3),
+    ("regexSplit", 3),
+    ("mustRegexSplit", 3),
+    ("regexQuoteMeta", 1),
+    ("fail", 1),
+    ("until", 1),
+    ("abbrevboth", 3),
+    ("adler32sum", 1),
+    ("hello", 0),
 ];
 
 /// A function by name.
@@ -196,7 +303,11 @@ fn numbers(name: &str, v: &[Value]) -> Option<Answer> {
         "toDecimal" => Ok(Value::Int(i64::from_str_radix(&shown(&v[0]), 8).unwrap_or(0))),
         "until" => count(v, 0).map(|n| {
             let n = n.clamp(-100_000, 100_000);
-            Value::List(if n < 0 { (n + 1..=0).rev().map(Value::Int).collect() } else { (0..n).map(Value::Int).collect() })
+            Value::List(if n < 0 {
+                (n + 1..=0).rev().map(Value::Int).collect()
+            } else {
+                (0..n).map(Value::Int).collect()
+            })
         }),
         "seq" => {
             let n: Vec<i64> = v.iter().map(to_int).collect();
@@ -295,7 +406,11 @@ fn texts_inner(name: &str, v: &[Value]) -> Result<Option<Value>, String> {
         }
         "abbrev" => {
             let (n, t) = (count(v, 0)?, text(v, 1)?);
-            if n < 4 || (t.len() as i64) <= n { Value::from(t) } else { out(format!("{}...", t.get(..n as usize - 3).unwrap_or(t))) }
+            if n < 4 || (t.len() as i64) <= n {
+                Value::from(t)
+            } else {
+                out(format!("{}...", t.get(..n as usize - 3).unwrap_or(t)))
+            }
         }
         "contains" => Value::Bool(text(v, 1)?.contains(text(v, 0)?)),
         "hasPrefix" => Value::Bool(text(v, 1)?.starts_with(text(v, 0)?)),
@@ -309,20 +424,10 @@ fn texts_inner(name: &str, v: &[Value]) -> Result<Option<Value>, String> {
         }
         "nospace" => out(text(v, 0)?.chars().filter(|c| !c.is_whitespace()).collect()),
         "swapcase" => {
-            let mut start = true;
-            out(text(v, 0)?
-                .chars()
-                .map(|c| {
-                    let first = std::mem::replace(&mut start, c.is_whitespace());
-                    if c.is_uppercase() {
-                        c.to_lowercase().to_string()
-                    } else if c.is_lowercase() {
-                        if first { c.to_uppercase().to_string() } else { c.to_uppercase().to_string() }
-                    } else {
-                        c.to_string()
-                    }
-                })
-                .collect())
+            let swap = |c: char| {
+                if c.is_uppercase() { c.to_lowercase().to_string() } else { c.to_uppercase().to_string() }
+            };
+            out(text(v, 0)?.chars().map(swap).collect())
         }
         "snakecase" => out(parts(text(v, 0)?).join("_")),
         "kebabcase" => out(parts(text(v, 0)?).join("-")),
@@ -418,7 +523,11 @@ fn patterns(name: &str, v: &[Value]) -> Answer {
     let subject = text(v, 1)?;
     let Ok(regex) = Regex::new(pattern) else {
         // `regexMatch` alone takes a bad pattern for one that does not match.
-        return if name == "regexMatch" { Ok(Value::Bool(false)) } else { Err(format!("`{pattern}` is not a regular expression")) };
+        return if name == "regexMatch" {
+            Ok(Value::Bool(false))
+        } else {
+            Err(format!("`{pattern}` is not a regular expression"))
+        };
     };
     let limit = |n: i64| usize::try_from(n).unwrap_or(usize::MAX);
     let all = |items: Vec<String>| Value::List(items.into_iter().map(Value::Text).collect());
@@ -431,9 +540,7 @@ fn patterns(name: &str, v: &[Value]) -> Answer {
             all(regex.find_iter(subject).take(limit(n)).map(|m| m.as_str().to_owned()).collect())
         }
         "regexreplaceall" => Value::Text(regex.replace_all(subject, text(v, 2)?).into_owned()),
-        "regexreplaceallliteral" => {
-            Value::Text(regex.replace_all(subject, regex::NoExpand(text(v, 2)?)).into_owned())
-        }
+        "regexreplaceallliteral" => Value::Text(regex.replace_all(subject, regex::NoExpand(text(v, 2)?)).into_owned()),
         "regexsplit" => match count(v, 2)? {
             0 => Value::List(Vec::new()),
             n => all(regex.splitn(subject, limit(n)).map(str::to_owned).collect()),
@@ -621,9 +728,9 @@ fn lists_inner(name: &str, v: &[Value]) -> Result<Option<Value>, String> {
             Value::Null => Vec::new(),
             other => vec![Value::Text(shown(other))],
         }),
-        "splitList" => {
-            Value::List(super::builtin::split(text(v, 1)?, text(v, 0)?, -1, false).into_iter().map(Value::Text).collect())
-        }
+        "splitList" => Value::List(
+            super::builtin::split(text(v, 1)?, text(v, 0)?, -1, false).into_iter().map(Value::Text).collect(),
+        ),
         "split" | "splitn" => {
             let (t, n) = if name == "split" { (text(v, 1)?, -1) } else { (text(v, 2)?, count(v, 1)?) };
             let parts = super::builtin::split(t, text(v, 0)?, n, false);

@@ -251,13 +251,7 @@ impl Stream<'_> {
         })?;
         let prefix_fits = matches!(
             last,
-            Kind::Start
-                | Kind::Open
-                | Kind::Modifier
-                | Kind::Comparator
-                | Kind::Logical
-                | Kind::Ternary
-                | Kind::Comma
+            Kind::Start | Kind::Open | Kind::Modifier | Kind::Comparator | Kind::Logical | Kind::Ternary | Kind::Comma
         );
         let kind = match symbol.as_str() {
             "-" | "!" | "~" if prefix_fits => Kind::Prefix,

@@ -378,12 +378,9 @@ fn adopt(places: &mut Vec<(String, Place)>, pointer: &str, key: Option<Span>, no
 /// Events borrow the text; owning them keeps the parser free to go on.
 fn own(event: Event<'_>) -> Event<'static> {
     match event {
-        Event::Scalar(text, style, anchor, tag) => Event::Scalar(
-            text.into_owned().into(),
-            style,
-            anchor,
-            tag.map(|t| std::borrow::Cow::Owned(t.into_owned())),
-        ),
+        Event::Scalar(text, style, anchor, tag) => {
+            Event::Scalar(text.into_owned().into(), style, anchor, tag.map(|t| std::borrow::Cow::Owned(t.into_owned())))
+        }
         Event::UnresolvedAlias(name) => Event::UnresolvedAlias(name.into_owned().into()),
         Event::SequenceStart(style, anchor, _) => Event::SequenceStart(style, anchor, None),
         Event::MappingStart(style, anchor, _) => Event::MappingStart(style, anchor, None),

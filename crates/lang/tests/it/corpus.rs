@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use windlass_lang::when;
+use windlass_lang::{expr, when};
 
 fn recording(name: &str) -> Option<Vec<Value>> {
     let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus/argo").join(name);
@@ -23,7 +23,8 @@ fn judge(name: &str, rows: &[Value], answer: impl Fn(&str) -> Option<Value>) -> 
     for row in rows {
         let text = row["text"].as_str().unwrap();
         let ours = answer(text);
-        let theirs = if row.get("error").is_some() { None } else { Some(row.get("json").cloned().unwrap_or(Value::Null)) };
+        let theirs =
+            if row.get("error").is_some() { None } else { Some(row.get("json").cloned().unwrap_or(Value::Null)) };
         if agree(&ours, &theirs) {
             same += 1;
         } else if shown < show {
@@ -47,6 +48,9 @@ fn same_value(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(x), Value::Number(y)) => x.as_f64() == y.as_f64(),
         (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(a, b)| same_value(a, b)),
+        (Value::Object(x), Value::Object(y)) => {
+            x.len() == y.len() && x.iter().all(|(k, v)| y.get(k).is_some_and(|w| same_value(v, w)))
+        }
         _ => a == b,
     }
 }
@@ -67,4 +71,37 @@ fn when_answers_as_recorded() {
     let (same, all) =
         judge("when", &rows, |text| when::Condition::parse(text).and_then(|c| c.value()).ok().map(|v| when_json(&v)));
     assert_eq!(same, all);
+}
+
+/// The names that the recorded questions use.
+fn env() -> expr::Env {
+    let names = serde_json::json!({
+        "s": "hello", "n": "3", "f": "2.5", "b": "true", "empty": "", "i": 5, "x": 2.5, "t": true, "nul": null,
+        "list": [3, 1, 2], "strs": ["b", "a", "c", "a"], "obj": {"k": "v", "n": 1},
+        "rows": [
+            {"name": "x", "v": 1, "ok": true}, {"name": "y", "v": 2, "ok": false}, {"name": "z", "v": 3, "ok": true},
+        ],
+        "js": "{\"a\":{\"b\":[1,2,{\"c\":\"d\"}]},\"e\":null,\"name\":\"Ünï\"}",
+        "inputs": {"parameters": {"msg": "hi", "count": "7", "my-name": "dash"}},
+        "steps": {"flip": {"outputs": {"result": "heads"}}},
+    });
+    let mut env = expr::Env::default();
+    for (name, value) in names.as_object().unwrap() {
+        env.set(name, expr::Value::from(value));
+    }
+    env
+}
+
+/// How many answers agreed when this was last looked at; it only grows.
+const EXPR_FLOOR: usize = 8828;
+
+#[test]
+fn expressions_answer_as_recorded() {
+    let Some(rows) = recording("expr.jsonl") else { return };
+    let env = env();
+    let (same, all) = judge("expr", &rows, |text| {
+        let value = expr::Expression::parse(text).and_then(|e| e.evaluate(&env)).ok()?;
+        Some(value.to_json().unwrap_or(Value::Null))
+    });
+    assert!(same >= EXPR_FLOOR, "{same} of {all}");
 }

@@ -1,15 +1,61 @@
 use proptest::prelude::*;
-use windlass_lang::{Sources, depends::Depends, render, tags, when, yaml};
+use windlass_lang::{Sources, depends::Depends, expr, render, tags, when, yaml};
 
 /// Text made of the pieces that the small languages are made of.
 fn soup() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
-        Just("{{"), Just("}}"), Just("{{="), Just("a"), Just("b-c"), Just("'"), Just("\""), Just("\\"), Just("("),
-        Just(")"), Just("["), Just("]"), Just("{"), Just("}"), Just("&&"), Just("||"), Just("!"), Just("=="),
-        Just("=~"), Just("in"), Just(","), Just("1"), Just("0x"), Just("1.5"), Just("-"), Just("?"), Just(":"),
-        Just("??"), Just(" "), Just("\n"), Just("  "), Just("- "), Just("a: "), Just("&x "), Just("*x"), Just("<<: "),
-        Just("|\n"), Just("---\n"), Just("é"), Just("."), Just(".Succeeded"), Just("true"), Just("#"), Just("%"),
-        Just("**"), Just("<<"), Just("/"), Just("|"), Just("let x = "), Just(";"), Just("filter("), Just(".."),
+        Just("{{"),
+        Just("}}"),
+        Just("{{="),
+        Just("a"),
+        Just("b-c"),
+        Just("'"),
+        Just("\""),
+        Just("\\"),
+        Just("("),
+        Just(")"),
+        Just("["),
+        Just("]"),
+        Just("{"),
+        Just("}"),
+        Just("&&"),
+        Just("||"),
+        Just("!"),
+        Just("=="),
+        Just("=~"),
+        Just("in"),
+        Just(","),
+        Just("1"),
+        Just("0x"),
+        Just("1.5"),
+        Just("-"),
+        Just("?"),
+        Just(":"),
+        Just("??"),
+        Just(" "),
+        Just("\n"),
+        Just("  "),
+        Just("- "),
+        Just("a: "),
+        Just("&x "),
+        Just("*x"),
+        Just("<<: "),
+        Just("|\n"),
+        Just("---\n"),
+        Just("é"),
+        Just("."),
+        Just(".Succeeded"),
+        Just("true"),
+        Just("#"),
+        Just("%"),
+        Just("**"),
+        Just("<<"),
+        Just("/"),
+        Just("|"),
+        Just("let x = "),
+        Just(";"),
+        Just("filter("),
+        Just(".."),
     ];
     prop::collection::vec(prop_oneof![9 => piece.prop_map(str::to_owned), 1 => ".{0,3}"], 0..40)
         .prop_map(|pieces| pieces.concat())
@@ -71,6 +117,19 @@ proptest! {
             Ok(depends) => {
                 depends.evaluate(|r| r.task.len() % 2 == 0);
             }
+        }
+    }
+
+    #[test]
+    fn expressions_never_panic_and_faults_are_in_the_text(text in soup()) {
+        let mut env = expr::Env::default();
+        env.set("a", expr::Value::Int(1));
+        let fault = match expr::Expression::parse(&text) {
+            Err(fault) => Some(fault),
+            Ok(expression) => expression.evaluate(&env).err(),
+        };
+        if let Some(fault) = fault {
+            prop_assert!(text.get(fault.range.clone()).is_some(), "{:?}", fault);
         }
     }
 }

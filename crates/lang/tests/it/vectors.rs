@@ -1,4 +1,5 @@
-use windlass_lang::when;
+use windlass_lang::tags::Evaluated;
+use windlass_lang::{expr, when};
 
 #[test]
 fn conditions_come_out_right() {
@@ -48,4 +49,38 @@ fn faults_say_where() {
             assert_eq!(fault.range, at, "{text}");
         }
     }
+}
+
+#[test]
+fn expressions_come_out_right() {
+    let mut env = expr::Env::default();
+    env.set("inputs.parameters.n", expr::Value::from("3"));
+    env.set_path(&["steps", "a-b", "outputs", "result"], expr::Value::from("[1,2,3]"));
+    env.set("gone", expr::Value::Null);
+    for (text, result) in [
+        ("asInt(inputs.parameters.n) + 1", Some("4")),
+        ("inputs.parameters.n + 'x'", Some("3x")),
+        ("toJson(filter(fromJSON(steps['a-b'].outputs.result), # > 1))", Some("[2,3]")),
+        ("sprig.upper('a') | trim()", Some("A")),
+        ("let x = 2; x ** 3", Some("8")),
+        ("1 < 2 < 3 ? 'yes' : 'no'", Some("yes")),
+        ("{'a': {'b': 1.5}}.a.b", Some("1.5")),
+        ("gone ?? 'none'", Some("none")),
+        ("gone?.x ?? 'none'", Some("none")),
+        ("map([{'v': 1}], {.v})", Some("[1]")),
+        ("1..3", Some("[1,2,3]")),
+        ("'a' not in ['b']", Some("true")),
+        ("gone", None),
+        ("1 +", None),
+        ("sprig.now()", None),
+        ("now()", None),
+        ("true || 1", None),
+    ] {
+        let found = expr::evaluate_tag(text, &env);
+        match result {
+            Some(result) => assert_eq!(found, Evaluated::Text(result.to_owned()), "{text}"),
+            None => assert!(matches!(found, Evaluated::Failed(_)), "{text}: {found:?}"),
+        }
+    }
+    assert_eq!(expr::evaluate_tag("tasks.x.outputs.result", &env), Evaluated::Unknown);
 }
