@@ -35,17 +35,6 @@ pub(crate) fn parse_ms(text: &str) -> Option<i64> {
     Some(if negative { -total as i64 } else { total as i64 })
 }
 
-/// A duration in words, as Go prints whole seconds: `1h2m3s`.
-pub(crate) fn go_text(ms: i64) -> String {
-    let seconds = (ms + 500) / 1000;
-    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    match (h, m) {
-        (0, 0) => format!("{s}s"),
-        (0, _) => format!("{m}m{s}s"),
-        _ => format!("{h}h{m}m{s}s"),
-    }
-}
-
 /// A duration as Argo says how long a backoff lasts: `2 minutes 5 seconds`.
 pub(crate) fn words(ms: i64) -> String {
     let mut seconds = (ms + 999) / 1000;
@@ -77,7 +66,6 @@ mod tests {
         ] {
             assert_eq!(parse_ms(text), ms, "{text}");
         }
-        assert_eq!(go_text(3_723_000), "1h2m3s");
         assert_eq!(words(65_000), "1 minute 5 seconds");
     }
 }

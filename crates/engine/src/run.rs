@@ -78,7 +78,6 @@ pub struct Run {
     pub(crate) surveyed: bool,
     /// Nodes that were suspended by a template, for `Resume` without names.
     pub(crate) suspended: BTreeSet<Ix>,
-    pub(crate) hooks_fired: BTreeSet<String>,
     queue: VecDeque<Ix>,
     wakes: BTreeSet<(Timestamp, Option<Ix>)>,
     blocked: BTreeSet<Ix>,
@@ -128,7 +127,6 @@ impl Run {
             unseen: Vec::new(),
             surveyed: false,
             suspended: BTreeSet::new(),
-            hooks_fired: BTreeSet::new(),
             queue: VecDeque::new(),
             wakes: BTreeSet::new(),
             blocked: BTreeSet::new(),
@@ -399,8 +397,16 @@ impl Run {
         }
         let failed = node.status.phase.is_fail_or_error();
         if let Some(boundary) = node.boundary {
-            self.nodes.list[boundary].active -= 1;
-            self.nodes.list[boundary].failed_members += usize::from(failed);
+            let around = &mut self.nodes.list[boundary];
+            around.active -= 1;
+            around.failed_members += usize::from(failed);
+            let (active, bad) = (around.active, around.failed_members);
+            if active == 0
+                && bad > 0
+                && around.template.as_ref().is_some_and(|t| t.fail_fast == Some(true) && t.parallelism.is_some())
+            {
+                self.fail_fast(boundary);
+            }
         }
         self.look_again_at_blocked();
     }
@@ -423,7 +429,7 @@ impl Run {
             let template = template.as_deref();
             if template.and_then(|t| t.fail_fast) == Some(true) && node.failed_members > 0 {
                 if node.active == 0 {
-                    self.fail_fast(boundary, call.parent);
+                    self.fail_fast(boundary);
                 }
                 true
             } else {
@@ -438,14 +444,12 @@ impl Run {
         !full
     }
 
-    fn fail_fast(&mut self, boundary: Ix, parent: Option<Ix>) {
+    /// Ends a steps or dag node that must not go on after a failure.
+    fn fail_fast(&mut self, boundary: Ix) {
         let message = "template has failed or errored children and failFast enabled";
-        if let Some(parent) = parent
-            && parent != boundary
-        {
-            self.mark(parent, NodePhase::Failed, Some(message));
+        if let Some(group) = self.last_group(boundary) {
+            self.mark(group, NodePhase::Failed, Some(message));
         }
-        self.set_outbound(boundary);
         self.mark(boundary, NodePhase::Failed, Some(message));
     }
 

@@ -69,12 +69,6 @@ impl Templates {
         self.resources.insert((cluster, name.to_owned()), merged);
     }
 
-    /// Whether the resource was asked for and answered.
-    pub(crate) fn knows(&self, cluster: bool, name: &str) -> bool {
-        self.resources.contains_key(&(cluster, name.to_owned()))
-            || self.frozen.keys().any(|k| k.starts_with(&format!("{}/{name}/", kind(cluster))))
-    }
-
     fn with_defaults(&self, template: &Template) -> Arc<Template> {
         let Some(defaults) = &self.defaults else { return Arc::new(template.clone()) };
         let (Ok(own), Some(kind)) = (serde_json::to_value(template), template.kind()) else {
@@ -162,33 +156,6 @@ impl Templates {
             }
         }
         unknown
-    }
-
-    /// The first reference, reachable from an entry, to a template that there is not: its path and what is missing.
-    pub(crate) fn first_dangling(&self, entry: &Target) -> Option<(String, String)> {
-        let mut seen = BTreeSet::new();
-        self.dangling(entry, &self.local_scope, &mut seen)
-    }
-
-    fn dangling(&self, target: &Target, scope: &Arc<str>, seen: &mut BTreeSet<String>) -> Option<(String, String)> {
-        let found = self.find(target, scope).ok()?;
-        if !seen.insert(format!("{}/{}", found.scope, found.template.name)) {
-            return None;
-        }
-        for (path, called) in calls(&found.template) {
-            if let Target::Ref(r) = &called
-                && !r.name.contains("{{")
-                && !r.template.contains("{{")
-                && let Err(Missing::Never(_)) = self.find(&called, &found.scope)
-            {
-                let missing = format!("template reference {}.{} not found", r.name, r.template);
-                return Some((format!("templates.{}{path}", found.template.name), missing));
-            }
-            if let Some(deeper) = self.dangling(&called, &found.scope, seen) {
-                return Some(deeper);
-            }
-        }
-        None
     }
 }
 

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use windlass_lang::tags::{self, Options};
+use windlass_model::NodePhase;
 use windlass_model::template::WorkflowStep;
-use windlass_model::{NodePhase, Template};
 
 use crate::calls::{Ready, ready, when_holds};
 use crate::names;
@@ -275,9 +275,4 @@ pub(crate) fn continues_on(rule: Option<&windlass_model::template::ContinueOn>, 
         NodePhase::Failed => r.failed,
         _ => false,
     })
-}
-
-/// Whether a template is one whose members this node may hold.
-pub(crate) fn is_boundary(template: &Template) -> bool {
-    template.steps.is_some() || template.dag.is_some()
 }

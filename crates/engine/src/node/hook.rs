@@ -3,7 +3,6 @@
 //! A member settles when it is fulfilled and every hook it has begun has ended. Only then does its parent go on.
 
 use windlass_lang::tags::{self, Options};
-use windlass_model::NodePhase;
 use windlass_model::status::NodeFlag;
 use windlass_model::template::{LifecycleHook, WorkflowStep};
 
@@ -85,7 +84,9 @@ impl Run {
         };
         let status = &self.nodes.list[child].status;
         let ended = status.phase.is_completed();
-        if !ended || self.shutdown.as_deref() == Some("Terminate") {
+        // A dag that is stopped has failed at once; its tasks' handlers do not begin.
+        let is_dag = matches!(self.nodes.list[parent].machine, Machine::Dag(_));
+        if !ended || self.shutdown.as_deref() == Some("Terminate") || (is_dag && self.is_shut_down(parent)) {
             return;
         }
         if let Some(expression) = hook.expression.as_deref().filter(|e| !e.is_empty()) {
@@ -188,10 +189,5 @@ impl Run {
             // It must wait for a place: look again with the same news.
             self.nodes.list[parent].news.push(child);
         }
-    }
-
-    /// Whether a member failed in a way that its hooks may see.
-    pub(crate) fn has_ended(phase: NodePhase) -> bool {
-        phase.is_completed()
     }
 }

@@ -146,18 +146,26 @@ impl Run {
         out
     }
 
+    /// The last group that has begun.
+    pub(crate) fn last_group(&self, steps: Ix) -> Option<Ix> {
+        let node = &self.nodes.list[steps];
+        let groups = node.template.as_ref()?.steps.as_ref()?.len();
+        (0..groups).rev().find_map(|number| {
+            let name = format!("{}[{number}]", node.status.name);
+            self.nodes.find(&crate::names::node_id(self.workflow_name(), &name))
+        })
+    }
+
     /// Writes down which nodes come last inside a steps or dag node.
     pub(crate) fn set_outbound(&mut self, ix: Ix) {
         let node = &self.nodes.list[ix];
         let Some(template) = node.template.clone() else { return };
         let mut out = Vec::new();
         if let Some(groups) = &template.steps {
-            for number in (0..groups.len()).rev() {
-                let name = format!("{}[{number}]", node.status.name);
-                if let Some(group) = self.nodes.find(&crate::names::node_id(self.workflow_name(), &name)) {
-                    out = self.outbound_of_group(group);
-                    break;
-                }
+            if !groups.is_empty()
+                && let Some(group) = self.last_group(ix)
+            {
+                out = self.outbound_of_group(group);
             }
         } else if let Some(dag) = &template.dag {
             for target in crate::node::dag::targets(dag) {
