@@ -112,8 +112,8 @@ pub fn export_docker_archive(store: &Store, image: &Image, names: &[Reference], 
     tar.finish()
 }
 
-/// Reads an OCI layout directory. With `names`, its single image gets these; otherwise each image gets the names that the
-/// layout gives it.
+/// Reads an OCI layout directory. With `names`, its single image gets these; otherwise each image gets the names that
+/// the layout gives it.
 pub fn import_dir(store: &Store, dir: &Path, names: &[Reference]) -> Result<Vec<Imported>> {
     let index_path = dir.join("index.json");
     let bytes = fs::read(&index_path).doing("reading", &index_path)?;
@@ -290,7 +290,8 @@ fn only_one(count: usize, names: &[Reference]) -> Result<()> {
     Ok(())
 }
 
-/// All blobs of a manifest or index, each once, sorted. All must be here, except members of an index for other platforms.
+/// All blobs of a manifest or index, each once, sorted. All must be here, except members of an index for other
+/// platforms.
 fn contents(store: &Store, manifest: &Digest) -> Result<Vec<Digest>> {
     let bytes = store.read_blob(manifest)?;
     let document: Value =

@@ -86,7 +86,8 @@ impl Reference {
         }
         if !is_repository(&repository) {
             return fail(
-                "a repository is words of lower-case letters and digits, joined by `.`, `_`, `__` or `-`, separated by `/`",
+                "a repository is words of lower-case letters and digits, joined by `.`, `_`, `__` or `-`, \
+                 separated by `/`",
             );
         }
         let tag = match (tag, &digest) {

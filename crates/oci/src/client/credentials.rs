@@ -1,4 +1,5 @@
-//! Credentials from a docker `config.json`. Must never print, log or store one: [`Secret`] has neither `Display` nor `Debug`.
+//! Credentials from a docker `config.json`. Must never print, log or store one: [`Secret`] has neither `Display` nor
+//! `Debug`.
 
 use std::collections::BTreeMap;
 use std::io::Write;

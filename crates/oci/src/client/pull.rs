@@ -1,5 +1,5 @@
-//! Pulling: manifest, then blobs several at a time, each checked while it is written, resumed where it broke off. The name
-//! is set last, so that a name always leads to a whole image.
+//! Pulling: manifest, then blobs several at a time, each checked while it is written, resumed where it broke off. The
+//! name is set last, so that a name always leads to a whole image.
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -56,7 +56,7 @@ impl Client {
         }
         let place = self.transport.place(reference);
         if place.is_local() {
-            return self.from_store(&place, options).await;
+            return self.answer_locally(&place, options).await;
         }
         let known = {
             let (store, reference) = (self.store.clone(), reference.clone());
@@ -223,7 +223,7 @@ impl Client {
     /// What the store answers without a network, or says that it must.
     async fn local(&self, reference: &Reference, options: &PullOptions) -> Result<Option<Image>> {
         if reference.is_local() {
-            return self.from_store(reference, options).await.map(Some);
+            return self.answer_locally(reference, options).await.map(Some);
         }
         let (store, name) = (self.store.clone(), reference.clone());
         let pointer = blocking(move || store.resolve(&name)).await?;
@@ -246,7 +246,7 @@ impl Client {
         .await
     }
 
-    async fn from_store(&self, reference: &Reference, options: &PullOptions) -> Result<Image> {
+    async fn answer_locally(&self, reference: &Reference, options: &PullOptions) -> Result<Image> {
         match self.here(reference, &options.platform).await? {
             Some(image) => self.unpacked(image, options).await,
             None => Err(absent(reference)),

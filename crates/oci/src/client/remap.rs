@@ -1,5 +1,5 @@
-//! Which registry stands in for which: `docker.io=127.0.0.1:5000/mirror`. Pure; a mapped name is for the request only and
-//! must never be stored.
+//! Which registry stands in for which: `docker.io=127.0.0.1:5000/mirror`. Pure; a mapped name is for the request only
+//! and must never be stored.
 
 use crate::{Error, Reference, Result};
 

@@ -1,5 +1,5 @@
-//! Packs a directory into a layer: an overlay's upper directory, whose deletions become whiteout entries, or a plain tree.
-//! Entries come sorted, so that the same directory always gives the same bytes. Must never follow a link.
+//! Packs a directory into a layer: an overlay's upper directory, whose deletions become whiteout entries, or a plain
+//! tree. Entries come sorted, so that the same directory always gives the same bytes. Must never follow a link.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

@@ -74,7 +74,8 @@ pub struct Unpacked {
     pub implied: Vec<PathBuf>,
 }
 
-/// Unpacks a layer into an empty directory. The archive is read to its end in any case, so that the digests are complete.
+/// Unpacks a layer into an empty directory. The archive is read to its end in any case, so that the digests are
+/// complete.
 pub fn unpack(
     archive: impl Read,
     compression: Compression,
@@ -157,7 +158,8 @@ struct Work {
     options: UnpackOptions,
     /// The directory of the last entry: archives come directory by directory.
     parent: Option<(PathBuf, OwnedFd)>,
-    /// Every directory made, with what to set when nothing is added to it any more; `None` where the archive only used it.
+    /// Every directory made, with what to set when nothing is added to it any more; `None` where the archive only used
+    /// it.
     directories: BTreeMap<PathBuf, Option<Entry>>,
     /// The whiteouts that this layer made.
     whiteouts: HashSet<PathBuf>,
@@ -372,7 +374,8 @@ impl Work {
         }
     }
 
-    /// Opens an entry's directory beneath the root, following links within it only, and makes it where it is only implied.
+    /// Opens an entry's directory beneath the root, following links within it only, and makes it where it is only
+    /// implied.
     fn open_parent(&mut self, parent: &Path) -> Result<OwnedFd, Errno> {
         if let Some((path, dir)) = self.parent.take()
             && path == parent

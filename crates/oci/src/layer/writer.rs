@@ -1,5 +1,5 @@
-//! Writes layer archives: PAX, no names of owners, no times but the entries' own, so that equal input gives equal bytes.
-//! Digests are computed in the same pass. Must never hold a file in memory.
+//! Writes layer archives: PAX, no names of owners, no times but the entries' own, so that equal input gives equal
+//! bytes. Digests are computed in the same pass. Must never hold a file in memory.
 
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;

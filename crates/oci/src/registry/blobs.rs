@@ -1,5 +1,5 @@
-//! Blobs of the registry. They belong to the store as a whole: whoever knows a digest may read it through any repository
-//! that it may read.
+//! Blobs of the registry. They belong to the store as a whole: whoever knows a digest may read it through any
+//! repository that it may read.
 
 use std::io::SeekFrom;
 

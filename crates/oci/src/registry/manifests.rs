@@ -1,5 +1,5 @@
-//! Manifests and tags of the registry: names of the store under `registry.windlass.internal`. A manifest is only accepted
-//! when everything that it names is there.
+//! Manifests and tags of the registry: names of the store under `registry.windlass.internal`. A manifest is only
+//! accepted when everything that it names is there.
 
 use std::collections::HashMap;
 
@@ -163,8 +163,11 @@ pub(super) async fn catalog(served: &Served, query: &HashMap<String, String>) ->
     .await
 }
 
+/// How the next page starts: how many, after which one.
+type Next = (usize, String);
+
 /// What comes after `last`, at most `n`; and how the next page starts.
-fn page(all: Vec<String>, query: &HashMap<String, String>) -> Result<(Vec<String>, Option<(usize, String)>), Fault> {
+fn page(all: Vec<String>, query: &HashMap<String, String>) -> Result<(Vec<String>, Option<Next>), Fault> {
     let count = match query.get("n").map(|text| text.parse::<usize>()) {
         None => usize::MAX,
         Some(Ok(count)) => count,
@@ -178,7 +181,7 @@ fn page(all: Vec<String>, query: &HashMap<String, String>) -> Result<(Vec<String
     Ok((page, next))
 }
 
-fn link(response: &mut Response, path: &str, next: Option<(usize, String)>) {
+fn link(response: &mut Response, path: &str, next: Option<Next>) {
     let Some((count, last)) = next else { return };
     if let Ok(value) = HeaderValue::from_str(&format!("<{path}?n={count}&last={last}>; rel=\"next\"")) {
         response.headers_mut().insert(LINK, value);

@@ -1,5 +1,6 @@
 //! The built-in registry: the store served as an OCI distribution v1.1 registry. Repository `app` here is the name
-//! `registry.windlass.internal/app` of the store. Must never let anyone push or delete whom [`Authorize`] does not allow.
+//! `registry.windlass.internal/app` of the store. Must never let anyone push or delete whom [`Authorize`] does not
+//! allow.
 
 mod blobs;
 mod fault;
@@ -74,8 +75,8 @@ impl Credentials {
     }
 }
 
-/// Decides who may do what. `repo` is the repository within this registry. It is empty for the catalogue, and for a login:
-/// that is a [`Action::Push`] to no repository, allowed when the credentials are good for anything at all.
+/// Decides who may do what. `repo` is the repository within this registry. It is empty for the catalogue, and for a
+/// login: that is a [`Action::Push`] to no repository, allowed when the credentials are good for anything at all.
 pub trait Authorize: Send + Sync {
     /// Whether this is allowed.
     fn allow(&self, credentials: Option<&Credentials>, action: Action, repo: &str) -> bool;
@@ -223,8 +224,8 @@ async fn answer(served: &Served, path: &str, request: Request) -> Result<Respons
         return tokens::issue(served, credentials, &request);
     }
     if place == Place::Root {
-        // Clients learn here how to log in, and most never send a credential to a registry that did not ask. So nobody is
-        // let in without at least the token that everybody gets; and a login with a wrong one must not look right.
+        // Clients learn here how to log in, and most never send a credential to a registry that did not ask. So nobody
+        // is let in without at least the token that everybody gets; and a login with a wrong one must not look right.
         let known = request.headers().get(AUTHORIZATION).is_some_and(tokens::is_anonymous);
         if credentials.is_none() && !known {
             return Err(Fault::unauthorized(false, Action::Push, ""));

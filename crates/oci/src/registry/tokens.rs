@@ -1,6 +1,6 @@
-//! Logging in, as every client does it: the registry names a token service, the service gives everybody a token, and those
-//! with credentials one that carries them. Nothing is remembered; whoever asks for something is checked then. Must never
-//! turn a credential into a right: that is for [`super::Authorize`].
+//! Logging in, as every client does it: the registry names a token service, the service gives everybody a token, and
+//! those with credentials one that carries them. Nothing is remembered; whoever asks for something is checked then.
+//! Must never turn a credential into a right: that is for [`super::Authorize`].
 
 use axum::Json;
 use axum::extract::Request;

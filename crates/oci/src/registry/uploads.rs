@@ -1,5 +1,5 @@
-//! Uploads under way: a half-written blob each, in memory only by its name. After a restart the client starts again, which
-//! every client does; nothing half-written stays.
+//! Uploads under way: a half-written blob each, in memory only by its name. After a restart the client starts again,
+//! which every client does; nothing half-written stays.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,5 @@
-//! Blobs: content under its own sha256. A blob has its name only when all of it is on the disk and was checked; until then
-//! it is a temporary file that disappears with its writer.
+//! Blobs: content under its own sha256. A blob has its name only when all of it is on the disk and was checked; until
+//! then it is a temporary file that disappears with its writer.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -44,7 +44,8 @@ impl BlobWriter {
         let _lock = self.store.lock(false)?;
         let path = self.store.blob_path(&digest);
         if path.exists() {
-            // The same content came twice (two pushes at once, say): the first one stays, counted as new for the collector.
+            // The same content came twice (two pushes at once, say): the first one stays, counted as new for the
+            // collector.
             touch(&path);
             return Ok((digest, self.size));
         }

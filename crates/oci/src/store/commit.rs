@@ -53,8 +53,8 @@ pub struct Commit {
 
 impl Store {
     /// Packs a directory (an overlay's upper, or a plain tree) into a layer of this store. With
-    /// [`PackOptions::keep`], the directory itself becomes the unpacked layer where it is on the same disk: it is moved.
-    /// No overlay may be mounted with it any more then.
+    /// [`PackOptions::keep`], the directory itself becomes the unpacked layer where it is on the same disk: it is
+    /// moved. No overlay may be mounted with it any more then.
     pub fn commit_layer(&self, dir: &Path, options: &PackOptions) -> Result<Layer> {
         let mut writer = self.layer_writer(options.compression)?;
         crate::layer::pack(dir, options, &mut writer)?;

@@ -138,7 +138,8 @@ impl Store {
         image.layers().iter().all(|layer| self.has_blob(&layer.digest) || self.is_unpacked(&layer.diff_id))
     }
 
-    /// Reads an image by the digest of its manifest, or of an index that has one for the platform. Its layers may be absent.
+    /// Reads an image by the digest of its manifest, or of an index that has one for the platform. Its layers may be
+    /// absent.
     pub fn image(&self, digest: &Digest, platform: &Platform) -> Result<Image> {
         if let Some(image) = self.images().get(digest) {
             return Ok(image.clone());

@@ -1,6 +1,6 @@
-//! The local store: blobs by digest, names, and layers unpacked once. Everything becomes visible by one atomic rename, so
-//! that a crash or a full disk leaves nothing half-written, and several processes may use one store at once. Must never
-//! ask the network.
+//! The local store: blobs by digest, names, and layers unpacked once. Everything becomes visible by one atomic rename,
+//! so that a crash or a full disk leaves nothing half-written, and several processes may use one store at once. Must
+//! never ask the network.
 
 mod blob;
 mod commit;
@@ -70,7 +70,8 @@ impl Store {
         Ok(store)
     }
 
-    /// The same store, with layers unpacked by this unpacker (a confined worker process, say) instead of in this process.
+    /// The same store, with layers unpacked by this unpacker (a confined worker process, say) instead of in this
+    /// process.
     #[must_use]
     pub fn with_unpacker(&self, unpacker: Arc<dyn Unpacker>) -> Self {
         Self(Arc::new(Inner {

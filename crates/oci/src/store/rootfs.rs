@@ -1,5 +1,5 @@
-//! Unpacked layers: `layers/<marks>/<diff id>/fs` is an overlay lower directory, made once, renamed into place when it is
-//! complete. Must never show a half-unpacked layer, and must never follow a link out of the directory.
+//! Unpacked layers: `layers/<marks>/<diff id>/fs` is an overlay lower directory, made once, renamed into place when it
+//! is complete. Must never show a half-unpacked layer, and must never follow a link out of the directory.
 
 use std::fs::{self, File};
 use std::io;
@@ -41,8 +41,8 @@ struct Record {
 }
 
 impl Store {
-    /// The image's unpacked layers, bottom first, ready as overlay lower directories. Absent ones are unpacked, several at
-    /// a time.
+    /// The image's unpacked layers, bottom first, ready as overlay lower directories. Absent ones are unpacked,
+    /// several at a time.
     pub fn rootfs(&self, image: &Image) -> Result<Vec<PathBuf>> {
         self.unpack_layers(image.layers())
     }
@@ -122,7 +122,7 @@ impl Store {
         let fs_dir = tmp.path().join("fs");
         fs::create_dir(&fs_dir).doing("creating", &fs_dir)?;
         fs::set_permissions(&fs_dir, fs::Permissions::from_mode(0o755)).doing("creating", &fs_dir)?;
-        let options = UnpackOptions { marks: self.0.marks, limits: self.0.limits, ..UnpackOptions::default() };
+        let options = UnpackOptions { marks: self.0.marks, limits: self.0.limits };
         let blob = self.open_blob(&layer.digest)?;
         let compression = Compression::of_layer(&layer.media_type)?;
         let unpacked = match self.0.unpacker.unpack(blob, compression, &fs_dir, &options) {
@@ -205,8 +205,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a directory just packed into a layer that layer's unpacked form, by moving it. On another disk, or when the
-    /// archive differs from the directory (times clamped, owners set), the layer is unpacked from its blob instead.
+    /// Makes a directory just packed into a layer that layer's unpacked form, by moving it. On another disk, or when
+    /// the archive differs from the directory (times clamped, owners set), the layer is unpacked from its blob instead.
     pub(super) fn keep_unpacked(&self, dir: &Path, layer: &Layer, options: &PackOptions) -> Result<()> {
         if self.is_unpacked(&layer.diff_id) {
             return remove_tree(dir);
@@ -245,9 +245,9 @@ impl Store {
         remove_tree(dir)
     }
 
-    /// Gives directories that a layer only implies (`a/b` without `a`) the attributes that they have in the layers below:
-    /// the overlay shows those of the topmost layer. As this depends on the layers below, such a layer gets a directory
-    /// of its own for each stack that it is used in.
+    /// Gives directories that a layer only implies (`a/b` without `a`) the attributes that they have in the layers
+    /// below: the overlay shows those of the topmost layer. As this depends on the layers below, such a layer gets a
+    /// directory of its own for each stack that it is used in.
     fn complete_parents(&self, layers: &[Layer]) -> Result<Vec<PathBuf>> {
         let mut lowers: Vec<PathBuf> = Vec::with_capacity(layers.len());
         let mut chain = crate::Hasher::new();
@@ -311,8 +311,8 @@ fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-/// Writes the layer's files through in the background, then notes that they can be trusted after a power cut too. Syncing
-/// each file while unpacking would be many times slower, and what is lost is only a cache.
+/// Writes the layer's files through in the background, then notes that they can be trusted after a power cut too.
+/// Syncing each file while unpacking would be many times slower, and what is lost is only a cache.
 fn confirm_later(dir: PathBuf) {
     let work = move || {
         let synced = File::open(dir.join("fs")).and_then(|fd| rustix::fs::syncfs(&fd).map_err(io::Error::from));

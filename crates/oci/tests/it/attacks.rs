@@ -9,14 +9,17 @@ use windlass_oci::{Error, Store};
 
 use crate::model::{archive, describe, dir, file, gzip, hardlink, layer, symlink};
 
-fn try_unpack(entries: &[(Entry, &[u8])]) -> (String, String) {
+/// An entry and its content.
+type Item = (Entry, &'static [u8]);
+
+fn try_unpack(entries: &[Item]) -> (String, String) {
     let scratch = tempfile::tempdir().unwrap();
     let root = scratch.path().join("root");
     fs::create_dir(&root).unwrap();
     fs::write(scratch.path().join("outside"), "untouched").unwrap();
     fs::create_dir(scratch.path().join("victim")).unwrap();
     let marks = Marks::probe(scratch.path());
-    let options = UnpackOptions { marks, ..UnpackOptions::default() };
+    let options = UnpackOptions { marks, limits: Limits::default() };
     let result = unpack(archive(entries).as_slice(), Compression::None, &root, &options);
     assert_eq!(fs::read_to_string(scratch.path().join("outside")).unwrap(), "untouched");
     assert_eq!(fs::read_dir(scratch.path().join("victim")).unwrap().count(), 0);
@@ -37,7 +40,7 @@ fn nothing_leaves_the_root() {
     redirect.0.xattrs.insert("trusted.overlay.redirect".into(), b"/etc".to_vec());
     redirect.0.xattrs.insert("user.overlay.opaque".into(), b"y".to_vec());
     redirect.0.xattrs.insert("user.fine".into(), b"1".to_vec());
-    let cases: Vec<(&str, Vec<(Entry, &[u8])>)> = vec![
+    let cases: Vec<(&str, Vec<Item>)> = vec![
         ("dot dot", vec![file("../outside", "evil")]),
         ("inner dot dot", vec![dir("a"), file("a/../../outside", "evil")]),
         ("absolute", vec![file("/tmp/windlass-escaped", "inside")]),

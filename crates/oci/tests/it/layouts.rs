@@ -31,7 +31,7 @@ fn every_form_comes_back() {
         }
         .unwrap();
         assert_eq!(imported.len(), 1, "{form}");
-        assert_eq!(imported[0].names, [name.clone()], "{form}");
+        assert_eq!(imported[0].names, names, "{form}");
         let back = other.get(&name).unwrap().unwrap();
         assert_eq!(back.config_json()["config"], made.config_json()["config"], "{form}");
         let diff_ids =

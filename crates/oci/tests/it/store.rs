@@ -72,7 +72,8 @@ fn the_right_platform_of_an_index() {
         entry("unknown", None, &absent),
         entry("arm", Some("v6"), &absent),
         entry(&Platform::host().architecture, None, image.digest()),
-        {"mediaType": media::OCI_MANIFEST, "digest": absent, "size": 1, "platform": {"os": "unknown", "architecture": "unknown"}},
+        {"mediaType": media::OCI_MANIFEST, "digest": absent, "size": 1,
+         "platform": {"os": "unknown", "architecture": "unknown"}},
     ]});
     let digest = store.put_blob(index.to_string().as_bytes()).unwrap();
     let name = Reference::parse("multi").unwrap();
