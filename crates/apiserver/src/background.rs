@@ -69,12 +69,17 @@ pub(crate) async fn edit(
     }
 }
 
-/// Deletes a stored object. That it is gone already is no fault; anything else is tried again by whoever still sees it.
-pub(crate) async fn delete(server: &ApiServer, r: &Arc<Resource>, obj: &Obj, options: &DeleteOptions) {
+/// Deletes a stored object. That it is gone already, or is another one by now, is no fault.
+pub(crate) async fn delete(
+    server: &ApiServer,
+    r: &Arc<Resource>,
+    obj: &Obj,
+    options: &DeleteOptions,
+) -> Result<(), ApiError> {
     let target = Target { server, r, namespace: &obj.meta.namespace, name: &obj.meta.name, dry_run: false };
     match delete_object(&target, options).await {
-        Ok(_) => {}
-        Err(error) if matches!(error.code, 404 | 409) => {}
-        Err(error) => tracing::warn!(%error, object = %obj.meta.key(), "background deletion failed"),
+        Ok(_) => Ok(()),
+        Err(error) if matches!(error.code, 404 | 409) => Ok(()),
+        Err(error) => Err(error),
     }
 }

@@ -1,5 +1,5 @@
-//! The objects that every cluster has: namespaces, their `default` ServiceAccount, the API's own Service. Made at opening if
-//! they are not there; never changed.
+//! The objects that every cluster has: namespaces, their `default` ServiceAccount, the API's own Service. Made at
+//! opening if they are not there; never changed.
 
 use crate::ApiServer;
 use crate::answer::ApiError;

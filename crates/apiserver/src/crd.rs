@@ -1,5 +1,5 @@
-//! CustomResourceDefinitions: checked, established, served, and taken away with everything that was made of them. Conversion
-//! between versions changes `apiVersion` only. Knows no kind by name.
+//! CustomResourceDefinitions: checked, established, served, and taken away with everything that was made of them.
+//! Conversion between versions changes `apiVersion` only. Knows no kind by name.
 
 use crate::ApiServer;
 use crate::answer::{ApiError, FieldError};
@@ -169,7 +169,8 @@ pub(crate) fn committed(server: &ApiServer, object: &Value) {
     let spec = &object["spec"];
     let (group, plural) = (text(spec, "group").to_owned(), text(&spec["names"], "plural").to_owned());
     server.change_registry(|registry| {
-        // Under the registry's lock, what is stored now counts, so that two changes cannot be taken in the wrong order.
+        // Under the registry's lock, what is stored now counts, so that two changes cannot be taken in the wrong
+        // order.
         registry.remove_custom(&group, &plural);
         let current = server.store().table(TABLE).get(&key_of("", &name));
         for resource in current.map(|obj| resources(&obj.value())).unwrap_or_default() {
@@ -227,7 +228,9 @@ pub(crate) async fn finish(server: &ApiServer, name: &str) {
             }
         }
         for obj in all.iter().filter(|o| !o.meta.deleting) {
-            background::delete(server, &r, obj, &DeleteOptions::default()).await;
+            if let Err(error) = background::delete(server, &r, obj, &DeleteOptions::default()).await {
+                tracing::warn!(%error, crd = name, object = %obj.meta.key(), "cannot delete yet");
+            }
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(1));

@@ -88,7 +88,8 @@ pub fn core_versions(address: &str) -> Value {
 /// `/apis`.
 #[must_use]
 pub fn groups(registry: &Registry) -> Value {
-    let groups: Vec<Value> = named_groups(registry).iter().map(|(name, versions)| group_entry(name, versions)).collect();
+    let groups: Vec<Value> =
+        named_groups(registry).iter().map(|(name, versions)| group_entry(name, versions)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
@@ -206,15 +207,13 @@ pub fn resources(registry: &Registry, group: &str, version: &str) -> Option<Valu
 /// `/api` (`core`) or `/apis` in the aggregated form.
 #[must_use]
 pub fn aggregated(registry: &Registry, form: Aggregated, core: bool) -> Value {
-    let groups = if core {
-        BTreeMap::from([(String::new(), vec!["v1".to_owned()])])
-    } else {
-        named_groups(registry)
-    };
+    let groups = if core { BTreeMap::from([(String::new(), vec!["v1".to_owned()])]) } else { named_groups(registry) };
     let item = |(name, versions): (&String, &Vec<String>)| {
         let versions: Vec<Value> = versions
             .iter()
-            .map(|v| json!({"version": v, "resources": aggregated_resources(registry, name, v), "freshness": "Current"}))
+            .map(
+                |v| json!({"version": v, "resources": aggregated_resources(registry, name, v), "freshness": "Current"}),
+            )
             .collect();
         let metadata = if name.is_empty() { json!({}) } else { json!({"name": name}) };
         json!({"metadata": metadata, "versions": versions})
@@ -298,7 +297,14 @@ mod tests {
             old["resources"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
         assert_eq!(
             names,
-            ["deployments", "deployments/scale", "deployments/status", "replicasets", "replicasets/scale", "replicasets/status"]
+            [
+                "deployments",
+                "deployments/scale",
+                "deployments/status",
+                "replicasets",
+                "replicasets/scale",
+                "replicasets/status"
+            ]
         );
         let new = aggregated(&registry, Aggregated::V2, false);
         let apps = new["items"].as_array().unwrap().iter().find(|g| g["metadata"]["name"] == "apps").unwrap();

@@ -138,6 +138,9 @@ pub(crate) fn forbidden(what: &Attributes, who: &Identity, reason: &str) -> ApiE
     } else {
         format!("{qualified} {:?} is forbidden: {sentence}", what.name)
     };
-    ApiError::new(403, "Forbidden", message)
-        .with_details(crate::answer::details(&what.group, &what.resource, &what.name))
+    ApiError::new(403, "Forbidden", message).with_details(crate::answer::details(
+        &what.group,
+        &what.resource,
+        &what.name,
+    ))
 }

@@ -1,5 +1,5 @@
-//! Garbage collection by owner references: background, foreground, orphan. Looks at what the writer says has changed and at
-//! nothing else; an object goes when none of its owners is left.
+//! Garbage collection by owner references: background, foreground, orphan. Looks at what the writer says has changed
+//! and at nothing else; an object goes when none of its owners is left.
 
 use crate::ApiServer;
 use crate::background;
@@ -7,6 +7,7 @@ use crate::rest::{DeleteOptions, Propagation, metadata};
 use crate::store::{Obj, Place, Uid, Work};
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
@@ -112,8 +113,8 @@ fn attempt(server: &ApiServer, place: &Place) -> Option<Action> {
     Some(Action::Delete { place: place.clone(), uid, propagation })
 }
 
-/// Whether an owner that is not found can be said to be gone: its kind is served, and is not one that lives in namespaces
-/// while the dependent does not.
+/// Whether an owner that is not found can be said to be gone: its kind is served, and is not one that lives in
+/// namespaces while the dependent does not.
 fn is_knowable(server: &ApiServer, object: &Value, uid: Uid, obj: &Obj) -> bool {
     let refs = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
     let mut refs = refs.filter(|r| r["uid"].as_str().is_some_and(|u| Uid::of(u) == uid));
@@ -125,28 +126,41 @@ fn is_knowable(server: &ApiServer, object: &Value, uid: Uid, obj: &Obj) -> bool 
     })
 }
 
-/// Does it. What fails is seen again with the next change of the object, and at the next start.
+/// How long a failing action is tried again before it is left to the next change of the object, or the next start.
+const PAUSE_MAX: Duration = Duration::from_secs(6);
+
+/// Does it, a few times if the store cannot write.
 pub(crate) async fn act(server: &ApiServer, action: Action) {
-    let result = match action {
+    let mut pause = Duration::from_millis(100);
+    while let Err(error) = try_act(server, &action).await {
+        tracing::warn!(%error, ?action, "garbage collection failed");
+        if error.code < 500 || pause > PAUSE_MAX {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+async fn try_act(server: &ApiServer, action: &Action) -> Result<(), crate::ApiError> {
+    match action {
         Action::Delete { place, uid, propagation } => {
             let registry = server.registry();
-            if let (Some(r), Some(obj)) = (registry.of_storage(&place.storage), find(server, &place)) {
-                let options = DeleteOptions { uid: Some(uid), propagation, ..DeleteOptions::default() };
-                background::delete(server, r, &obj, &options).await;
+            if let (Some(r), Some(obj)) = (registry.of_storage(&place.storage), find(server, place)) {
+                let options =
+                    DeleteOptions { uid: Some(uid.clone()), propagation: *propagation, ..DeleteOptions::default() };
+                background::delete(server, r, &obj, &options).await?;
             }
             Ok(())
         }
-        Action::Release { place, owners } => release(server, &place, &owners).await,
-        Action::Orphan { owner, uid } => orphan(server, &owner, uid).await,
+        Action::Release { place, owners } => release(server, place, owners).await,
+        Action::Orphan { owner, uid } => orphan(server, owner, *uid).await,
         Action::Unblock { owner } => {
             background::edit(server, &owner.storage, &owner.key, |object| {
                 metadata::set_finalizer(object, FOREGROUND, false);
             })
             .await
         }
-    };
-    if let Err(error) = result {
-        tracing::warn!(%error, "garbage collection failed");
     }
 }
 

@@ -66,8 +66,7 @@ pub(crate) fn non_resource(server: &ApiServer, parts: &Parts) -> Option<Response
 /// `ok`, or with `?verbose` what was looked at.
 fn health(which: &str, query: Option<&str>) -> Response<Body> {
     let verbose = query.is_some_and(|q| q.split('&').any(|p| p == "verbose" || p.starts_with("verbose=")));
-    let text =
-        if verbose { format!("[+]ping ok\n[+]store ok\n{which} check passed\n") } else { "ok".to_owned() };
+    let text = if verbose { format!("[+]ping ok\n[+]store ok\n{which} check passed\n") } else { "ok".to_owned() };
     bytes_response(200, "text/plain; charset=utf-8", Bytes::from(text))
 }
 
@@ -96,9 +95,10 @@ pub(crate) fn virtual_create(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Option<Result<Value, ApiError>> {
-    let is_token = (what.group.as_str(), what.resource.as_str(), what.subresource.as_str())
-        == ("", "serviceaccounts", "token");
-    let is_review = discovery::ASKED.iter().any(|(group, _, _, plural, _)| *group == what.group && *plural == what.resource);
+    let is_token =
+        (what.group.as_str(), what.resource.as_str(), what.subresource.as_str()) == ("", "serviceaccounts", "token");
+    let is_review =
+        discovery::ASKED.iter().any(|(group, _, _, plural, _)| *group == what.group && *plural == what.resource);
     if !is_token && !is_review {
         return None;
     }
@@ -214,7 +214,8 @@ pub(crate) fn admit(
     };
     let wanted = match r.plural.as_str() {
         "roles" | "clusterroles" => {
-            let same = old.is_some_and(|o| o["rules"] == object["rules"] && o["aggregationRule"] == object["aggregationRule"]);
+            let same =
+                old.is_some_and(|o| o["rules"] == object["rules"] && o["aggregationRule"] == object["aggregationRule"]);
             if same || may("escalate", &r.plural, name) {
                 return Ok(());
             }
@@ -237,11 +238,8 @@ pub(crate) fn admit(
             }
             match evaluator.role_rules(kind, role, namespace) {
                 Ok(rules) => rules,
-                // Kubernetes answers 404 for the role that the binding names.
-                Err(why) => {
-                    let details = crate::answer::details(rbac::GROUP, resource, role);
-                    return Err(ApiError::new(404, "NotFound", why).with_details(details));
-                }
+                // Kubernetes answers 404 here, with the binding's resource and the role's name.
+                Err(_) => return Err(ApiError::not_found(r, role)),
             }
         }
     };

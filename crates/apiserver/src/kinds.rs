@@ -141,7 +141,8 @@ struct Line {
     kind: &'static str,
     plural: &'static str,
     short: &'static [&'static str],
-    /// n namespaced, s status, g generation, c create on update, d returns the deleted object, r scale, a category `all`.
+    /// n namespaced, s status, g generation, c create on update, d returns the deleted object, r scale, a category
+    /// `all`.
     traits: &'static str,
     selectable: &'static [&'static str],
 }

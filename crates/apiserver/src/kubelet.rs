@@ -1,5 +1,5 @@
-//! What the API asks of whoever runs the pods: their logs. The node agent implements this and is given at wiring. Holds no
-//! pod and starts nothing.
+//! What the API asks of whoever runs the pods: their logs. The node agent implements this and is given at wiring.
+//! Holds no pod and starts nothing.
 
 use crate::answer::ApiError;
 use bytes::Bytes;

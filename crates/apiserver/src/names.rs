@@ -24,8 +24,8 @@ pub(crate) fn dns_label(text: &str) -> Option<String> {
         return Some("must be no more than 63 characters".to_owned());
     }
     (!LABEL.is_match(text)).then(|| {
-        "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with \
-         an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
+        "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end \
+         with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
          '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
             .to_owned()
     })
@@ -37,8 +37,8 @@ pub(crate) fn dns_label_1035(text: &str) -> Option<String> {
         return Some("must be no more than 63 characters".to_owned());
     }
     (!LABEL_1035.is_match(text)).then(|| {
-        "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and \
-         end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is \
+        "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, \
+         and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is \
          '[a-z]([-a-z0-9]*[a-z0-9])?')"
             .to_owned()
     })
@@ -50,8 +50,8 @@ pub(crate) fn dns_subdomain(text: &str) -> Option<String> {
         return Some("must be no more than 253 characters".to_owned());
     }
     (!SUBDOMAIN.is_match(text)).then(|| {
-        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and \
-         end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
+        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start \
+         and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
          '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
             .to_owned()
     })
@@ -103,9 +103,9 @@ pub(crate) fn label_value(text: &str) -> Option<String> {
         return Some("must be no more than 63 characters".to_owned());
     }
     (!VALUE.is_match(text)).then(|| {
-        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and \
-         end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is \
-         '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start \
+         and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation \
+         is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
             .to_owned()
     })
 }

@@ -1,5 +1,5 @@
-//! The end of a namespace: everything in it is deleted, then it goes itself. No new objects can come meanwhile; the store's
-//! writer sees to that.
+//! The end of a namespace: everything in it is deleted, then it goes itself. No new objects can come meanwhile; the
+//! store's writer sees to that.
 
 use crate::ApiServer;
 use crate::background;
@@ -23,7 +23,9 @@ pub(crate) async fn finish(server: &ApiServer, name: &str) {
             let Some(r) = registry.of_storage(&table.storage).filter(|r| r.namespaced) else { continue };
             let (all, _) = table.snapshot(Some(name), None, None).unwrap_or_default();
             for obj in all.iter().filter(|o| !o.meta.deleting) {
-                background::delete(server, r, obj, &DeleteOptions::default()).await;
+                if let Err(error) = background::delete(server, r, obj, &DeleteOptions::default()).await {
+                    tracing::warn!(%error, namespace = name, object = %obj.meta.key(), "cannot delete yet");
+                }
             }
             let (left, _) = table.snapshot(Some(name), None, None).unwrap_or_default();
             if !left.is_empty() {

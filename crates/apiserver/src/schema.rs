@@ -1,5 +1,5 @@
-//! Structural schemas of custom kinds: unknown fields pruned, defaults filled in, values checked. Knows no store and no
-//! built-in kind.
+//! Structural schemas of custom kinds: unknown fields pruned, defaults filled in, values checked. Knows no store and
+//! no built-in kind.
 
 use crate::answer::FieldError;
 use serde_json::{Map, Value, json};
@@ -8,8 +8,8 @@ fn keeps_unknown(schema: &Value) -> bool {
     schema["x-kubernetes-preserve-unknown-fields"] == true
 }
 
-/// Takes away fields that the schema does not know, and tells their paths. The root's `apiVersion`, `kind` and `metadata` are
-/// known to every kind.
+/// Takes away fields that the schema does not know, and tells their paths. The root's `apiVersion`, `kind` and
+/// `metadata` are known to every kind.
 pub(crate) fn prune(schema: &Value, object: &mut Value) -> Vec<String> {
     let mut gone = Vec::new();
     prune_at(schema, object, "", true, &mut gone);

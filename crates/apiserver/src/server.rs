@@ -48,7 +48,13 @@ impl Options {
     /// In memory.
     #[must_use]
     pub fn memory() -> Self {
-        Self { store: Where::Memory, ring_bytes: 16 << 20, max_pages: None, keys: None, bookmark_every: Duration::from_secs(60) }
+        Self {
+            store: Where::Memory,
+            ring_bytes: 16 << 20,
+            max_pages: None,
+            keys: None,
+            bookmark_every: Duration::from_secs(60),
+        }
     }
 
     /// In a file.
@@ -103,15 +109,13 @@ impl ApiServer {
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         let bookmark_every = options.bookmark_every;
         let mut registry = Registry::builtin();
-        let (store, work) = Store::open(&options, |storage| {
+        // A definition is older than its objects, so each kind is known when its objects come.
+        let (store, work) = Store::open(&options, |storage, object| {
+            if storage == crd::TABLE {
+                crd::resources(object).into_iter().for_each(|resource| registry.insert(resource));
+            }
             registry.of_storage(storage).map(|r| r.selectable.clone()).unwrap_or_default()
         })?;
-        let definitions = store.table(crd::TABLE);
-        for definition in definitions.snapshot(None, None, None).unwrap_or_default().0 {
-            for resource in crd::resources(&definition.value()) {
-                registry.insert(resource);
-            }
-        }
         let addresses = Addresses::default();
         for service in store.table("services").snapshot(None, None, None).unwrap_or_default().0 {
             addresses.note(&service.value());

@@ -1,5 +1,5 @@
-//! Watches: events of one table, filtered and framed, at the pace of their reader. Holds a place in the ring and nothing
-//! more; who falls behind is told 410 and lists again.
+//! Watches: events of one table, filtered and framed, at the pace of their reader. Holds a place in the ring and
+//! nothing more; who falls behind is told 410 and lists again.
 
 use crate::answer::{ApiError, Body};
 use crate::kinds::Resource;

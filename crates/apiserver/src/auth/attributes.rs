@@ -90,7 +90,11 @@ impl Attributes {
     /// The resource with its subresource, as RBAC rules write it: `pods/log`.
     #[must_use]
     pub fn combined(&self) -> String {
-        if self.subresource.is_empty() { self.resource.clone() } else { format!("{}/{}", self.resource, self.subresource) }
+        if self.subresource.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}/{}", self.resource, self.subresource)
+        }
     }
 
     /// The sentence of a refusal, without its reason.
@@ -170,10 +174,26 @@ mod tests {
             ("GET", "/api/v1/namespaces/a", "get \"\" namespaces ns=\"a\" name=\"a\""),
             ("PUT", "/api/v1/namespaces/a/finalize", "update \"\" namespaces/finalize ns=\"a\" name=\"a\""),
             ("GET", "/api/v1/namespaces", "list \"\" namespaces ns=\"\" name=\"\""),
-            ("DELETE", "/apis/apps/v1/namespaces/a/deployments", "deletecollection \"apps\" deployments ns=\"a\" name=\"\""),
-            ("POST", "/apis/argoproj.io/v1alpha1/namespaces/a/workflows", "create \"argoproj.io\" workflows ns=\"a\" name=\"\""),
-            ("GET", "/api/v1/namespaces/a/secrets?fieldSelector=metadata.name%3Ds", "list \"\" secrets ns=\"a\" name=\"s\""),
-            ("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/system:x%3Ay", "get \"rbac.authorization.k8s.io\" clusterroles ns=\"\" name=\"system:x:y\""),
+            (
+                "DELETE",
+                "/apis/apps/v1/namespaces/a/deployments",
+                "deletecollection \"apps\" deployments ns=\"a\" name=\"\"",
+            ),
+            (
+                "POST",
+                "/apis/argoproj.io/v1alpha1/namespaces/a/workflows",
+                "create \"argoproj.io\" workflows ns=\"a\" name=\"\"",
+            ),
+            (
+                "GET",
+                "/api/v1/namespaces/a/secrets?fieldSelector=metadata.name%3Ds",
+                "list \"\" secrets ns=\"a\" name=\"s\"",
+            ),
+            (
+                "GET",
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles/system:x%3Ay",
+                "get \"rbac.authorization.k8s.io\" clusterroles ns=\"\" name=\"system:x:y\"",
+            ),
         ] {
             assert_eq!(of(method, uri), want, "{method} {uri}");
         }

@@ -167,7 +167,9 @@ impl Authenticator {
             _ => {
                 return Err(RequestRefused::Invalid {
                     field: "spec.boundObjectRef",
-                    problem: format!("Invalid value: \"{version}, Kind={kind}\": cannot bind token to object of this type"),
+                    problem: format!(
+                        "Invalid value: \"{version}, Kind={kind}\": cannot bind token to object of this type"
+                    ),
                 });
             }
         };
@@ -181,7 +183,10 @@ impl Authenticator {
         if resource == "pods" && account != claim.serviceaccount.name {
             return Err(RequestRefused::Invalid {
                 field: "spec.boundObjectRef",
-                problem: format!("Invalid value: {name:?}: cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.", claim.serviceaccount.name),
+                problem: format!(
+                    "Invalid value: {name:?}: cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+                    claim.serviceaccount.name
+                ),
             });
         }
         let bound = Some(BoundObject { name, uid });

@@ -84,9 +84,5 @@ pub fn service_account_user(namespace: &str, name: &str) -> String {
 /// The groups of every ServiceAccount of a namespace.
 #[must_use]
 pub fn service_account_groups(namespace: &str) -> Vec<String> {
-    vec![
-        "system:serviceaccounts".to_owned(),
-        format!("system:serviceaccounts:{namespace}"),
-        AUTHENTICATED.to_owned(),
-    ]
+    vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}"), AUTHENTICATED.to_owned()]
 }

@@ -44,9 +44,11 @@ pub(super) fn faults(spec: &Value, at: &str, out: &mut Vec<FieldError>) {
         let why = "must be greater than or equal to 0";
         out.push(FieldError::invalid(format!("{at}.terminationGracePeriodSeconds"), &json!(grace), why));
     }
-    for (field, check) in
-        [("serviceAccountName", names::dns_subdomain as fn(&str) -> Option<String>), ("hostname", names::dns_label), ("nodeName", names::dns_subdomain)]
-    {
+    for (field, check) in [
+        ("serviceAccountName", names::dns_subdomain as fn(&str) -> Option<String>),
+        ("hostname", names::dns_label),
+        ("nodeName", names::dns_subdomain),
+    ] {
         let name = text(spec, &format!("/{field}"));
         if let Some(why) = Some(name).filter(|n| !n.is_empty()).and_then(check) {
             out.push(FieldError::invalid(format!("{at}.{field}"), &json!(name), &why));
@@ -197,7 +199,8 @@ fn env_faults(container: &Value, at: &str, out: &mut Vec<FieldError>) {
         if name.is_empty() {
             out.push(FieldError::required(format!("{at}.name"), ""));
         } else if !name.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'=') {
-            let why = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+            let why =
+                "a valid environment variable name must consist only of printable ASCII characters other than '='";
             out.push(FieldError::invalid(format!("{at}.name"), &json!(name), why));
         }
         let Some(from) = given(env, "valueFrom") else { continue };

@@ -106,7 +106,9 @@ fn fill_container(container: &mut Object, host_network: bool) {
     for key in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let Some(probe) = existing(container, key) else { continue };
         // Zero is Go's "not set" here.
-        for (field, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+        for (field, value) in
+            [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+        {
             if probe.get(field).and_then(Value::as_i64) == Some(0) {
                 probe.remove(field);
             }

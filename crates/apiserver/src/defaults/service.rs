@@ -69,7 +69,11 @@ pub(super) fn faults(object: &Value, out: &mut Vec<FieldError>) {
         )),
     }
     if matches!(kind, "NodePort" | "LoadBalancer") && headless {
-        out.push(FieldError::invalid("spec.clusterIPs[0]", &json!("None"), "may not be set to 'None' for LoadBalancer services"));
+        out.push(FieldError::invalid(
+            "spec.clusterIPs[0]",
+            &json!("None"),
+            "may not be set to 'None' for LoadBalancer services",
+        ));
     }
     if !matches!(text(spec, "/sessionAffinity"), "None" | "ClientIP") {
         let value = json!(text(spec, "/sessionAffinity"));

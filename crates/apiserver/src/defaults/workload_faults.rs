@@ -55,7 +55,8 @@ fn go_map(map: Option<&Value>) -> String {
 }
 
 fn selector_and_template(spec: &Value, kind: &str, out: &mut Vec<FieldError>) {
-    let invalid = |field: &str, message: String| FieldError { reason: "FieldValueInvalid", field: field.to_owned(), message };
+    let invalid =
+        |field: &str, message: String| FieldError { reason: "FieldValueInvalid", field: field.to_owned(), message };
     let selector = given(spec, "selector");
     let labels = selector.and_then(|s| s.get("matchLabels")).and_then(Value::as_object);
     let expressions = super::list(spec, "/selector/matchExpressions");
@@ -104,7 +105,10 @@ fn selector_and_template(spec: &Value, kind: &str, out: &mut Vec<FieldError>) {
     }
     if given(pod, "activeDeadlineSeconds").is_some() {
         let field = "spec.template.spec.activeDeadlineSeconds";
-        out.push(FieldError::forbidden(field, &format!("activeDeadlineSeconds in {} is not Supported", kind_name(kind))));
+        out.push(FieldError::forbidden(
+            field,
+            &format!("activeDeadlineSeconds in {} is not Supported", kind_name(kind)),
+        ));
     }
 }
 
@@ -153,6 +157,10 @@ fn rolling_update(spec: &Value, out: &mut Vec<FieldError>) {
         let why = "may not be 0 when `maxSurge` is 0";
         let shown = &rolling["maxUnavailable"];
         let message = format!("Invalid value: {shown}: {why}");
-        out.push(FieldError { reason: "FieldValueInvalid", field: "spec.strategy.rollingUpdate.maxUnavailable".to_owned(), message });
+        out.push(FieldError {
+            reason: "FieldValueInvalid",
+            field: "spec.strategy.rollingUpdate.maxUnavailable".to_owned(),
+            message,
+        });
     }
 }

@@ -44,8 +44,7 @@ pub fn index(registry: &Registry) -> Value {
 /// `/openapi/v3/api/v1` and `/openapi/v3/apis/GROUP/VERSION`.
 #[must_use]
 pub fn of_group_version(registry: &Registry, group: &str, version: &str) -> Option<Value> {
-    let served: Vec<&Arc<Resource>> =
-        registry.iter().filter(|r| r.group == group && r.version == version).collect();
+    let served: Vec<&Arc<Resource>> = registry.iter().filter(|r| r.group == group && r.version == version).collect();
     if served.is_empty() {
         return None;
     }
@@ -89,10 +88,12 @@ fn references(schema: &Value, out: &mut Vec<String>) {
 }
 
 fn schema_name(r: &Resource, all: &BTreeMap<String, Value>) -> String {
-    let is = |g: &Value| g["group"] == r.group.as_str() && g["version"] == r.version.as_str() && g["kind"] == r.kind.as_str();
-    let builtin = all.iter().find(|(_, s)| {
-        s["x-kubernetes-group-version-kind"].as_array().is_some_and(|list| list.iter().any(is))
-    });
+    let is = |g: &Value| {
+        g["group"] == r.group.as_str() && g["version"] == r.version.as_str() && g["kind"] == r.kind.as_str()
+    };
+    let builtin = all
+        .iter()
+        .find(|(_, s)| s["x-kubernetes-group-version-kind"].as_array().is_some_and(|list| list.iter().any(is)));
     match builtin.filter(|_| r.builtin) {
         Some((name, _)) => name.clone(),
         None => {
@@ -121,8 +122,11 @@ fn custom_schema(r: &Resource) -> Value {
 
 fn add_paths(paths: &mut Map<String, Value>, r: &Resource, schema: &str) {
     let base = format!("/{}", path_of(&r.group, &r.version));
-    let collection =
-        if r.namespaced { format!("{base}/namespaces/{{namespace}}/{}", r.plural) } else { format!("{base}/{}", r.plural) };
+    let collection = if r.namespaced {
+        format!("{base}/namespaces/{{namespace}}/{}", r.plural)
+    } else {
+        format!("{base}/{}", r.plural)
+    };
     let kind = json!({"group": r.group, "version": r.version, "kind": r.kind});
     let reference = json!({"$ref": format!("#/components/schemas/{schema}")});
     let query = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});

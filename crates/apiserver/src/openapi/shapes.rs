@@ -104,7 +104,8 @@ fn field(schema: &Value) -> Field {
 
 /// Merge keys are a handful of words that live as long as the program.
 fn intern(text: &str) -> &'static str {
-    for known in ["name", "containerPort", "port", "type", "ip", "mountPath", "devicePath", "topologyKey", "uid", "key"] {
+    for known in ["name", "containerPort", "port", "type", "ip", "mountPath", "devicePath", "topologyKey", "uid", "key"]
+    {
         if known == text {
             return known;
         }

@@ -1,13 +1,13 @@
-//! How the lists of built-in kinds merge: by which key, as sets, or not at all. One table, by type, of what differs from
-//! "maps merge, lists are replaced". Holds no logic of patches.
+//! How the lists of built-in kinds merge: by which key, as sets, or not at all. One table, by type, of what differs
+//! from "maps merge, lists are replaced". Holds no logic of patches.
 
 /// How a field's value merges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Merge {
     /// A struct of that type.
     Struct(&'static str),
-    /// A list of structs of that type, merged by the key for strategic merge patches. Server-side apply may use more keys
-    /// (`also`) to tell items apart.
+    /// A list of structs of that type, merged by the key for strategic merge patches. Server-side apply may use more
+    /// keys (`also`) to tell items apart.
     List { of: &'static str, key: &'static str, also: &'static [&'static str] },
     /// A list of plain values, merged as a set.
     Set,

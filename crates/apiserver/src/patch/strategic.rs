@@ -1,5 +1,6 @@
-//! Strategic merge patch: lists merge by key, and the patch's directives (`$patch`, `$retainKeys`, `$setElementOrder/…`,
-//! `$deleteFromPrimitiveList/…`) are obeyed. Knows lists' keys from `keys`, nothing else of kinds.
+//! Strategic merge patch: lists merge by key, and the patch's directives (`$patch`, `$retainKeys`,
+//! `$setElementOrder/…`, `$deleteFromPrimitiveList/…`) are obeyed. Knows lists' keys from `keys`, nothing else of
+//! kinds.
 
 use super::keys::{self, Merge};
 use crate::answer::ApiError;
@@ -182,7 +183,8 @@ fn merge_list(
     Ok(ordered(list, &before, order, |a, b| a.get(merge_key) == b.get(merge_key)))
 }
 
-/// Sorts as the patch's order says; items that it does not name keep their place relative to those that were there before.
+/// Sorts as the patch's order says; items that it does not name keep their place relative to those that were there
+/// before.
 fn ordered(list: Vec<Value>, before: &[Value], order: &[Value], same: impl Fn(&Value, &Value) -> bool) -> Vec<Value> {
     let place = |item: &Value, among: &[Value]| among.iter().position(|o| same(o, item));
     let (mut named, unnamed): (Vec<Value>, Vec<Value>) =

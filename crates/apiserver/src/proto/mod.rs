@@ -8,7 +8,7 @@ use flate2::read::GzDecoder;
 use jiff::Timestamp;
 use prost_reflect::{DescriptorPool, DynamicMessage, MapKey, MessageDescriptor, ReflectMessage, Value as Proto};
 use serde_json::{Map, Value, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::Read;
 use std::sync::OnceLock;
 
@@ -50,7 +50,8 @@ fn types() -> &'static Types {
     TYPES.get_or_init(|| {
         let mut bytes = Vec::new();
         GzDecoder::new(DESCRIPTORS).read_to_end(&mut bytes).expect("invariant: the committed asset is a gzip file");
-        let pool = DescriptorPool::decode(bytes.as_slice()).expect("invariant: the committed asset is a descriptor set");
+        let pool =
+            DescriptorPool::decode(bytes.as_slice()).expect("invariant: the committed asset is a descriptor set");
         let lines = FIELDS.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split_once(": "));
         let keep = lines
             .map(|(message, fields)| {
@@ -82,7 +83,8 @@ pub fn decode(body: &[u8]) -> Result<Value, ProtoError> {
     let (version, kind) = (of_meta("apiVersion").unwrap_or_default(), of_meta("kind").unwrap_or_default());
     let raw = envelope.get_field_by_name("raw");
     let raw = raw.as_deref().and_then(Proto::as_bytes).cloned().unwrap_or_default();
-    let message = message_of(&version, &kind).ok_or_else(|| ProtoError::Kind { version: version.clone(), kind: kind.clone() })?;
+    let message =
+        message_of(&version, &kind).ok_or_else(|| ProtoError::Kind { version: version.clone(), kind: kind.clone() })?;
     let message = DynamicMessage::decode(message, raw).map_err(broken)?;
     let mut object = match json_of(&message) {
         Some(Value::Object(map)) => map,
@@ -103,9 +105,8 @@ fn message_of(api_version: &str, kind: &str) -> Option<MessageDescriptor> {
         _ => format!("k8s.io.api.{}.{version}", group.split('.').next().unwrap_or_default()),
     };
     // Options kinds travel under the group of their resource but live beside the other metadata.
-    pool.get_message_by_name(&format!("{package}.{kind}")).or_else(|| {
-        kind.ends_with("Options").then(|| pool.get_message_by_name(&format!("{META}.{kind}"))).flatten()
-    })
+    pool.get_message_by_name(&format!("{package}.{kind}"))
+        .or_else(|| kind.ends_with("Options").then(|| pool.get_message_by_name(&format!("{META}.{kind}"))).flatten())
 }
 
 /// Messages whose fields belong to their owner.
@@ -250,15 +251,84 @@ fn time(seconds: i64, nanos: Option<i64>, micro: bool) -> Option<Value> {
     Some(Value::String(at.strftime(format).to_string()))
 }
 
-/// The kinds that have a message type here, for the docs and a test.
-#[must_use]
-pub fn has_kind(api_version: &str, kind: &str) -> bool {
-    message_of(api_version, kind).is_some()
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::kinds::Registry;
+    use prost_reflect::prost::Message;
+    use std::collections::HashSet;
 
-/// Messages that the list of kept fields names and the descriptors do not have: must be none of those we serve.
-#[must_use]
-pub fn unknown_messages() -> HashSet<&'static str> {
-    let types = types();
-    types.keep.keys().filter(|m| types.pool.get_message_by_name(m).is_none()).copied().collect()
+    fn encoded(api_version: &str, kind: &str, object: DynamicMessage) -> Vec<u8> {
+        let pool = &types().pool;
+        let mut meta =
+            DynamicMessage::new(pool.get_message_by_name("k8s.io.apimachinery.pkg.runtime.TypeMeta").unwrap());
+        meta.set_field_by_name("apiVersion", Proto::String(api_version.to_owned()));
+        meta.set_field_by_name("kind", Proto::String(kind.to_owned()));
+        let mut unknown =
+            DynamicMessage::new(pool.get_message_by_name("k8s.io.apimachinery.pkg.runtime.Unknown").unwrap());
+        unknown.set_field_by_name("typeMeta", Proto::Message(meta));
+        unknown.set_field_by_name("raw", Proto::Bytes(object.encode_to_vec().into()));
+        [MAGIC.to_vec(), unknown.encode_to_vec()].concat()
+    }
+
+    /// A message in protobuf's own JSON; field names are the same.
+    fn message(api_version: &str, kind: &str, json: &str) -> DynamicMessage {
+        let mut reader = serde_json::Deserializer::from_str(json);
+        DynamicMessage::deserialize(message_of(api_version, kind).unwrap(), &mut reader).unwrap()
+    }
+
+    #[test]
+    fn every_built_in_kind_has_a_message() {
+        for r in Registry::builtin().iter() {
+            assert!(message_of(&r.api_version(), &r.kind).is_some(), "{} {}", r.api_version(), r.kind);
+        }
+        for (group, version, kind, ..) in crate::discovery::ASKED {
+            assert!(message_of(&format!("{group}/{version}"), kind).is_some(), "{group} {kind}");
+        }
+        assert!(message_of("apps/v1", "DeleteOptions").is_some());
+        let served = |m: &&str| m.starts_with("k8s.io.api.core.v1.") || m.starts_with("k8s.io.api.apps.v1.");
+        let all: HashSet<&str> = types().keep.keys().copied().filter(served).collect();
+        let unknown: Vec<_> = all.iter().filter(|m| types().pool.get_message_by_name(m).is_none()).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+
+    #[test]
+    fn what_go_sends_reads_like_json() {
+        let sent = r#"{
+            "metadata": {"name": "d", "generateName": "", "generation": 0, "creationTimestamp": {"seconds": 0}, "labels": {"a": ""}},
+            "spec": {"replicas": 0, "paused": false, "strategy": {"type": ""}, "minReadySeconds": 0, "template": {"metadata": {}, "spec": {
+                "hostNetwork": false, "restartPolicy": "", "automountServiceAccountToken": false, "securityContext": {},
+                "containers": [{"name": "c", "image": "", "tty": false,
+                    "ports": [{"name": "", "containerPort": 80, "hostPort": 0}],
+                    "resources": {"limits": {"cpu": {"string": "500m"}}},
+                    "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"localObjectReference": {"name": "s"}, "key": "k", "optional": false}}}],
+                    "readinessProbe": {"handler": {"httpGet": {"path": "/", "port": {"type": "1", "strVal": "http"}}}, "periodSeconds": 0}}],
+                "volumes": [{"name": "v", "volumeSource": {"emptyDir": {}}}]
+            }}}
+        }"#;
+        let body = encoded("apps/v1", "Deployment", message("apps/v1", "Deployment", sent));
+        let read = decode(&body).unwrap();
+        let want = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "d", "creationTimestamp": "1970-01-01T00:00:00Z", "labels": {"a": ""}},
+            "spec": {"replicas": 0, "template": {"spec": {
+                "automountServiceAccountToken": false, "securityContext": {},
+                "containers": [{"name": "c", "ports": [{"containerPort": 80}],
+                    "resources": {"limits": {"cpu": "500m"}},
+                    "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": false}}}],
+                    "readinessProbe": {"httpGet": {"path": "/", "port": "http"}}}],
+                "volumes": [{"name": "v", "emptyDir": {}}],
+            }}},
+        });
+        assert_eq!(read, want, "{read:#}");
+    }
+
+    #[test]
+    fn what_is_not_an_object_is_refused() {
+        assert_eq!(decode(b"{}"), Err(ProtoError::Magic));
+        let strange = encoded("v1", "Nothing", message("v1", "ConfigMap", "{}"));
+        assert_eq!(decode(&strange), Err(ProtoError::Kind { version: "v1".to_owned(), kind: "Nothing".to_owned() }));
+        assert!(matches!(decode(b"k8s\0\xff\xff"), Err(ProtoError::Broken(_))));
+    }
 }

@@ -1,5 +1,5 @@
-//! Deletions: preconditions, grace, finalizers, and who deletes the dependents. Knows which kinds are special in this and
-//! nothing of how dependents are found.
+//! Deletions: preconditions, grace, finalizers, and who deletes the dependents. Knows which kinds are special in this
+//! and nothing of how dependents are found.
 
 use super::write::{Done, Step, Target};
 use super::{Call, DeleteOptions, Propagation, metadata, object_response};
@@ -43,8 +43,14 @@ fn step(r: &Resource, name: &str, current: Option<&Arc<Obj>>, options: &DeleteOp
     let differs = |what: &str, wanted: &Option<String>, key: &str| match wanted {
         Some(wanted) if meta[key] != wanted.as_str() => {
             let have = meta[key].as_str().unwrap_or_default();
-            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {have}");
-            Err(ApiError::conflict(r, name, &why))
+            let after = if what == "UID" { "deleted and then recreated" } else { "modified" };
+            // Kubernetes names the kind here, not the resource.
+            let qualified = if r.group.is_empty() { r.kind.clone() } else { format!("{}.{}", r.kind, r.group) };
+            let why = format!(
+                "Operation cannot be fulfilled on {qualified} {name:?}: the {what} in the precondition ({wanted}) does not \
+                 match the {what} in record ({have}). The object might have been {after}"
+            );
+            Err(ApiError::new(409, "Conflict", why).with_details(crate::answer::details(&r.group, &r.kind, name)))
         }
         _ => Ok(()),
     };

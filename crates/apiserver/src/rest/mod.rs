@@ -81,7 +81,7 @@ impl Call {
             ("", "get") => self.get(),
             ("", "list") => self.list(),
             ("", "watch") => self.watch(),
-            ("", "create") if !named && (self.what.namespace.is_empty() == !self.r.namespaced) => {
+            ("", "create") if !named && self.what.namespace.is_empty() != self.r.namespaced => {
                 let object = self.decoded()?;
                 self.create(object).await
             }

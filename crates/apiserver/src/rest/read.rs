@@ -75,8 +75,8 @@ impl Call {
         let after = more.as_ref().map(|m| m.after.as_str());
         let (all, shown) = table.snapshot(self.namespace(), after, at).map_err(|_| {
             ApiError::expired(if more.is_some() {
-                "The provided continue parameter is too old to display a consistent list result. You can start a new list \
-                 without the continue parameter."
+                "The provided continue parameter is too old to display a consistent list result. You can start a new \
+                 list without the continue parameter."
             } else {
                 "The resourceVersion for the provided list is too old."
             })

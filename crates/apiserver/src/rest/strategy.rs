@@ -1,5 +1,5 @@
-//! What each kind does when one of its objects is made or changed: which parts the caller may write, what is filled in, what
-//! may never change. Reads no store; addresses of Services are given out elsewhere.
+//! What each kind does when one of its objects is made or changed: which parts the caller may write, what is filled
+//! in, what may never change. Reads no store; addresses of Services are given out elsewhere.
 
 use super::metadata;
 use crate::answer::FieldError;
@@ -93,7 +93,7 @@ fn content<'a>(object: &'a Value, r: &Resource) -> std::collections::BTreeMap<&'
     let fields = object.as_object().into_iter().flatten();
     fields
         .filter(|(key, _)| {
-            !matches!(key.as_str(), "metadata" | "apiVersion" | "kind") && !(r.status && *key == "status")
+            !(matches!(key.as_str(), "metadata" | "apiVersion" | "kind") || r.status && *key == "status")
         })
         .map(|(key, value)| (key.as_str(), value))
         .collect()

@@ -1,5 +1,5 @@
-//! Writes: create, update, patch. Each is prepared on its caller's task against the object that it read; when somebody else
-//! was faster it is prepared again, unless the caller insists on a version.
+//! Writes: create, update, patch. Each is prepared on its caller's task against the object that it read; when somebody
+//! else was faster it is prepared again, unless the caller insists on a version.
 
 use super::query::FieldValidation;
 use super::{Call, metadata, object_response, strategy};
@@ -376,7 +376,7 @@ impl Call {
                     Incoming::Object(object) => object.clone(),
                     Incoming::Patch(patch) => {
                         let mut new = patch.patched(&self.r, &old)?;
-                        self.check_kind(&mut new)?;
+                        self.check_kind(&mut new).map_err(|error| unfit(error, &self.r, &new))?;
                         new
                     }
                 };
@@ -437,6 +437,17 @@ impl Call {
             return Ok(Step::Remove);
         }
         Ok(if new == *old { Step::Same } else { Step::Put(new) })
+    }
+}
+
+/// A patch that leaves a built-in object with a field of the wrong type is told in another way than a body that has one.
+fn unfit(error: ApiError, r: &Resource, patched: &Value) -> ApiError {
+    match error.message.find("json: cannot unmarshal") {
+        Some(at) if r.builtin => {
+            let fault = FieldError::invalid("patch", &json!(patched.to_string()), &error.message[at..]);
+            ApiError::invalid_kind("", "", "", &[fault])
+        }
+        _ => error,
     }
 }
 

@@ -61,11 +61,12 @@ pub(super) struct Loaded {
 }
 
 impl Database {
-    /// Opens (or makes) the file and reads everything in it. `selectable` tells a resource's selectable fields.
+    /// Opens (or makes) the file and reads everything in it, in the order in which it was first written. `selectable` tells
+    /// the selectable fields of an object's resource.
     pub(super) fn open(
         path: &Path,
         max_pages: Option<u32>,
-        selectable: impl Fn(&str) -> Vec<String>,
+        mut selectable: impl FnMut(&str, &serde_json::Value) -> Vec<String>,
     ) -> Result<(Self, Loaded), StoreError> {
         let conn = Connection::open(path)?;
         conn.busy_timeout(std::time::Duration::from_secs(5))?;
@@ -89,7 +90,6 @@ impl Database {
         let rv: Option<i64> = conn.query_row("SELECT rv FROM version", [], |row| row.get(0)).optional()?;
         loaded.rv = u64::try_from(rv.unwrap_or(0)).unwrap_or(0);
         {
-            let mut fields = std::collections::HashMap::<String, Vec<String>>::new();
             let mut all = conn.prepare("SELECT id, resource, key, rv, rv_at, bytes FROM objects ORDER BY id")?;
             let mut rows = all.query([])?;
             while let Some(row) = rows.next()? {
@@ -103,8 +103,7 @@ impl Database {
                     return Err(bad("its version is not where it should be"));
                 }
                 let value = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
-                let known = fields.entry(resource.clone()).or_insert_with(|| selectable(&resource));
-                let meta = Meta::of(&value, known);
+                let meta = Meta::of(&value, &selectable(&resource, &value));
                 if meta.key() != key {
                     return Err(bad("its key is not its name"));
                 }

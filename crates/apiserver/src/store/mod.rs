@@ -1,8 +1,8 @@
 //! Where objects live: caches for readers, one writer thread that owns the database, and the index of owners.
 //!
-//! A write is prepared on its caller's task and handed over as key, expected version and bytes; the writer compares and
-//! numbers; what is queued becomes one transaction; then the caches are published; then the callers are answered. Readers see
-//! committed state only. Knows nothing of kinds beyond the name of their table.
+//! A write is prepared on its caller's task and handed over as key, expected version and bytes; the writer compares
+//! and numbers; what is queued becomes one transaction; then the caches are published; then the callers are answered.
+//! Readers see committed state only. Knows nothing of kinds beyond the name of their table.
 
 mod database;
 mod graph;
@@ -58,11 +58,11 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the store and starts its writer. `selectable` tells the selectable fields of a table's kind, from the objects
-    /// that are not yet parsed. Work for the garbage collector goes to the returned receiver.
+    /// Opens the store and starts its writer. `selectable` tells the selectable fields of a table's kind, from the
+    /// objects that are not yet parsed. Work for the garbage collector goes to the returned receiver.
     pub(crate) fn open(
         options: &Options,
-        selectable: impl Fn(&str) -> Vec<String>,
+        selectable: impl FnMut(&str, &serde_json::Value) -> Vec<String>,
     ) -> Result<(Self, feed::UnboundedReceiver<Work>), StoreError> {
         let (database, loaded) = match &options.store {
             Where::File(path) => Database::open(path, options.max_pages, selectable)?,

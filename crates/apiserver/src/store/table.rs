@@ -1,5 +1,5 @@
-//! All objects of one resource: the current ones by key, and the ring of what happened to them, bounded in bytes. Readers
-//! see committed state only; only the writer publishes.
+//! All objects of one resource: the current ones by key, and the ring of what happened to them, bounded in bytes.
+//! Readers see committed state only; only the writer publishes.
 
 use super::object::Obj;
 use std::collections::{BTreeMap, VecDeque};
@@ -103,8 +103,8 @@ impl Table {
         self.read().rv
     }
 
-    /// The objects of a namespace (or all), in key order, after `after`, and the version that they show. With `at`, as they
-    /// were at that version, rebuilt by taking back what the ring says happened since.
+    /// The objects of a namespace (or all), in key order, after `after`, and the version that they show. With `at`, as
+    /// they were at that version, rebuilt by taking back what the ring says happened since.
     pub(crate) fn snapshot(
         &self,
         namespace: Option<&str>,

@@ -1,5 +1,5 @@
-//! The one writer: compares, numbers, commits what is queued as one transaction, publishes, answers. Never parses, never
-//! patches: that was done on the callers' tasks.
+//! The one writer: compares, numbers, commits what is queued as one transaction, publishes, answers. Never parses,
+//! never patches: that was done on the callers' tasks.
 
 use super::Shared;
 use super::database::{Database, Row, StoreError};

@@ -85,7 +85,9 @@ fn apply<'a>(step: &Step, value: &'a Value) -> Vec<&'a Value> {
         }
         Step::Index(index) => value
             .as_array()
-            .and_then(|list| usize::try_from(if *index < 0 { *index + len(list) } else { *index }).ok().and_then(|i| list.get(i)))
+            .and_then(|list| {
+                usize::try_from(if *index < 0 { *index + len(list) } else { *index }).ok().and_then(|i| list.get(i))
+            })
             .into_iter()
             .collect(),
         Step::Slice(from, to, by) => {
@@ -241,7 +243,10 @@ impl Reader<'_> {
 
     fn integer(&mut self) -> Option<i64> {
         let rest = self.rest();
-        let used = rest.char_indices().find(|(i, c)| !(c.is_ascii_digit() || (*i == 0 && *c == '-'))).map_or(rest.len(), |(i, _)| i);
+        let used = rest
+            .char_indices()
+            .find(|(i, c)| !(c.is_ascii_digit() || (*i == 0 && *c == '-')))
+            .map_or(rest.len(), |(i, _)| i);
         let value = rest[..used].parse().ok()?;
         self.at += used;
         Some(value)

@@ -183,7 +183,9 @@ mod tests {
 
     #[test]
     fn accept_headers_choose_the_table() {
-        assert!(preferred("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"));
+        assert!(preferred(
+            "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
+        ));
         assert!(!preferred("application/json"));
         assert!(!preferred("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"));
     }
@@ -200,25 +202,57 @@ mod tests {
         let registry = Registry::builtin();
         let meta = json!({"name": "x", "namespace": "d", "creationTimestamp": "2026-11-21T09:55:00Z"});
         let objects = [
-            ("", "pods", json!({"metadata": meta, "spec": {"containers": [{"name": "a"}, {"name": "b"}], "nodeName": "n"},
+            (
+                "",
+                "pods",
+                json!({"metadata": meta, "spec": {"containers": [{"name": "a"}, {"name": "b"}], "nodeName": "n"},
                 "status": {"phase": "Running", "podIPs": [{"ip": "10.42.0.2"}], "containerStatuses": [
                     {"name": "a", "ready": true, "restartCount": 0, "state": {"running": {}}},
                     {"name": "b", "ready": false, "restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
-                     "lastState": {"terminated": {"finishedAt": "2026-11-21T09:59:30Z"}}}]}})),
-            ("", "services", json!({"metadata": meta, "spec": {"type": "NodePort", "clusterIPs": ["10.96.3.4"],
-                "ports": [{"port": 80, "nodePort": 30080, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}], "selector": {"b": "2", "a": "1"}}})),
-            ("apps", "deployments", json!({"metadata": meta, "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "x"}},
-                "template": {"spec": {"containers": [{"name": "c", "image": "i:1"}]}}}, "status": {"readyReplicas": 1, "updatedReplicas": 2, "availableReplicas": 1}})),
-            ("", "nodes", json!({"metadata": {"name": "n", "creationTimestamp": "2026-11-11T10:00:00Z", "labels": {"node-role.kubernetes.io/control-plane": ""}},
-                "status": {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"kubeletVersion": "v1"}, "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}})),
-            ("", "events", json!({"metadata": meta, "type": "Normal", "reason": "Pulled", "message": " done\n", "lastTimestamp": "2026-11-21T09:59:00Z",
-                "involvedObject": {"kind": "Pod", "name": "p", "fieldPath": "spec.containers{a}"}, "source": {"component": "kubelet", "host": "n"}})),
+                     "lastState": {"terminated": {"finishedAt": "2026-11-21T09:59:30Z"}}}]}}),
+            ),
+            (
+                "",
+                "services",
+                json!({"metadata": meta, "spec": {"type": "NodePort", "clusterIPs": ["10.96.3.4"],
+                "ports": [{"port": 80, "nodePort": 30080, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}], "selector": {"b": "2", "a": "1"}}}),
+            ),
+            (
+                "apps",
+                "deployments",
+                json!({"metadata": meta, "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "x"}},
+                "template": {"spec": {"containers": [{"name": "c", "image": "i:1"}]}}}, "status": {"readyReplicas": 1, "updatedReplicas": 2, "availableReplicas": 1}}),
+            ),
+            (
+                "",
+                "nodes",
+                json!({"metadata": {"name": "n", "creationTimestamp": "2026-11-11T10:00:00Z", "labels": {"node-role.kubernetes.io/control-plane": ""}},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"kubeletVersion": "v1"}, "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}}),
+            ),
+            (
+                "",
+                "events",
+                json!({"metadata": meta, "type": "Normal", "reason": "Pulled", "message": " done\n", "lastTimestamp": "2026-11-21T09:59:00Z",
+                "involvedObject": {"kind": "Pod", "name": "p", "fieldPath": "spec.containers{a}"}, "source": {"component": "kubelet", "host": "n"}}),
+            ),
             ("", "secrets", json!({"metadata": meta, "type": "Opaque", "data": {"a": "YQ=="}})),
-            ("rbac.authorization.k8s.io", "rolebindings", json!({"metadata": meta, "roleRef": {"kind": "Role", "name": "r"},
-                "subjects": [{"kind": "User", "name": "u"}, {"kind": "ServiceAccount", "namespace": "d", "name": "s"}]})),
-            ("discovery.k8s.io", "endpointslices", json!({"metadata": meta, "addressType": "IPv4", "ports": [{"port": 80}],
-                "endpoints": [{"addresses": ["1"]}, {"addresses": ["2"]}, {"addresses": ["3"]}, {"addresses": ["4"]}]})),
-            ("", "endpoints", json!({"metadata": meta, "subsets": [{"addresses": [{"ip": "1.1.1.1"}], "ports": [{"port": 80}]}]})),
+            (
+                "rbac.authorization.k8s.io",
+                "rolebindings",
+                json!({"metadata": meta, "roleRef": {"kind": "Role", "name": "r"},
+                "subjects": [{"kind": "User", "name": "u"}, {"kind": "ServiceAccount", "namespace": "d", "name": "s"}]}),
+            ),
+            (
+                "discovery.k8s.io",
+                "endpointslices",
+                json!({"metadata": meta, "addressType": "IPv4", "ports": [{"port": 80}],
+                "endpoints": [{"addresses": ["1"]}, {"addresses": ["2"]}, {"addresses": ["3"]}, {"addresses": ["4"]}]}),
+            ),
+            (
+                "",
+                "endpoints",
+                json!({"metadata": meta, "subsets": [{"addresses": [{"ip": "1.1.1.1"}], "ports": [{"port": 80}]}]}),
+            ),
             ("apiextensions.k8s.io", "customresourcedefinitions", json!({"metadata": meta})),
         ];
         let lines: Vec<String> = objects

@@ -63,9 +63,8 @@ struct Summary {
 
 fn summarize(pod: &Value) -> Summary {
     let init_specs = list(pod, "/spec/initContainers");
-    let sidecar = |name: &str| {
-        init_specs.iter().any(|c| text(c, "/name") == name && text(c, "/restartPolicy") == "Always")
-    };
+    let sidecar =
+        |name: &str| init_specs.iter().any(|c| text(c, "/name") == name && text(c, "/restartPolicy") == "Always");
     let total = list(pod, "/spec/containers").len()
         + init_specs.iter().filter(|c| text(c, "/restartPolicy") == "Always").count();
     let phase = text(pod, "/status/phase");
@@ -144,9 +143,7 @@ pub(super) fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
     } else {
         let conditions = list(pod, "/status/conditions");
         let open = |gate: &&Value| {
-            conditions.iter().any(|c| {
-                text(c, "/type") == text(gate, "/conditionType") && text(c, "/status") == "True"
-            })
+            conditions.iter().any(|c| text(c, "/type") == text(gate, "/conditionType") && text(c, "/status") == "True")
         };
         format!("{}/{}", gates.iter().filter(open).count(), gates.len())
     };

@@ -11,19 +11,34 @@ pub(super) const AGE: &str = "How long ago the object was created.";
 /// `name:type`, wide ones with a leading `+`.
 fn spec(r: &Resource) -> &'static [&'static str] {
     match (r.group.as_str(), r.plural.as_str()) {
-        ("", "pods") => &[
-            "Name", "Ready", "Status", "Restarts", "Age", "+IP", "+Node", "+Nominated Node", "+Readiness Gates",
-        ],
+        ("", "pods") => {
+            &["Name", "Ready", "Status", "Restarts", "Age", "+IP", "+Node", "+Nominated Node", "+Readiness Gates"]
+        }
         ("apps", "deployments") => {
             &["Name", "Ready", "Up-to-date", "Available", "Age", "+Containers", "+Images", "+Selector"]
         }
         ("apps", "replicasets") => &[
-            "Name", "Desired:integer", "Current:integer", "Ready:integer", "Age", "+Containers", "+Images", "+Selector",
+            "Name",
+            "Desired:integer",
+            "Current:integer",
+            "Ready:integer",
+            "Age",
+            "+Containers",
+            "+Images",
+            "+Selector",
         ],
         ("", "services") => &["Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "+Selector"],
         ("", "endpoints") => &["Name", "Endpoints", "Age"],
         ("", "nodes") => &[
-            "Name", "Status", "Roles", "Age", "Version", "+Internal-IP", "+External-IP", "+OS-Image", "+Kernel-Version",
+            "Name",
+            "Status",
+            "Roles",
+            "Age",
+            "Version",
+            "+Internal-IP",
+            "+External-IP",
+            "+OS-Image",
+            "+Kernel-Version",
             "+Container-Runtime",
         ],
         ("", "namespaces") => &["Name", "Status", "Age"],
@@ -34,12 +49,28 @@ fn spec(r: &Resource) -> &'static [&'static str] {
             &["Name", "Role", "Age", "+Users", "+Groups", "+ServiceAccounts"]
         }
         (_, "events") => &[
-            "Last Seen", "Type", "Reason", "Object", "+Subobject", "+Source", "Message", "+First Seen", "+Count", "+Name",
+            "Last Seen",
+            "Type",
+            "Reason",
+            "Object",
+            "+Subobject",
+            "+Source",
+            "Message",
+            "+First Seen",
+            "+Count",
+            "+Name",
         ],
         (_, "leases") => &["Name", "Holder", "Age"],
         (_, "endpointslices") => &["Name", "AddressType", "Ports", "Endpoints", "Age"],
         ("", "persistentvolumeclaims") => &[
-            "Name", "Status", "Volume", "Capacity", "Access Modes", "StorageClass", "VolumeAttributesClass", "Age",
+            "Name",
+            "Status",
+            "Volume",
+            "Capacity",
+            "Access Modes",
+            "StorageClass",
+            "VolumeAttributesClass",
+            "Age",
             "+VolumeMode",
         ],
         _ => &["Name", "Created At:date"],
@@ -81,7 +112,15 @@ pub(super) fn cells(r: &Resource, o: &Value, now: Timestamp) -> (Vec<Value>, Opt
         ("", "services") => {
             let cluster_ip = or(text(o, "/spec/clusterIPs/0"), "<none>");
             let labels = o.pointer("/spec/selector").map_or_else(|| "<none>".to_owned(), labels);
-            vec![name, json!(text(o, "/spec/type")), cluster_ip, json!(external_ip(o)), json!(ports(o)), age(), json!(labels)]
+            vec![
+                name,
+                json!(text(o, "/spec/type")),
+                cluster_ip,
+                json!(external_ip(o)),
+                json!(ports(o)),
+                age(),
+                json!(labels),
+            ]
         }
         ("", "endpoints") => vec![name, json!(endpoints(o)), age()],
         ("", "nodes") => node(o, &name, age()),
@@ -150,12 +189,8 @@ fn or(text: &str, otherwise: &str) -> Value {
 }
 
 fn labels(map: &Value) -> String {
-    let pairs: Vec<String> = map
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
-        .collect();
+    let pairs: Vec<String> =
+        map.as_object().into_iter().flatten().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
     or_text(&pairs.join(","), "<none>").to_owned()
 }
 
@@ -234,7 +269,11 @@ fn endpoints(o: &Value) -> String {
         }
         for port in ports {
             let port = number(port, "/port");
-            all.extend(addresses.clone().map(|a| if a.contains(':') { format!("[{a}]:{port}") } else { format!("{a}:{port}") }));
+            all.extend(
+                addresses
+                    .clone()
+                    .map(|a| if a.contains(':') { format!("[{a}]:{port}") } else { format!("{a}:{port}") }),
+            );
         }
     }
     match (list(o, "/subsets").len(), all.len()) {

@@ -46,8 +46,8 @@ async fn a_definition_serves_its_kind() {
     wrong["spec"]["size"] = json!("one");
     assert_eq!(
         message(&api.post(THINGS, wrong).await),
-        "422 Invalid Thing.x.io \"d\" is invalid: spec.size: Invalid value: \"string\": spec.size in body must be of type \
-         integer: \"string\""
+        "422 Invalid Thing.x.io \"d\" is invalid: spec.size: Invalid value: \"string\": spec.size in body must be of \
+         type integer: \"string\""
     );
     let (_, status) =
         api.merge(&format!("{THINGS}/a/status"), json!({"status": {"phase": "x"}, "spec": {"size": 9}})).await;
@@ -58,8 +58,8 @@ async fn a_definition_serves_its_kind() {
     unversioned["metadata"]["resourceVersion"] = json!("");
     assert_eq!(
         message(&api.put(&format!("{THINGS}/a"), unversioned).await),
-        "422 Invalid Thing.x.io \"a\" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for an \
-         update"
+        "422 Invalid Thing.x.io \"a\" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified for \
+         an update"
     );
     assert_eq!(api.delete(&format!("{CRDS}/things.x.io"), Value::Null).await.0, 200);
     api.until(&format!("{CRDS}/things.x.io"), 404).await;

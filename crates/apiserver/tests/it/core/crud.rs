@@ -17,8 +17,8 @@ async fn an_object_lives_and_dies() {
     // The version it was read at is gone.
     assert_eq!(
         message(&api.put(&path, changed).await),
-        "409 Conflict Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your \
-         changes to the latest version and try again"
+        "409 Conflict Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply \
+         your changes to the latest version and try again"
     );
     // Nothing changes: nothing is written.
     assert_eq!(api.put(&path, put.clone()).await, (200, put.clone()));

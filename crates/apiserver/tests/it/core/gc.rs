@@ -94,8 +94,8 @@ async fn a_namespace_takes_its_content_along() {
     assert_eq!((code, &going["status"]["phase"]), (200, &json!("Terminating")));
     assert_eq!(
         message(&api.post("/api/v1/namespaces/n/configmaps", config_map("late")).await),
-        "403 Forbidden configmaps \"late\" is forbidden: unable to create new content in namespace n because it is being \
-         terminated"
+        "403 Forbidden configmaps \"late\" is forbidden: unable to create new content in namespace n because it is \
+         being terminated"
     );
     api.until("/api/v1/namespaces/n/serviceaccounts/default", 404).await;
     assert_eq!(api.get("/api/v1/namespaces/n").await.0, 200);
