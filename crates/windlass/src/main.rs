@@ -1,3 +1,19 @@
-//! The one binary: verbs, configuration, wiring.
+//! `windlass`: the one binary. Roles in which it runs itself come first, then the command line.
 
-fn main() {}
+mod cli;
+mod cluster;
+mod connect;
+mod home;
+mod manifest;
+mod objects;
+mod print;
+mod start;
+mod verb;
+
+fn main() -> std::process::ExitCode {
+    windlass_sandbox::early();
+    if let Some(code) = windlass_executor::early() {
+        return std::process::ExitCode::from(u8::try_from(code).unwrap_or(1));
+    }
+    start::start(<cli::Cli as clap::Parser>::parse())
+}

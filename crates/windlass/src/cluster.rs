@@ -1,0 +1,240 @@
+//! The whole embedded cluster in this process: API, node agent, workload loops, workflow and delivery loops, registry and
+//! webhooks. Only wiring: every part gets what it needs and nothing else, and no part knows that it is embedded.
+
+mod kubelet;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use windlass_apiserver::auth::StaticToken;
+use windlass_apiserver::kubeconfig::Kubeconfig;
+use windlass_apiserver::{ApiServer, Identity, Options, listener, tls};
+use windlass_artifacts::git::{GitAccess, Mirrors};
+use windlass_artifacts::store::LocalStore;
+use windlass_artifacts::{AllowPaths, Remap};
+use windlass_control::{delivery, workflow};
+use windlass_executor::inputs::Stores;
+use windlass_node::Agent;
+use windlass_oci::client::{ClientOptions, Secret};
+use windlass_oci::{Store, registry};
+use windlass_sandbox::Host;
+use windlass_server::{Secrets, Webhook, WebhookOptions};
+
+use crate::cli::ClusterArgs;
+use crate::home::{Home, Lock, Ports};
+
+/// Where the cluster listens, and what for.
+#[derive(Debug, Clone)]
+pub(crate) struct Listen {
+    pub(crate) api: SocketAddr,
+    /// Registry and webhooks; none when the cluster lives for one run only.
+    pub(crate) open: Option<Open>,
+}
+
+/// The doors of a cluster that others use.
+#[derive(Debug, Clone)]
+pub(crate) struct Open {
+    pub(crate) registry: SocketAddr,
+    pub(crate) webhooks: SocketAddr,
+    pub(crate) secret_file: Option<std::path::PathBuf>,
+    pub(crate) namespace: String,
+}
+
+const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+impl Listen {
+    /// For one run: the API for the pods' own use, on a free port, and nothing else.
+    pub(crate) fn private() -> Self {
+        Self { api: FREE, open: None }
+    }
+
+    /// Everything, on ports that are free.
+    pub(crate) fn free_ports() -> Self {
+        let open = Open { registry: FREE, webhooks: FREE, secret_file: None, namespace: "default".to_owned() };
+        Self { api: FREE, open: Some(open) }
+    }
+}
+
+/// A cluster that runs.
+pub(crate) struct Cluster {
+    client: Client,
+    store: Store,
+    ports: Ports,
+    home: Home,
+    stop: CancellationToken,
+    /// Loops that end before the agent does, so that nothing new is started while containers end.
+    tasks: TaskTracker,
+    agent: tokio::task::JoinHandle<()>,
+    _lock: Lock,
+}
+
+impl Cluster {
+    /// Starts everything, in the order in which one part needs another.
+    pub(crate) async fn start(host: Host, home: Home, flags: &ClusterArgs, listen: Listen) -> Result<Self> {
+        let lock = home.lock()?;
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let allow = AllowPaths::new(flags.allow_path.clone());
+        let git_remap = Remap::parse(&flags.remap_git).context("--remap-git")?;
+        let registry_remap =
+            windlass_oci::client::Remap::parse(&flags.remap_registry).context("--remap-registry")?;
+
+        let options = Options { keys: Some(home.run()), ..Options::file(home.state()) };
+        let api = ApiServer::open(options).await.context("cannot open the state")?;
+        api.ensure_crds(&windlass_model::crds::manifests()).await.context("cannot install the kinds")?;
+
+        let api_listener = bind(listen.api, "the API", "--api-listen").await?;
+        let api_address = api_listener.local_addr()?;
+        let authority = tls::Authority::load_or_create(&home.run(), &[], jiff::Timestamp::now())?;
+        let ca = authority.pem().to_owned();
+        let server_config = tls::server_config(authority)?;
+        tasks.spawn(listener::serve(api.clone(), api_listener, server_config, stop.clone()));
+
+        let store = Store::open(home.images()).context("cannot open the image store")?;
+        let images = ClientOptions {
+            insecure: flags.insecure_registry.clone(),
+            remap: registry_remap,
+            ..ClientOptions::new()
+        };
+        let mut ports = Ports { pid: std::process::id(), api: api_address, registry: FREE, webhooks: FREE };
+        let controller = api.client(Identity::system("windlass:controller"));
+
+        if let Some(open) = &listen.open {
+            let registry_listener = bind(open.registry, "the registry", "--registry-listen").await?;
+            ports.registry = registry_listener.local_addr()?;
+            let token = Secret::new(home.secret(&home.run().join("registry-token"))?);
+            let router = registry::router(store.clone(), Arc::new(registry::TokenAuthorize::new(token)));
+            tasks.spawn(serve(registry_listener, router, stop.clone(), "registry"));
+
+            let webhook_listener = bind(open.webhooks, "webhooks", "--webhook-listen").await?;
+            ports.webhooks = webhook_listener.local_addr()?;
+            let secrets = match &open.secret_file {
+                Some(path) => Secrets::from_file(path)?,
+                None => Secrets::one(home.secret(&home.webhook_secret())?),
+            };
+            let options = WebhookOptions { secrets, namespace: open.namespace.clone(), ..Default::default() };
+            let webhook = Webhook::new(controller.clone(), options);
+            tasks.spawn(serve(webhook_listener, windlass_server::router(webhook), stop.clone(), "webhooks"));
+
+            let access = GitAccess { allow: allow.clone(), remap: git_remap.clone(), ..Default::default() };
+            let mirrors = Arc::new(Mirrors::new(home.root().join("git"), access));
+            let settings = delivery::Settings {
+                namespace: open.namespace.clone(),
+                policy: windlass_schedule::trigger::Policy { namespace: open.namespace.clone(), ..Default::default() },
+                ..Default::default()
+            };
+            let deliveries = delivery::DeliveryLoop::new(controller.clone(), mirrors, settings);
+            let until = stop.clone();
+            tasks.spawn(async move {
+                if let Err(e) = deliveries.run(until).await {
+                    tracing::error!(error = %e, "the delivery loop ended");
+                }
+            });
+        }
+
+        let url = format!("https://{api_address}");
+        let token = StaticToken::load_or_create(&home.run().join("token"))?;
+        let kubeconfig = Kubeconfig {
+            server: &url,
+            ca_pem: &ca,
+            token: token.reveal(),
+            namespace: "default",
+        };
+        kubeconfig.write(&home.kubeconfig()).context("cannot write the kubeconfig")?;
+        home.write_ports(&ports)?;
+
+        let stores = Stores {
+            local: LocalStore::open(&home.artifacts()).context("cannot open the artifact store")?,
+            git: GitAccess { allow: allow.clone(), remap: git_remap, ..Default::default() },
+        };
+        let name = flags.node_name.clone().unwrap_or_else(host_name);
+        let agent = Agent::new(windlass_node::Config {
+            labels: labels(&flags.node_label)?,
+            home: home.root().to_owned(),
+            host,
+            store: store.clone(),
+            registries: images,
+            client: api.client(Identity::system(&format!("system:node:{name}"))),
+            api: api_address,
+            ca_pem: ca.into_bytes(),
+            registry: listen.open.is_some().then_some(ports.registry),
+            outward: true,
+            allow_paths: allow,
+            policy: windlass_node::Policy::default(),
+            stores,
+            builder: None,
+            executable: None,
+            name,
+        })
+        .await
+        .context("cannot start the node agent")?;
+        api.set_kubelet(Arc::new(kubelet::Logs(agent.clone())));
+        let until = stop.clone();
+        let agent = tokio::spawn(async move {
+            if let Err(e) = agent.run(until.cancelled_owned()).await {
+                tracing::error!(error = %e, "the node agent ended");
+            }
+        });
+
+        tasks.spawn(windlass_workloads::run(controller.clone(), stop.clone()));
+        tasks.spawn(workflow::run(controller, workflow::Settings::default(), stop.clone()));
+        tasks.close();
+        let client = api.client(Identity::admin());
+        Ok(Self { client, store, ports, home, stop, tasks, agent, _lock: lock })
+    }
+
+    /// A client with all rights.
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The image store.
+    pub(crate) fn store(&self) -> Store {
+        self.store.clone()
+    }
+
+    /// Where it listens.
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Ends the loops, then the containers.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
+        let _ = tokio::time::timeout(Duration::from_secs(10), self.agent).await;
+        self.home.forget_ports();
+    }
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+fn labels(pairs: &[String]) -> Result<BTreeMap<String, String>> {
+    let pair = |text: &String| {
+        let (k, v) = text.split_once('=').with_context(|| format!("--node-label {text}: write KEY=VALUE"))?;
+        Ok((k.to_owned(), v.to_owned()))
+    };
+    pairs.iter().map(pair).collect()
+}
+
+async fn bind(address: SocketAddr, what: &str, flag: &str) -> Result<TcpListener> {
+    listener::bind(address, false)
+        .await
+        .with_context(|| format!("{what} cannot listen on {address}: free the port, or choose another with {flag}"))
+}
+
+async fn serve(listener: TcpListener, router: axum::Router, stop: CancellationToken, what: &'static str) {
+    if let Err(e) = windlass_server::serve(listener, router, stop).await {
+        tracing::error!(error = %e, what, "a listener ended");
+    }
+}

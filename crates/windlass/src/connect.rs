@@ -1,0 +1,40 @@
+//! Which cluster a verb talks to: the `up` of `--home`, or another one that the user named. `KUBECONFIG` in the
+//! environment decides nothing: a release must not go to another cluster because of a variable that happens to be set.
+
+use anyhow::{Context, Result, bail};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::cli::Global;
+use crate::home::Home;
+
+/// A client and the namespace that verbs use.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+}
+
+/// Connects to what the flags name.
+pub(crate) async fn connect(global: &Global) -> Result<Connection> {
+    let options = KubeConfigOptions { context: global.context.clone(), ..Default::default() };
+    let config = if global.kubeconfig.is_some() || global.context.is_some() {
+        let kubeconfig = match &global.kubeconfig {
+            Some(path) => Kubeconfig::read_from(path).with_context(|| format!("cannot read {}", path.display()))?,
+            None => Kubeconfig::read().context("cannot read the default kubeconfig; name one with --kubeconfig")?,
+        };
+        Config::from_custom_kubeconfig(kubeconfig, &options).await.context("this kubeconfig cannot be used")?
+    } else {
+        let home = Home::find(global.home.as_deref())?;
+        if !home.is_taken() || !home.kubeconfig().exists() {
+            bail!(
+                "no `windlass up` runs on {}\n  start one:            windlass up\n  or run one workflow:  windlass run FILE\n  or name a cluster:    --kubeconfig FILE",
+                home.root().display()
+            );
+        }
+        let kubeconfig = Kubeconfig::read_from(home.kubeconfig())?;
+        Config::from_custom_kubeconfig(kubeconfig, &options).await?
+    };
+    let namespace = global.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+    Ok(Connection { client: Client::try_from(config)?, namespace })
+}

@@ -1,0 +1,44 @@
+//! `windlass lint`: every fault of every file, each with its place and a way out; exit 1 when there is an error.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use windlass_engine::validate::{NoTemplates, validate};
+use windlass_lang::diagnostic::has_errors;
+
+use crate::cli::{Format, LintArgs};
+use crate::manifest::{self, Manifests};
+use crate::start::Session;
+
+pub(super) async fn run(session: &Session, args: LintArgs) -> Result<ExitCode> {
+    let files = manifest::find(&args.paths)?;
+    let manifests = Manifests::read(&files)?;
+    let faults = check(&manifests);
+    match args.output {
+        Some(Format::Json) => {
+            println!("{}", serde_json::to_string_pretty(&windlass_lang::to_json(&faults, &manifests.sources))?);
+        }
+        _ if faults.is_empty() => {
+            let (files, objects) = (files.len(), manifests.documents.len());
+            println!("✔ no linting errors found in {objects} objects of {files} files");
+        }
+        _ => print!("{}", windlass_lang::render(&faults, &manifests.sources, session.look.color)),
+    }
+    Ok(if has_errors(&faults) { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+/// What is wrong with the text and with what it says.
+pub(super) fn check(manifests: &Manifests) -> Vec<windlass_lang::Diagnostic> {
+    let mut faults = manifests.faults.clone();
+    faults.extend(validate(&manifests.documents, &manifests.sources, &NoTemplates));
+    faults
+}
+
+/// Stops a verb whose files have errors, after all of them have been shown; warnings are shown and pass.
+pub(super) fn refuse_faulty(session: &Session, manifests: &Manifests) -> Result<bool> {
+    let faults = check(manifests);
+    if !faults.is_empty() {
+        eprint!("{}", windlass_lang::render(&faults, &manifests.sources, session.look.color));
+    }
+    Ok(has_errors(&faults))
+}

@@ -1,0 +1,53 @@
+//! One file a verb. A verb reads its flags, talks to a cluster or starts one, and prints; what it prints is drawn in
+//! `print/`.
+
+mod build;
+mod completion;
+mod delete;
+mod doctor;
+mod get;
+mod hook;
+mod image;
+mod lint;
+mod list;
+mod logs;
+pub(crate) mod quickstart;
+mod run;
+mod shutdown;
+mod submit;
+mod up;
+mod version;
+mod wait;
+mod watch;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::cli::Verb;
+use crate::start::Session;
+
+/// Runs a verb.
+pub(crate) async fn run(session: Session, verb: Verb) -> Result<ExitCode> {
+    match verb {
+        Verb::Up(args) => up::run(session, *args).await,
+        Verb::Run(args) => run::run(session, *args).await,
+        Verb::Submit(args) => submit::run(&session, args).await,
+        Verb::List(args) => list::run(&session, args).await,
+        Verb::Get(args) => get::run(&session, args).await,
+        Verb::Watch(args) => watch::run(&session, args).await,
+        Verb::Logs(args) => logs::run(&session, args).await,
+        Verb::Wait(args) => wait::run(&session, args).await,
+        Verb::Stop(args) => shutdown::stop(&session, args).await,
+        Verb::Terminate(args) => shutdown::terminate(&session, args).await,
+        Verb::Delete(args) => delete::run(&session, args).await,
+        Verb::Lint(args) => lint::run(&session, args).await,
+        Verb::Build(args) => build::run(session, *args).await,
+        Verb::Image(verb) => image::run(&session, verb).await,
+        Verb::Hook(verb) => hook::run(&session, verb).await,
+        Verb::Doctor(args) => doctor::run(&session, args),
+        Verb::Quickstart(args) => quickstart::run(session, args).await,
+        Verb::Completion { shell } => completion::run(shell),
+        Verb::Version(args) => version::run(args),
+    }
+}

@@ -1,0 +1,136 @@
+//! `windlass run FILE…`: all other objects first, then the one Workflow, shown until it has ended. It uses the `up` of
+//! its home where one runs, another cluster where one is named, and else starts the whole embedded cluster in its own
+//! process, under the home's lock. Ctrl-C ends the containers and says so.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use kube::ResourceExt;
+use kube::api::PostParams;
+use serde_json::Value;
+use windlass_model::Workflow;
+
+use crate::cli::{Format, RunArgs};
+use crate::cluster::{Cluster, Listen};
+use crate::connect::{Connection, connect};
+use crate::home::Home;
+use crate::manifest::{self, Manifests};
+use crate::start::Session;
+use crate::verb::{lint, logs, shutdown, wait, watch};
+use crate::{objects, print};
+
+pub(super) async fn run(session: Session, args: RunArgs) -> Result<ExitCode> {
+    let manifests = Manifests::read(&args.files)?;
+    if lint::refuse_faulty(&session, &manifests)? {
+        return Ok(ExitCode::from(1));
+    }
+    let (workflow, others) = split(&manifests)?;
+    let mut workflow = workflow.clone();
+    manifest::change(&mut workflow, &args.options)?;
+
+    let Some(host) = session.host.clone() else {
+        let connection = connect(&session.global).await?;
+        return run_in(&session, &args, connection, workflow, &others).await;
+    };
+    let home = Home::find(session.global.home.as_deref())?;
+    let cluster = Cluster::start(host, home, &args.cluster, Listen::private()).await?;
+    let namespace = session.global.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let connection = Connection { client: cluster.client(), namespace };
+    let outcome = run_in(&session, &args, connection, workflow, &others).await;
+    cluster.stop().await;
+    outcome
+}
+
+/// The one Workflow, and everything else in the order it was written.
+fn split(manifests: &Manifests) -> Result<(&Value, Vec<&Value>)> {
+    let (workflows, others): (Vec<&Value>, Vec<&Value>) =
+        manifests.documents.iter().map(|d| &d.value).partition(|v| v["kind"] == "Workflow");
+    match workflows.as_slice() {
+        [one] => Ok((one, others)),
+        [] => bail!("no Workflow in these files: `run` takes any objects and the one Workflow to run"),
+        several => bail!("{} Workflows in these files, and `run` runs one: use `windlass submit`", several.len()),
+    }
+}
+
+async fn run_in(
+    session: &Session,
+    args: &RunArgs,
+    mut connection: Connection,
+    workflow: Value,
+    others: &[&Value],
+) -> Result<ExitCode> {
+    if let (None, Some(ns)) = (&session.global.namespace, workflow["metadata"]["namespace"].as_str()) {
+        ns.clone_into(&mut connection.namespace);
+    }
+    let mut kinds = objects::Kinds::default();
+    for object in others {
+        let (word, done) =
+            objects::apply(&connection.client, &connection.namespace, &mut kinds, (*object).clone()).await?;
+        if args.output.is_none() {
+            eprintln!("{} {} {word}", object["kind"].as_str().unwrap_or_default(), done.name_any());
+        }
+    }
+    let object = serde_json::from_value(workflow).context("this Workflow is not an object")?;
+    let created = objects::workflows(&connection, false).create(&PostParams::default(), &object).await?;
+    let name = created.name_any();
+    let Some(ended) = until_end_or_interrupt(session, args, &connection, &name).await? else {
+        return Ok(ExitCode::from(130));
+    };
+    match args.output {
+        Some(Format::Json) => println!("{}", serde_json::to_string_pretty(&ended)?),
+        Some(Format::Yaml) => print!("{}", print::yaml(&serde_json::to_value(&ended)?)?),
+        Some(Format::Name) => println!("{name}"),
+        _ => {}
+    }
+    Ok(if objects::succeeded(&ended) { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// The ended workflow, or nothing when the user interrupted it.
+async fn until_end_or_interrupt(
+    session: &Session,
+    args: &RunArgs,
+    connection: &Connection,
+    name: &str,
+) -> Result<Option<Workflow>> {
+    let quiet = args.output.is_some();
+    let showing = async {
+        if args.log {
+            let tail = logs::stream(connection.clone(), name.to_owned(), logs::Wanted::live(), session.look);
+            let ended = wait::until_ended(connection, name, |_| {}).await?;
+            tail.finish().await;
+            if !quiet {
+                print!("{}", print::workflow::draw(&ended, session.look, jiff::Timestamp::now()));
+                logs::print_failures(connection, &ended, session.look).await;
+            }
+            Ok(ended)
+        } else if quiet {
+            wait::until_ended(connection, name, |_| {}).await
+        } else {
+            watch::follow(connection, name, session.look).await
+        }
+    };
+    tokio::select! {
+        ended = showing => return ended.map(Some),
+        signal = interrupted() => signal?,
+    }
+    eprintln!("\ninterrupted: ending the containers of workflow {name}");
+    shutdown::set(connection, name, "Terminate", Some("interrupted")).await?;
+    let end = wait::until_ended(connection, name, |_| {});
+    tokio::select! {
+        ended = end => {
+            let phase = ended?.status.map(|s| s.phase.to_string()).unwrap_or_default();
+            eprintln!("workflow {name} was terminated: {phase}");
+        }
+        _ = interrupted() => eprintln!("interrupted again: leaving at once"),
+    }
+    Ok(None)
+}
+
+/// SIGINT or SIGTERM.
+pub(super) async fn interrupted() -> std::io::Result<()> {
+    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        done = tokio::signal::ctrl_c() => done,
+        _ = term.recv() => Ok(()),
+    }
+}
