@@ -1,6 +1,6 @@
-//! Discovery: what is served, in the old form (one document a group version) and in the aggregated one, and the paths that
-//! tell version and health. Reads the registry only; holds no list of kinds of its own but the reviews, which are asked and
-//! never stored.
+//! Discovery: what is served, in the old form (one document a group version) and in the aggregated one, and the paths
+//! that tell version and health. Reads the registry only; holds no list of kinds of its own but the reviews, which are
+//! asked and never stored.
 
 use crate::kinds::{Registry, Resource, api_version};
 use serde_json::{Value, json};
@@ -78,11 +78,8 @@ pub fn version() -> Value {
 
 /// `/api`.
 #[must_use]
-pub fn core_versions(address: &str) -> Value {
-    json!({
-        "kind": "APIVersions", "versions": ["v1"],
-        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
-    })
+pub fn core_versions() -> Value {
+    json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
 }
 
 /// `/apis`.

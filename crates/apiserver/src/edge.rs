@@ -1,5 +1,5 @@
-//! The state of the edge: the RBAC evaluator and the authenticator of one server, over its store. Opens keys and tokens,
-//! gives requests from outside their identity; decides nothing by itself.
+//! The state of the edge: the RBAC evaluator and the authenticator of one server, over its store. Opens keys and
+//! tokens, gives requests from outside their identity; decides nothing by itself.
 
 use crate::ApiServer;
 use crate::answer::ApiError;

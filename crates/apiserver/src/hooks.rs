@@ -2,10 +2,10 @@
 //! validation, tables, reviews and tokens. Each function is one question; the answers live in those rooms. Never reads
 //! the store by itself.
 //!
-//! Order of one request: identity (a request extension, set by the in-process client or by the listener) → [`authorize`] →
-//! [`non_resource`] or the resource path → [`virtual_create`] for kinds that are asked, not stored → [`decode`] →
-//! [`check_types`] → [`unknown_fields`] → [`default_object`] → [`validate_object`] → store → [`render_table`] where a table
-//! is wanted.
+//! Order of one request: identity (a request extension, set by the in-process client or by the listener) →
+//! [`authorize`] → [`non_resource`] or the resource path → [`virtual_create`] for kinds that are asked, not stored →
+//! [`decode`] → [`check_types`] → [`unknown_fields`] → [`default_object`] → [`validate_object`] → store →
+//! [`render_table`] where a table is wanted.
 
 use crate::ApiServer;
 use crate::answer::{ApiError, Body, FieldError, bytes_response};
@@ -41,7 +41,7 @@ pub(crate) fn non_resource(server: &ApiServer, parts: &Parts) -> Option<Response
     let document = match path[..] {
         ["version"] => discovery::version(),
         ["healthz" | "livez" | "readyz"] => return Some(health(path[0], parts.uri.query())),
-        ["healthz" | "livez" | "readyz", "ping" | "store"] => {
+        ["healthz" | "livez" | "readyz", "ping"] => {
             return Some(bytes_response(200, "text/plain; charset=utf-8", Bytes::from_static(b"ok")));
         }
         ["api" | "apis"] => {
@@ -50,7 +50,7 @@ pub(crate) fn non_resource(server: &ApiServer, parts: &Parts) -> Option<Response
                 let body = discovery::aggregated(&registry, form, core).to_string();
                 return Some(cached(parts, form.content_type(), body));
             }
-            if core { discovery::core_versions("127.0.0.1") } else { discovery::groups(&registry) }
+            if core { discovery::core_versions() } else { discovery::groups(&registry) }
         }
         ["api", version] => discovery::resources(&registry, "", version)?,
         ["apis", group] => discovery::group(&registry, group)?,
@@ -66,7 +66,7 @@ pub(crate) fn non_resource(server: &ApiServer, parts: &Parts) -> Option<Response
 /// `ok`, or with `?verbose` what was looked at.
 fn health(which: &str, query: Option<&str>) -> Response<Body> {
     let verbose = query.is_some_and(|q| q.split('&').any(|p| p == "verbose" || p.starts_with("verbose=")));
-    let text = if verbose { format!("[+]ping ok\n[+]store ok\n{which} check passed\n") } else { "ok".to_owned() };
+    let text = if verbose { format!("[+]ping ok\n{which} check passed\n") } else { "ok".to_owned() };
     bytes_response(200, "text/plain; charset=utf-8", Bytes::from(text))
 }
 
@@ -86,8 +86,8 @@ fn cached(parts: &Parts, content_type: &'static str, body: String) -> Response<B
     response
 }
 
-/// A POST to a resource that is asked and not stored: the reviews of `authorization.k8s.io` and `authentication.k8s.io`, and
-/// the subresource `serviceaccounts/token`. `None`: not one of those.
+/// A POST to a resource that is asked and not stored: the reviews of `authorization.k8s.io` and
+/// `authentication.k8s.io`, and the subresource `serviceaccounts/token`. `None`: not one of those.
 pub(crate) fn virtual_create(
     server: &ApiServer,
     who: &Identity,
@@ -302,7 +302,8 @@ pub(crate) fn wants_table(headers: &HeaderMap) -> bool {
 }
 
 /// Objects as a `Table`. `include` is the query parameter `includeObject`: `None`, `Metadata` (default) or `Object`.
-/// `list_meta` is the list's metadata (resourceVersion, continue, …). `headings` is false for watch events after the first.
+/// `list_meta` is the list's metadata (resourceVersion, continue, …). `headings` is false for watch events after the
+/// first.
 pub(crate) fn render_table(
     r: &Resource,
     objects: &[Bytes],

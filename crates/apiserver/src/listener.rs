@@ -1,5 +1,6 @@
-//! The HTTPS listener: TLS, HTTP/1.1 and HTTP/2 with upgrades, in front of the same server that runs in process. A request
-//! from outside is given its identity here, from its token; nothing else is decided. Opens nothing but loopback unless told to.
+//! The HTTPS listener: TLS, HTTP/1.1 and HTTP/2 with upgrades, in front of the same server that runs in process. A
+//! request from outside is given its identity here, from its token; nothing else is decided. Opens nothing but loopback
+//! unless told to.
 
 use crate::answer::{ApiError, Body};
 use crate::{ApiServer, edge};

@@ -1,5 +1,6 @@
-//! Our own certificate authority and the server's certificate. The authority's key lives in a 0600 file; the server's key
-//! never leaves memory, and its certificate is made anew before it ends. Never trusts anything and never asks the network.
+//! Our own certificate authority and the server's certificate. The authority's key lives in a 0600 file; the server's
+//! key never leaves memory, and its certificate is made anew before it ends. Never trusts anything and never asks the
+//! network.
 
 use crate::auth::token::write_private;
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};

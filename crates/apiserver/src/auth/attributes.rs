@@ -6,7 +6,8 @@ use super::Identity;
 /// One request, as authorization sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Attributes {
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; the lower-case method otherwise.
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; the lower-case method
+    /// otherwise.
     pub verb: String,
     /// Whether the path names a resource; if not, only `path` counts.
     pub is_resource: bool,

@@ -1,5 +1,5 @@
-//! Authentication: headers in, [`Identity`] out. A ServiceAccount token counts only while its ServiceAccount, and the pod or
-//! secret that it is bound to, exist with the same uid. Never decides what the identity may do.
+//! Authentication: headers in, [`Identity`] out. A ServiceAccount token counts only while its ServiceAccount, and the
+//! pod or secret that it is bound to, exist with the same uid. Never decides what the identity may do.
 
 use super::token::{BoundObject, Claims, ISSUER, KubernetesClaim, SigningKey, StaticToken, TokenError};
 use super::{Identity, Objects};

@@ -1,5 +1,6 @@
-//! The roles and bindings that every cluster has from its first day: `cluster-admin`, `admin`, `edit`, `view` and those of the
-//! system, as Kubernetes makes them, cut down to what is served. Only the list; whoever opens the server writes it.
+//! The roles and bindings that every cluster has from its first day: `cluster-admin`, `admin`, `edit`, `view` and those
+//! of the system, as Kubernetes makes them, cut down to what is served. Only the list; whoever opens the server writes
+//! it.
 
 use serde_json::Value;
 

@@ -1,5 +1,6 @@
-//! Tokens: the administrator's static one, and ServiceAccount tokens, which are JSON web tokens signed with ES256 by a key
-//! of this home. Keys and tokens live in 0600 files and types without `Debug`. Never asks the store; that is `authn`'s.
+//! Tokens: the administrator's static one, and ServiceAccount tokens, which are JSON web tokens signed with ES256 by a
+//! key of this home. Keys and tokens live in 0600 files and types without `Debug`. Never asks the store; that is
+//! `authn`'s.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

@@ -1,6 +1,6 @@
 //! What the built-in kinds get without being told, and what is wrong with them: defaulting and validation as
-//! kube-apiserver does them, on plain JSON. Pure: an object in, the same object filled in, or its faults. Never reads the
-//! store; what needs one (cluster IPs, ServiceAccounts) is decided elsewhere.
+//! kube-apiserver does them, on plain JSON. Pure: an object in, the same object filled in, or its faults. Never reads
+//! the store; what needs one (cluster IPs, ServiceAccounts) is decided elsewhere.
 
 mod image;
 mod pod_faults;

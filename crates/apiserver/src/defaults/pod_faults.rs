@@ -80,8 +80,7 @@ fn volume_faults(spec: &Value, at: &str, out: &mut Vec<FieldError>) -> HashSet<S
             out.push(FieldError::forbidden(format!("{at}.{extra}"), "may not specify more than 1 volume type"));
         }
         let required = |source: &str, field: &str, out: &mut Vec<FieldError>| {
-            if let Some(inner) = given(volume, source).filter(|s| text(s, &format!("/{field}")).is_empty()) {
-                debug_assert!(inner.is_object() || !inner.is_null());
+            if given(volume, source).is_some_and(|s| text(s, &format!("/{field}")).is_empty()) {
                 out.push(FieldError::required(format!("{at}.{source}.{field}"), ""));
             }
         };

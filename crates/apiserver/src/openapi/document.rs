@@ -1,5 +1,5 @@
-//! OpenAPI v3 for clients: the index, and one document a group version with the paths that `kubectl apply` looks at and the
-//! schemas that `kubectl explain` prints. Built when asked; nothing is kept.
+//! OpenAPI v3 for clients: the index, and one document a group version with the paths that `kubectl apply` looks at and
+//! the schemas that `kubectl explain` prints. Built when asked; nothing is kept.
 
 use crate::kinds::{Registry, Resource};
 use flate2::read::GzDecoder;

@@ -1,5 +1,5 @@
-//! The shapes of built-in kinds: which fields there are, of which types, and how lists merge. Read once from a committed
-//! file into something small. Pure: objects in, findings out.
+//! The shapes of built-in kinds: which fields there are, of which types, and how lists merge. Read once from a
+//! committed file into something small. Pure: objects in, findings out.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -141,7 +141,8 @@ fn type_of(schema: &Value) -> Type {
     }
 }
 
-/// What an object has that its kind has not, or otherwise than its kind has it. Kinds that are not built in find nothing.
+/// What an object has that its kind has not, or otherwise than its kind has it. Kinds that are not built in find
+/// nothing.
 #[must_use]
 pub fn check(api_version: &str, kind: &str, object: &Value) -> Vec<Finding> {
     let shapes = shapes();
@@ -271,8 +272,8 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// How the field at a path merges. The path is the names of fields from the object down, without indexes; the names of map
-/// entries count. `None`: the kind has no such field.
+/// How the field at a path merges. The path is the names of fields from the object down, without indexes; the names of
+/// map entries count. `None`: the kind has no such field.
 #[must_use]
 pub fn patch_rule(api_version: &str, kind: &str, path: &[&str]) -> Option<PatchRule> {
     let shapes = shapes();

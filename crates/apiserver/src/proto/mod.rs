@@ -1,6 +1,6 @@
-//! Protobuf request bodies, which `kubectl create` and client-go send for built-in kinds: an envelope with the kind, and the
-//! object in the published message types. Turns them into the JSON that a JSON client would have sent. Answers are always
-//! JSON, so nothing here encodes.
+//! Protobuf request bodies, which `kubectl create` and client-go send for built-in kinds: an envelope with the kind,
+//! and the object in the published message types. Turns them into the JSON that a JSON client would have sent. Answers
+//! are always JSON, so nothing here encodes.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

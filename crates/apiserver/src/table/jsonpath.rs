@@ -1,5 +1,5 @@
-//! Kubernetes' dialect of JSONPath, as printer columns use it: fields, quoted fields, indexes, slices, `*`, `..` and filters.
-//! Pure; anything it cannot read is an error, never a guess.
+//! Kubernetes' dialect of JSONPath, as printer columns use it: fields, quoted fields, indexes, slices, `*`, `..` and
+//! filters. Pure; anything it cannot read is an error, never a guess.
 
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
-//! `kubectl get`'s tables, made by the server: columns and cells of each built-in kind, a custom kind's printer columns, and
-//! the rows around them. Objects in, a `Table` out; nothing is stored and nothing is looked up.
+//! `kubectl get`'s tables, made by the server: columns and cells of each built-in kind, a custom kind's printer
+//! columns, and the rows around them. Objects in, a `Table` out; nothing is stored and nothing is looked up.
 
 pub mod age;
 pub mod jsonpath;
