@@ -346,7 +346,7 @@ fn round(v: &[Value]) -> Answer {
 }
 
 fn texts(name: &str, v: &[Value]) -> Option<Answer> {
-    Some(texts_inner(name, v).transpose()?)
+    texts_inner(name, v).transpose()
 }
 
 fn texts_inner(name: &str, v: &[Value]) -> Result<Option<Value>, String> {

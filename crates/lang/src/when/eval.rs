@@ -191,7 +191,7 @@ fn shift(a: f64, b: f64, by: fn(u64, u32) -> Option<u64>) -> f64 {
 
 /// Go's conversion on amd64: out of range is the least number.
 fn to_i64(n: f64) -> i64 {
-    if n.is_nan() || !(-9.223_372_036_854_775_808e18..9.223_372_036_854_775_808e18).contains(&n) {
+    if n.is_nan() || !(-9.223_372_036_854_776e18..9.223_372_036_854_776e18).contains(&n) {
         return i64::MIN;
     }
     n as i64
@@ -199,7 +199,7 @@ fn to_i64(n: f64) -> i64 {
 
 /// Go's conversion on amd64: negative numbers wrap.
 fn to_u64(n: f64) -> u64 {
-    const HALF: f64 = 9.223_372_036_854_775_808e18;
+    const HALF: f64 = 9.223_372_036_854_776e18;
     if n < HALF { to_i64(n) as u64 } else { (to_i64(n - HALF) as u64) ^ (1 << 63) }
 }
 

@@ -86,11 +86,10 @@ impl Builder<'_> {
         loop {
             match self.next() {
                 Some((Event::DocumentStart(..), _)) => {
-                    let before = self.diagnostics.len();
                     let mut state = State::default();
                     let Some(node) = self.node(&mut state, 0) else { return };
-                    let broken = self.diagnostics[before..].iter().any(Diagnostic::is_error);
-                    if !node.value.is_null() && !(broken && node.value == Value::Bool(false)) {
+                    // An empty document is none.
+                    if !node.value.is_null() {
                         documents.push(self.document(node));
                     }
                 }
@@ -149,10 +148,10 @@ impl Builder<'_> {
 
     fn node(&mut self, state: &mut State, depth: usize) -> Option<Node> {
         let (event, span) = self.next()?;
-        self.from_event(state, event, span, depth)
+        self.event_node(state, event, span, depth)
     }
 
-    fn from_event(&mut self, state: &mut State, event: Event<'static>, span: Span, depth: usize) -> Option<Node> {
+    fn event_node(&mut self, state: &mut State, event: Event<'static>, span: Span, depth: usize) -> Option<Node> {
         let (anchor, node) = match event {
             Event::Scalar(text, style, anchor, tag) => (anchor, self.scalar(&text, style, tag.as_deref(), span)),
             Event::SequenceStart(_, anchor, _) => (anchor, self.sequence(state, span, depth)?),
@@ -195,7 +194,7 @@ impl Builder<'_> {
             if matches!(event, Event::SequenceEnd) {
                 break at;
             }
-            let node = self.from_event(state, event, at, depth + 1)?;
+            let node = self.event_node(state, event, at, depth + 1)?;
             let pointer = format!("/{}", items.len());
             adopt(&mut places, &pointer, None, &node);
             below = below.max(node.depth);
@@ -214,7 +213,7 @@ impl Builder<'_> {
             if matches!(event, Event::MappingEnd) {
                 break at;
             }
-            let key = self.from_event(state, event, at, depth + 1)?;
+            let key = self.event_node(state, event, at, depth + 1)?;
             let value = self.node(state, depth + 1)?;
             below = below.max(value.depth);
             weight += 1 + value.weight;
