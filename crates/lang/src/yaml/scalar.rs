@@ -37,20 +37,19 @@ pub(super) fn number(text: &str) -> Option<Resolved> {
         return None;
     }
     let plain = text.replace('_', "");
-    if let Some(int) = integer(&plain, text.contains('_')) {
+    if let Some(int) = integer(&plain) {
         return Some(Resolved::Value(Value::Number(int)));
     }
     if FLOAT.is_match(&plain) {
-        return Some(match plain.parse::<f64>() {
-            Ok(float) if float.is_finite() => Resolved::Value(float_value(float)),
-            _ => Resolved::NotJson,
-        });
+        // What is too great for a float is text.
+        let float = plain.parse::<f64>().ok().filter(|f| f.is_finite())?;
+        return Some(Resolved::Value(float_value(float)));
     }
     None
 }
 
 /// Go's `ParseInt(s, 0, 64)` with its prefixes, then `ParseUint`.
-fn integer(plain: &str, _underscored: bool) -> Option<Number> {
+fn integer(plain: &str) -> Option<Number> {
     let (negative, digits) = match plain.as_bytes().first()? {
         b'-' => (true, &plain[1..]),
         b'+' => (false, &plain[1..]),
@@ -119,10 +118,14 @@ mod tests {
             ("yEs", json!("yEs")),
             ("500m", json!("500m")),
             ("12e", json!("12e")),
+            ("1e999", json!("1e999")),
+            ("1_", json!(1)),
+            ("-014", json!(-12)),
+            ("+0x1F", json!(31)),
+            ("_1", json!("_1")),
         ] {
             assert_eq!(resolve(text), Resolved::Value(value), "{text}");
         }
         assert_eq!(resolve(".inf"), Resolved::NotJson);
-        assert_eq!(resolve("1e999"), Resolved::NotJson);
     }
 }
