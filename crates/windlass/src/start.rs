@@ -45,7 +45,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         anyhow::bail!("the TLS provider was chosen twice");
     }
-    // Namespaces are entered while there is one thread: the runtime comes after.
+    // Namespaces are entered, or tried, while there is one thread: the runtime comes after.
+    if let Verb::Doctor(args) = &cli.verb {
+        return verb::doctor::run(&cli.global, look, args);
+    }
     let (host, home) = if hosts_containers(&cli) { enter(&cli).map(|(h, d)| (Some(h), Some(d)))? } else { (None, None) };
     let session = Session { global: cli.global, host, home, look };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;

@@ -34,8 +34,10 @@ impl Call {
     async fn pod_log(&self) -> Result<Response<Body>, ApiError> {
         let pod = convert::served_value(&self.r, &*self.current()?);
         let options = self.log_options(&pod)?;
-        let unscheduled = pod["spec"]["nodeName"].as_str().is_none_or(str::is_empty);
-        let stream = if unscheduled {
+        // A step's pod runs unbound (one write fewer): only one that has not begun has nothing to show.
+        let bound = pod["spec"]["nodeName"].as_str().is_some_and(|n| !n.is_empty());
+        let begun = pod["status"]["phase"].as_str().is_some_and(|p| p != "Pending");
+        let stream = if !bound && !begun {
             futures::stream::empty().boxed()
         } else {
             let Some(kubelet) = self.server.kubelet() else {

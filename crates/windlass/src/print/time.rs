@@ -36,13 +36,13 @@ pub(crate) fn words(seconds: i64) -> String {
 /// `Sat Nov 21 00:31:45 +0000 (10 seconds ago)`
 pub(crate) fn stamp(at: Timestamp, now: Timestamp) -> String {
     let zoned = at.to_zoned(jiff::tz::TimeZone::system());
-    format!("{} ({} ago)", zoned.strftime("%a %b %d %H:%M:%S %z"), ago(seconds(at, now)))
+    format!("{} ({})", zoned.strftime("%a %b %d %H:%M:%S %z"), ago(seconds(at, now)))
 }
 
 fn ago(seconds: i64) -> String {
     match seconds {
         0 => "now".to_owned(),
-        s => words(s).split(' ').take(2).collect::<Vec<_>>().join(" "),
+        s => format!("{} ago", words(s).split(' ').take(2).collect::<Vec<_>>().join(" ")),
     }
 }
 

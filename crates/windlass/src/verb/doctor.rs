@@ -7,10 +7,9 @@ use anstyle::AnsiColor;
 use serde_json::json;
 use windlass_sandbox::{CgroupDriver, Host, Probe, UidMap};
 
-use crate::cli::{Format, OutputArgs};
+use crate::cli::{Format, Global, OutputArgs};
 use crate::home::Home;
 use crate::print::Look;
-use crate::start::Session;
 
 /// One line of the answer.
 struct Finding {
@@ -20,8 +19,8 @@ struct Finding {
     means: &'static str,
 }
 
-pub(super) fn run(session: &Session, args: OutputArgs) -> Result<ExitCode> {
-    let home = Home::find(session.global.home.as_deref())?;
+pub(crate) fn run(global: &Global, look: Look, args: &OutputArgs) -> Result<ExitCode> {
+    let home = Home::find(global.home.as_deref())?;
     home.create()?;
     let probe = Host::probe_only(&home.scratch()).context("this machine could not be tried")?;
     let findings = findings(&probe);
@@ -34,10 +33,10 @@ pub(super) fn run(session: &Session, args: OutputArgs) -> Result<ExitCode> {
         let answer = json!({"canRunContainers": can_run, "findings": list, "remarks": probe.remarks, "home": home.root()});
         println!("{}", serde_json::to_string_pretty(&answer)?);
     } else {
-        print(&findings, session.look);
+        print(&findings, look);
         println!("\nhome: {}{}", home.root().display(), if home.is_taken() { " (a windlass runs on it)" } else { "" });
         for remark in &probe.remarks {
-            println!("{} {remark}", session.look.paint("note:", AnsiColor::Yellow));
+            println!("{} {remark}", look.paint("note:", AnsiColor::Yellow));
         }
         println!("{}", if can_run { "\nSteps can run here." } else { "\nSteps cannot run here: see the notes above." });
     }

@@ -4,7 +4,7 @@
 mod build;
 mod completion;
 mod delete;
-mod doctor;
+pub(crate) mod doctor;
 mod get;
 mod hook;
 mod image;
@@ -45,7 +45,7 @@ pub(crate) async fn run(session: Session, verb: Verb) -> Result<ExitCode> {
         Verb::Build(args) => build::run(session, *args).await,
         Verb::Image(verb) => image::run(&session, verb).await,
         Verb::Hook(verb) => hook::run(&session, verb).await,
-        Verb::Doctor(args) => doctor::run(&session, args),
+        Verb::Doctor(_) => unreachable!("doctor answers before there is a runtime"),
         Verb::Quickstart(args) => quickstart::run(session, args).await,
         Verb::Completion { shell } => completion::run(shell),
         Verb::Version(args) => version::run(args),
