@@ -187,8 +187,8 @@ mod tests {
 
     #[test]
     fn inputs_go_into_the_volume_around_them() {
-        let task = task(json!([{"name": "a", "path": "/work/src"}, {"name": "b", "path": "/opt/../tmp/b"}]));
-        let volume = VolumeMount { path: "/work".into(), directory: "/v/1".into(), readonly: false };
+        let task = task(json!([{"name": "a", "path": "/job/src"}, {"name": "b", "path": "/opt/../tmp/b"}]));
+        let volume = VolumeMount { path: "/job".into(), directory: "/v/1".into(), readonly: false };
         let places = places(&task, &[volume], Path::new("/private")).unwrap();
         assert_eq!((places[0].root.as_path(), places[0].target.as_path()), (Path::new("/v/1"), Path::new("src")));
         assert!(!places[0].mounted && places[1].mounted);
@@ -197,14 +197,14 @@ mod tests {
 
     #[test]
     fn impossible_paths_are_named() {
-        let volume = VolumeMount { path: "/work".into(), directory: "/v/1".into(), readonly: true };
+        let volume = VolumeMount { path: "/job".into(), directory: "/v/1".into(), readonly: true };
         let error = |path: &str| {
             places(&task(json!([{"name": "a", "path": path}])), std::slice::from_ref(&volume), Path::new("/p"))
                 .unwrap_err()
                 .to_string()
         };
-        assert!(error("/work").contains("also a volume mount"));
-        assert!(error("/work/x").contains("read-only volume"));
+        assert!(error("/job").contains("also a volume mount"));
+        assert!(error("/job/x").contains("read-only volume"));
         assert!(error("/../..").contains("\"a\""));
         assert!(error("").contains("no path"));
     }

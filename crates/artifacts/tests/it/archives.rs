@@ -43,7 +43,7 @@ fn tar_of(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
 #[test]
 fn there_and_back() {
     let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("rootfs/work/out");
+    let out = dir.path().join("rootfs/job/out");
     std::fs::create_dir_all(out.join("empty")).unwrap();
     std::fs::write(out.join("run"), "#!/bin/sh\n").unwrap();
     std::fs::set_permissions(out.join("run"), PermissionsExt::from_mode(0o750)).unwrap();
@@ -65,7 +65,7 @@ fn there_and_back() {
     }
     // A file, packed and plain; what is there is replaced.
     for strategy in [Strategy::default(), Strategy::None, Strategy::TarGzip { level: Some(0) }] {
-        let bytes = pack(&rootfs, "/work/out/run", strategy);
+        let bytes = pack(&rootfs, "/job/out/run", strategy);
         unpack(&bytes, dir.path(), "file", &ExtractOptions { mode: Some(0o400), ..Default::default() }).unwrap();
         assert_eq!(std::fs::read_to_string(dir.path().join("file")).unwrap(), "#!/bin/sh\n");
         assert_eq!(std::fs::metadata(dir.path().join("file")).unwrap().permissions().mode() & 0o7777, 0o400);

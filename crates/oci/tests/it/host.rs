@@ -26,7 +26,7 @@ fn programs_run_in_it() {
     let name = Reference::parse("docker.io/library/golang:1.14").unwrap();
     let spec = HostSpec {
         add: vec![HostSpec::parse_add(&format!("{}:/opt/", script.display())).unwrap()],
-        workdir: Some("/work/dir".into()),
+        workdir: Some("/job/dir".into()),
         ..spec()
     };
     let image = build(&store, &spec, std::slice::from_ref(&name)).unwrap();
