@@ -3,6 +3,7 @@
 pub(crate) mod delete;
 pub(crate) mod form;
 pub(crate) mod metadata;
+mod placement;
 mod pods;
 mod query;
 mod read;

@@ -2,7 +2,7 @@
 //! else was faster it is prepared again, unless the caller insists on a version.
 
 use super::query::FieldValidation;
-use super::{Call, metadata, object_response, strategy};
+use super::{Call, metadata, object_response, placement, strategy};
 use crate::ApiServer;
 use crate::answer::{ApiError, Body, FieldError};
 use crate::convert;
@@ -302,6 +302,9 @@ impl Call {
             ));
         }
         hooks::admit(&self.server, &self.who, r, &self.what.namespace, object, None)?;
+        if r.is("", "pods") {
+            placement::bind_to_the_only_node(&self.server, object);
+        }
         let faults = faults(r, object, None);
         if faults.is_empty() { Ok(()) } else { Err(ApiError::invalid(r, &name, &faults)) }
     }
