@@ -1,1 +1,31 @@
-//! Dockerfile to image, without a daemon.
+//! A Dockerfile and its context become an image, without a daemon: parsed with places for every fault, its stages a graph
+//! of which only what is needed is built, each step a layer that is the upper directory of an overlay mount.
+//!
+//! The caller hosts containers ([`windlass_sandbox::Host`]) and has an image store ([`windlass_oci::Store`]). It knows
+//! nothing of Kubernetes. Semantics are Docker's; kaniko's command line is understood in [`kaniko`].
+
+mod builder;
+mod cache;
+mod config;
+mod context;
+mod copy;
+pub mod dockerfile;
+mod error;
+mod expand;
+mod extract;
+mod glob;
+mod ignore;
+pub mod kaniko;
+mod log;
+mod output;
+mod run;
+mod stage;
+mod users;
+mod view;
+
+pub use builder::{Builder, Built, Request};
+pub use context::Context;
+pub use error::{BuildError, Fault};
+pub use expand::{ExpandFault, expand};
+pub use ignore::Ignore;
+pub use log::{Log, Stream};
