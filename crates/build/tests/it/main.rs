@@ -122,16 +122,17 @@ fn main() -> ExitCode {
 
 /// `bb`: busybox with the applets that the cases use.
 fn base(store: &Store) {
-    let links = tempfile::tempdir().unwrap();
-    let mut add = Vec::new();
-    for applet in APPLETS {
-        let link = links.path().join(applet);
-        std::os::unix::fs::symlink("busybox", &link).unwrap();
-        add.push((link, PathBuf::from(format!("/bin/{applet}"))));
-    }
+    let programs = tempfile::tempdir().unwrap();
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists()).unwrap();
-    add.push((busybox.into(), "/bin/busybox".into()));
-    let spec = HostSpec { add, ..HostSpec::default() };
+    std::fs::copy(busybox, programs.path().join("busybox")).unwrap();
+    for applet in APPLETS {
+        std::os::unix::fs::symlink("busybox", programs.path().join(applet)).unwrap();
+    }
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(programs.path(), open).unwrap();
+    // Where /bin is a link here, it is one in the image.
+    let to = if Path::new("/bin").is_symlink() { "/usr/bin" } else { "/bin" };
+    let spec = HostSpec { add: vec![(programs.path().to_owned(), to.into())], ..HostSpec::default() };
     from_host(store, &spec, &[Reference::parse("bb").unwrap()]).unwrap();
 }
 
