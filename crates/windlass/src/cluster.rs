@@ -1,7 +1,9 @@
 //! The whole embedded cluster in this process: API, node agent, workload loops, workflow and delivery loops, registry and
 //! webhooks. Only wiring: every part gets what it needs and nothing else, and no part knows that it is embedded.
 
+mod kaniko;
 mod kubelet;
+mod outward;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,13 +21,15 @@ use windlass_apiserver::{ApiServer, Identity, Options, listener, tls};
 use windlass_artifacts::git::{GitAccess, Mirrors};
 use windlass_artifacts::store::LocalStore;
 use windlass_artifacts::{AllowPaths, Remap};
-use windlass_control::{delivery, workflow};
+use windlass_control::{delivery, retention, workflow};
 use windlass_executor::inputs::Stores;
 use windlass_node::Agent;
 use windlass_oci::client::{ClientOptions, Secret};
 use windlass_oci::{Store, registry};
 use windlass_sandbox::Host;
 use windlass_server::{Secrets, Webhook, WebhookOptions};
+
+pub(crate) use outward::BuildNetwork;
 
 use crate::cli::ClusterArgs;
 use crate::home::{Home, Lock, Ports};
@@ -155,6 +159,13 @@ impl Cluster {
             git: GitAccess { allow: allow.clone(), remap: git_remap, ..Default::default() },
         };
         let name = flags.node_name.clone().unwrap_or_else(host_name);
+        let builder = kaniko::Kaniko::new(
+            host.clone(),
+            store.clone(),
+            images.clone(),
+            flags.remap_registry.clone(),
+            home.root().join("build"),
+        );
         let agent = Agent::new(windlass_node::Config {
             labels: labels(&flags.node_label)?,
             home: home.root().to_owned(),
@@ -169,7 +180,7 @@ impl Cluster {
             allow_paths: allow,
             policy: windlass_node::Policy::default(),
             stores,
-            builder: None,
+            builder: Some(Arc::new(builder)),
             executable: None,
             name,
         })
@@ -184,6 +195,7 @@ impl Cluster {
         });
 
         tasks.spawn(windlass_workloads::run(controller.clone(), stop.clone()));
+        tasks.spawn(retention::run(controller.clone(), stop.clone()));
         tasks.spawn(workflow::run(controller, workflow::Settings::default(), stop.clone()));
         tasks.close();
         let client = api.client(Identity::admin());

@@ -157,3 +157,48 @@ impl Dockerfile {
         by_name.or_else(|| named.parse::<usize>().ok().filter(|at| *at < before))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use windlass_lang::Sources;
+
+    /// Each file of `tests/dockerfiles`: what was understood, and all faults as the user sees them.
+    #[test]
+    fn files() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dockerfiles");
+        let mut paths: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "Dockerfile"));
+        paths.sort();
+        assert!(paths.len() >= 4);
+        for path in paths {
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let mut sources = Sources::default();
+            let id = sources.add("Dockerfile", &text);
+            let (file, faults) = super::parse(&text, id);
+            let mut shown = format!("globals: {:?}\n", file.globals);
+            for stage in &file.stages {
+                shown += &format!("stage {:?} on {:?} {:?}\n", stage.name, stage.base, stage.platform);
+                for instruction in &stage.instructions {
+                    shown += &format!("  {:?}\n", instruction.kind);
+                }
+            }
+            shown += &windlass_lang::render(&faults, &sources, false);
+            insta::with_settings!({ snapshot_path => "../../tests/dockerfiles", prepend_module_to_snapshot => false }, {
+                insta::assert_snapshot!(name, shown);
+            });
+        }
+    }
+
+    /// Any cut of any text is read without a panic.
+    #[test]
+    fn cuts() {
+        let text = include_str!("../../tests/dockerfiles/good.Dockerfile").to_owned()
+            + include_str!("../../tests/dockerfiles/bad.Dockerfile");
+        for at in (0..text.len()).filter(|at| text.is_char_boundary(*at)) {
+            let _ = super::parse(&text[..at], Default::default());
+            let _ = super::parse(&text[at..], Default::default());
+        }
+    }
+}
