@@ -8,4 +8,5 @@ pub mod github;
 pub mod hook;
 pub mod names;
 pub mod payload;
+pub mod retention;
 pub mod trigger;

@@ -1,0 +1,219 @@
+//! What has ended does not stay for ever: workflows go by their `ttlStrategy`, pods by their workflow's `podGC`. Observe
+//! ends, ask `windlass-schedule` until when, delete then. Deleting is by uid, so a new object of an old name is safe.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use kube::api::{DeleteParams, ListParams, Preconditions};
+use kube::core::{NamespaceResourceScope, Resource, SelectorExt};
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, ResourceExt};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+use windlass_model::workflow::{PodGc, TtlStrategy};
+use windlass_model::{Time, WorkflowPhase, labels};
+use windlass_schedule::retention;
+
+/// A Workflow as far as its end matters; the node table is passed over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Ended {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Keep,
+    #[serde(default)]
+    status: End,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Keep {
+    ttl_strategy: Option<TtlStrategy>,
+    #[serde(rename = "podGC")]
+    pod_gc: Option<PodGc>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct End {
+    phase: WorkflowPhase,
+    finished_at: Option<Time>,
+}
+
+impl Resource for Ended {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind(_: &()) -> std::borrow::Cow<'_, str> {
+        "Workflow".into()
+    }
+    fn group(_: &()) -> std::borrow::Cow<'_, str> {
+        windlass_model::ARGO_GROUP.into()
+    }
+    fn version(_: &()) -> std::borrow::Cow<'_, str> {
+        windlass_model::VERSION.into()
+    }
+    fn api_version(_: &()) -> std::borrow::Cow<'_, str> {
+        windlass_model::ARGO_API_VERSION.into()
+    }
+    fn plural(_: &()) -> std::borrow::Cow<'_, str> {
+        "workflows".into()
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+type Key = (String, String);
+/// Workflows that delete pods while they run, by namespace and name.
+type Collecting = Arc<Mutex<HashMap<Key, PodGc>>>;
+
+/// Runs until `stop` is cancelled; what is due later is found again by the next start.
+pub async fn run(client: Client, stop: CancellationToken) {
+    let collecting = Collecting::default();
+    let timers = TaskTracker::new();
+    let work = async {
+        tokio::join!(workflows(&client, &collecting, &timers), pods(&client, &collecting, &timers));
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+async fn workflows(client: &Client, collecting: &Collecting, timers: &TaskTracker) {
+    let api = Api::<Ended>::all(client.clone());
+    let mut events = watcher::watcher(api, watcher::Config::default()).boxed();
+    let mut due: HashMap<String, Timestamp> = HashMap::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Apply(wf) | Event::InitApply(wf)) => {
+                let key = (wf.namespace().unwrap_or_default(), wf.name_any());
+                let completed = wf.labels().get(labels::COMPLETED).is_some_and(|v| v == "true");
+                let mut held = collecting.lock().unwrap_or_else(PoisonError::into_inner);
+                match &wf.spec.pod_gc {
+                    Some(gc) if !completed => drop(held.insert(key, gc.clone())),
+                    _ => drop(held.remove(&key)),
+                }
+                drop(held);
+                if completed {
+                    ended(client, &wf, &mut due, timers);
+                }
+            }
+            Ok(Event::Delete(wf)) => {
+                due.remove(&wf.uid().unwrap_or_default());
+                let key = (wf.namespace().unwrap_or_default(), wf.name_any());
+                collecting.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            }
+            Ok(_) => {}
+            Err(e) => pause(&e).await,
+        }
+    }
+}
+
+async fn pause(e: &watcher::Error) {
+    debug!(error = %e, "watch interrupted");
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+}
+
+/// A workflow that has ended: its pods and itself get their time, once.
+fn ended(client: &Client, wf: &Ended, due: &mut HashMap<String, Timestamp>, timers: &TaskTracker) {
+    let uid = wf.uid().unwrap_or_default();
+    let finished = wf.status.finished_at.map_or_else(Timestamp::now, |t| t.0);
+    if wf.metadata.deletion_timestamp.is_some() || due.contains_key(&uid) {
+        return;
+    }
+    if let Some(gc) = wf.spec.pod_gc.clone() {
+        due.insert(uid.clone(), finished);
+        let (client, wf) = (client.clone(), wf.clone());
+        timers.spawn(async move {
+            sleep_until(finished + retention::pod_delay(&gc)).await;
+            delete_pods(&client, &wf, &gc).await;
+        });
+    }
+    let ttl = wf.spec.ttl_strategy.as_ref();
+    if let Some(at) = ttl.and_then(|ttl| retention::workflow_due(ttl, wf.status.phase, finished)) {
+        due.insert(uid.clone(), at);
+        let api = Api::<Ended>::namespaced(client.clone(), &wf.namespace().unwrap_or_default());
+        let name = wf.name_any();
+        timers.spawn(async move {
+            sleep_until(at).await;
+            let only = Preconditions { uid: Some(uid), resource_version: None };
+            let params = DeleteParams { preconditions: Some(only), ..DeleteParams::background() };
+            if let Err(e) = api.delete(&name, &params).await {
+                debug!(workflow = name, error = %e, "not deleted by its ttlStrategy");
+            }
+        });
+    }
+}
+
+async fn delete_pods(client: &Client, wf: &Ended, gc: &PodGc) {
+    let api = Api::<k8s_openapi::api::core::v1::Pod>::namespaced(client.clone(), &wf.namespace().unwrap_or_default());
+    let of_run = ListParams::default().labels(&format!("{}={}", labels::WORKFLOW, wf.name_any()));
+    let Ok(pods) = api.list(&of_run).await else { return };
+    for pod in pods.items {
+        let succeeded = phase(&pod) == Some("Succeeded");
+        if retention::pod_goes_with_workflow(gc, wf.status.phase, succeeded) && selected(gc, &pod) {
+            delete_pod(&api, &pod).await;
+        }
+    }
+}
+
+fn phase(pod: &k8s_openapi::api::core::v1::Pod) -> Option<&str> {
+    pod.status.as_ref()?.phase.as_deref()
+}
+
+/// `podGC.labelSelector`: all pods where it says nothing, none where it cannot be read.
+fn selected(gc: &PodGc, pod: &k8s_openapi::api::core::v1::Pod) -> bool {
+    let Some(selector) = &gc.label_selector else { return true };
+    let selector = serde_json::from_value::<LabelSelector>(selector.clone()).ok();
+    let selector = selector.and_then(|s| kube::core::Selector::try_from(s).ok());
+    selector.is_some_and(|s| s.matches(pod.labels()))
+}
+
+async fn delete_pod(api: &Api<k8s_openapi::api::core::v1::Pod>, pod: &k8s_openapi::api::core::v1::Pod) {
+    let only = Preconditions { uid: pod.uid(), resource_version: None };
+    let params = DeleteParams { preconditions: Some(only), ..DeleteParams::background() };
+    if let Err(e) = api.delete(&pod.name_any(), &params).await {
+        debug!(pod = pod.name_any(), error = %e, "not deleted by podGC");
+    }
+}
+
+/// Pods whose result is in the status (they are labelled so), of workflows that collect pods one by one.
+async fn pods(client: &Client, collecting: &Collecting, timers: &TaskTracker) {
+    let api = Api::<k8s_openapi::api::core::v1::Pod>::all(client.clone());
+    let config = watcher::Config::default().labels(&format!("{}=true,{}", labels::COMPLETED, labels::WORKFLOW));
+    let mut events = watcher::watcher(api, config).boxed();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Apply(pod) | Event::InitApply(pod)) if pod.metadata.deletion_timestamp.is_none() => {
+                let namespace = pod.namespace().unwrap_or_default();
+                let Some(workflow) = pod.labels().get(labels::WORKFLOW).cloned() else { continue };
+                let held = collecting.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(gc) = held.get(&(namespace.clone(), workflow)).cloned() else { continue };
+                drop(held);
+                if retention::pod_goes_with_itself(&gc, phase(&pod) == Some("Succeeded")) && selected(&gc, &pod) {
+                    let api = Api::namespaced(client.clone(), &namespace);
+                    timers.spawn(async move {
+                        tokio::time::sleep(retention::pod_delay(&gc)).await;
+                        delete_pod(&api, &pod).await;
+                    });
+                }
+            }
+            Ok(_) => {}
+            Err(e) => pause(&e).await,
+        }
+    }
+}
+
+async fn sleep_until(at: Timestamp) {
+    let left = at.duration_since(Timestamp::now());
+    tokio::time::sleep(std::time::Duration::try_from(left).unwrap_or_default()).await;
+}
