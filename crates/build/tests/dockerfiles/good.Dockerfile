@@ -8,8 +8,8 @@ RUN echo one `
   # within
 
   && echo two
-COPY --from=other --chown=1:2 ["a b", "c"] d/
-ENV a=1 b="two words" c=t\ x
+COPY --from=other --chown=1:2 ["a b", "c", "d/"]
+ENV a=1 b="two words" c=t` x
 ENV old form of it
 CMD ["x", "y"]
 CMD not json [
