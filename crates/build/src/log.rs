@@ -15,7 +15,9 @@ pub enum Stream {
 
 /// Takes a build's output. Cheap to clone.
 #[derive(Clone)]
-pub struct Log(Arc<dyn Fn(Stream, &str) + Send + Sync>);
+pub struct Log(Arc<Write>);
+
+type Write = dyn Fn(Stream, &str) + Send + Sync;
 
 impl Log {
     /// A log that hands each text to `write`.
