@@ -49,7 +49,11 @@ fn text_of(path: &Path) -> Result<(String, String)> {
         std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
         return Ok(("<stdin>".to_owned(), text));
     }
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        anyhow::anyhow!("{} is not UTF-8 text: see line {line}", path.display())
+    })?;
     Ok((path.display().to_string(), text))
 }
 

@@ -18,6 +18,10 @@ pub(super) async fn run(session: &Session, args: LintArgs) -> Result<ExitCode> {
         Some(Format::Json) => {
             println!("{}", serde_json::to_string_pretty(&windlass_lang::to_json(&faults, &manifests.sources))?);
         }
+        _ if manifests.documents.is_empty() && faults.is_empty() => {
+            let paths: Vec<_> = args.paths.iter().map(|p| p.display().to_string()).collect();
+            anyhow::bail!("no objects in {}: `lint` reads *.yaml, *.yml and *.json", paths.join(", "));
+        }
         _ if faults.is_empty() => {
             let (files, objects) = (files.len(), manifests.documents.len());
             println!("✔ no linting errors found in {objects} objects of {files} files");

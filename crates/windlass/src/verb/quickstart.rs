@@ -85,10 +85,27 @@ pub(super) async fn run(session: Session, args: QuickstartArgs) -> Result<ExitCo
     if keep {
         println!("\nkept: {}", dir.display());
         println!("  go on there:  windlass --home {} up --allow-path {}", home.root().display(), dir.display());
-    } else if let Err(e) = fs::remove_dir_all(&dir) {
-        eprintln!("could not remove {}: {e}", dir.display());
+    } else {
+        drop(session);
+        unmount_beneath(&dir);
+        if let Err(e) = fs::remove_dir_all(&dir) {
+            eprintln!("could not remove {}: {e}", dir.display());
+        }
     }
     outcome
+}
+
+/// Scratch space is mounted beneath the home, in this process's own mount namespace: it goes before its directory can.
+fn unmount_beneath(dir: &Path) {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut points: Vec<&Path> =
+        table.lines().filter_map(|l| l.split(' ').nth(4)).map(Path::new).filter(|p| p.starts_with(dir)).collect();
+    points.sort_by_key(|p| std::cmp::Reverse(p.components().count()));
+    for point in points {
+        if let Err(e) = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH) {
+            tracing::debug!(point = %point.display(), error = %e, "not unmounted");
+        }
+    }
 }
 
 async fn story(session: &Session, _args: &QuickstartArgs, home: &Home, dir: &Path) -> Result<ExitCode> {

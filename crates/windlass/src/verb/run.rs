@@ -93,10 +93,11 @@ async fn until_end_or_interrupt(
     name: &str,
 ) -> Result<Option<Workflow>> {
     let quiet = args.output.is_some();
+    let mut notes = wait::Notes::default();
     let showing = async {
         if args.log {
             let tail = logs::stream(connection.clone(), name.to_owned(), logs::Wanted::live(), session.look);
-            let ended = wait::until_ended(connection, name, |_| {}).await?;
+            let ended = wait::until_ended(connection, name, |wf| notes.tell(wf)).await?;
             tail.finish().await;
             if !quiet {
                 print!("{}", print::workflow::draw(&ended, session.look, jiff::Timestamp::now()));
@@ -104,7 +105,7 @@ async fn until_end_or_interrupt(
             }
             Ok(ended)
         } else if quiet {
-            wait::until_ended(connection, name, |_| {}).await
+            wait::until_ended(connection, name, |wf| notes.tell(wf)).await
         } else {
             watch::follow(connection, name, session.look).await
         }

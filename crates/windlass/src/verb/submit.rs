@@ -34,6 +34,9 @@ pub(super) async fn run(session: &Session, args: SubmitArgs) -> Result<ExitCode>
             None => bail!("an object without a kind"),
         }
     }
+    if wanted.is_empty() {
+        bail!("no Workflow in these files");
+    }
     let mut connection = connect(&session.global).await?;
     let mut names = Vec::new();
     for mut workflow in wanted {
@@ -58,15 +61,16 @@ pub(super) async fn run(session: &Session, args: SubmitArgs) -> Result<ExitCode>
     }
     let mut all_well = true;
     for (connection, name) in &names {
+        let mut notes = wait::Notes::default();
         let ended = if args.watch {
             watch::follow(connection, name, session.look).await?
         } else if args.log {
             let tail = logs::stream(connection.clone(), name.clone(), logs::Wanted::live(), session.look);
-            let ended = wait::until_ended(connection, name, |_| {}).await?;
+            let ended = wait::until_ended(connection, name, |wf| notes.tell(wf)).await?;
             tail.finish().await;
             ended
         } else if args.wait {
-            let ended = wait::until_ended(connection, name, |_| {}).await?;
+            let ended = wait::until_ended(connection, name, |wf| notes.tell(wf)).await?;
             logs::print_failures(connection, &ended, session.look).await;
             ended
         } else {

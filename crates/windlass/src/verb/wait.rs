@@ -1,11 +1,12 @@
 //! `windlass wait`, and the waiting that other verbs do: one watch on one workflow until it has ended.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use futures::StreamExt;
 use kube::runtime::watcher::{self, Event};
-use windlass_model::Workflow;
+use windlass_model::{NodePhase, NodeType, Workflow};
 
 use crate::cli::NamesArgs;
 use crate::connect::{Connection, connect};
@@ -17,7 +18,8 @@ pub(super) async fn run(session: &Session, args: NamesArgs) -> Result<ExitCode> 
     let mut all_well = true;
     for name in &args.names {
         let name = objects::resolve(&connection, name).await?;
-        let wf = until_ended(&connection, &name, |_| {}).await?;
+        let mut notes = Notes::default();
+        let wf = until_ended(&connection, &name, |wf| notes.tell(wf)).await?;
         let phase = wf.status.as_ref().map(|s| s.phase.to_string()).unwrap_or_default();
         println!("{name} {phase}");
         all_well &= objects::succeeded(&wf);
@@ -48,4 +50,35 @@ pub(super) async fn until_ended(connection: &Connection, name: &str, mut each: i
         }
     }
     bail!("the API ended the watch of workflow {name}")
+}
+
+/// Says on stderr what a step waits for, once for each reason: nothing waits in silence.
+#[derive(Default)]
+pub(super) struct Notes {
+    told: HashMap<String, String>,
+}
+
+impl Notes {
+    /// Tells what is new in this state of the workflow.
+    pub(super) fn tell(&mut self, wf: &Workflow) {
+        let Some(status) = &wf.status else { return };
+        let waiting = |n: &&windlass_model::NodeStatus| n.type_ == NodeType::Pod && n.phase == NodePhase::Pending;
+        for node in status.nodes.values().filter(waiting) {
+            // A reason alone is a state on the way; one with a message is a thing that is missing.
+            let Some(message) = node.message.as_ref().filter(|m| m.contains(": ")) else { continue };
+            if self.told.get(&node.id) == Some(message) {
+                continue;
+            }
+            // The kubelet alternates between these two for one and the same cause.
+            let again = message.starts_with("ImagePullBackOff") && self.told.contains_key(&node.id);
+            self.told.insert(node.id.clone(), message.clone());
+            if again {
+                continue;
+            }
+            eprintln!("{} waits: {message}", node.display_name);
+            if message.starts_with("ErrImage") || message.starts_with("ImagePull") {
+                eprintln!("  to have the image without a registry: `windlass image import` or `windlass image from-host`");
+            }
+        }
+    }
 }

@@ -24,7 +24,9 @@ pub(super) async fn run(session: &Session, args: NameArgs) -> Result<ExitCode> {
 /// Shows a workflow until it has ended, then what went wrong in it.
 pub(super) async fn follow(connection: &Connection, name: &str, look: Look) -> Result<Workflow> {
     let mut screen = Screen::new();
-    let wf = wait::until_ended(connection, name, |wf| screen.show(wf, look)).await?;
+    let mut notes = wait::Notes::default();
+    let each = |wf: &Workflow| if screen.live { screen.show(wf, look) } else { notes.tell(wf) };
+    let wf = wait::until_ended(connection, name, each).await?;
     screen.finish(&wf, look);
     logs::print_failures(connection, &wf, look).await;
     Ok(wf)
@@ -43,9 +45,7 @@ impl Screen {
     }
 
     pub(super) fn show(&mut self, wf: &Workflow, look: Look) {
-        if self.live {
-            self.draw(&workflow::draw(wf, look, Timestamp::now()));
-        }
+        self.draw(&workflow::draw(wf, look, Timestamp::now()));
     }
 
     pub(super) fn finish(&mut self, wf: &Workflow, look: Look) {

@@ -1,0 +1,15 @@
+//! The binary as its users have it: every case starts `windlass` itself, with a home of its own and free ports. A case
+//! that this machine cannot run says so with `NOT RUN:`, never in silence.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod bad_input;
+mod deliveries;
+mod disk;
+mod durable;
+mod house;
+mod interrupt;
+mod isolation;
+mod kubectl;
+mod rights;
+mod run;
+mod users;
