@@ -93,6 +93,10 @@ impl View {
                 rustix::mount::fsconfig_set_string(fs, "workdir", work.as_os_str())?;
             }
             for (key, value) in [("redirect_dir", "off"), ("index", "off"), ("metacopy", "off"), ("xino", "off")] {
+                // `userxattr` switches these two off by itself and refuses to hear of them.
+                if userxattr && matches!(key, "redirect_dir" | "metacopy") {
+                    continue;
+                }
                 // Not all kernels have each of them, and none means off.
                 let _ = rustix::mount::fsconfig_set_string(fs, key, value);
             }
