@@ -149,7 +149,7 @@ impl Store {
             });
         }
         if unpacked.owners_dropped > 0 {
-            tracing::warn!(
+            tracing::info!(
                 layer = layer.digest.short(),
                 files = unpacked.owners_dropped,
                 "only one user id is mapped here: files of other owners now belong to it"
