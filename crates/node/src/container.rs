@@ -15,7 +15,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,6 +57,8 @@ pub(crate) struct Live {
 pub(crate) struct Remains {
     pub(crate) spec: Option<Arc<Spec>>,
     pub(crate) stdout: String,
+    /// The mounts of `spec` stay valid for as long.
+    _held: Arc<Vec<volume::SubPath>>,
 }
 
 /// Why a container did not start.
@@ -98,7 +99,7 @@ enum Base {
 pub(crate) struct VolumeMounts {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) places: Vec<VolumeMount>,
-    pub(crate) held: Vec<OwnedFd>,
+    held: Vec<volume::SubPath>,
 }
 
 /// The mounts that `container` asks for.
@@ -124,9 +125,11 @@ pub(crate) fn volume_mounts(
         };
         let directory = match sub {
             Some(sub) => {
-                let (path, fd) =
-                    volume::sub_path(source, &sub).map_err(|e| format!("volumeMount {:?}: {e}", wanted.name))?;
-                all.held.push(fd);
+                let point = setup.small("sub-paths").join(uuid::Uuid::new_v4().simple().to_string());
+                let held =
+                    volume::sub_path(source, &sub, point).map_err(|e| format!("volumeMount {:?}: {e}", wanted.name))?;
+                let path = held.path().to_owned();
+                all.held.push(held);
                 path
             }
             None => source.clone(),
@@ -325,8 +328,6 @@ impl Context {
         let stderr = Arc::new(Mutex::new(log::Captured::new(0)));
         let mut kept = spec.clone();
         let running = self.agent.config().host.spawn(spec, stdio).await.map_err(|e| start_failed(&e))?;
-        // Links and descriptors of subPaths are mounted now.
-        drop(volumes.held);
         let pumps = [
             tokio::spawn(log::pump(out_reader, "stdout", writer.clone(), stdout.clone())),
             tokio::spawn(log::pump(err_reader, "stderr", writer.clone(), stderr)),
@@ -366,7 +367,7 @@ impl Context {
             container_id: Some(id),
         };
         let stdout = stdout.lock().unwrap_or_else(PoisonError::into_inner).text();
-        Ok((exit, Remains { spec: Some(kept), stdout }))
+        Ok((exit, Remains { spec: Some(kept), stdout, _held: Arc::new(volumes.held) }))
     }
 
     /// How much of standard output to keep.
@@ -475,7 +476,6 @@ impl Context {
                 }
             },
         };
-        drop(volumes.held);
         let exit = Exit {
             code,
             signal: None,
@@ -487,7 +487,7 @@ impl Context {
         };
         // Outputs by path are read over the same directories.
         let spec = Spec { rootfs: Rootfs::Dir(root), mounts, ..Spec::default() };
-        Ok((exit, Remains { spec: Some(Arc::new(spec)), stdout: String::new() }))
+        Ok((exit, Remains { spec: Some(Arc::new(spec)), stdout: String::new(), _held: Arc::new(volumes.held) }))
     }
 }
 

@@ -249,6 +249,14 @@ pub(crate) fn decide(policy: &Policy, slots: &mut [Slot], stop: Option<&Stop>, n
         }
         return decision;
     }
+    let mut mains = slots.iter().filter(|s| s.role == Role::Main);
+    if mains.all(|s| matches!(&s.run, Run::Exited(exit) if !restarts(s.role, exit, policy))) {
+        // Companions and sidecars follow; none of them is started again.
+        if !quiesce(slots, policy.grace, &mut decision.actions) {
+            decision.end = Some(ended(slots, None));
+        }
+        return decision;
+    }
     decision.wake = policy.deadline;
     // Init containers in their order; a sidecar only needs to have started.
     for index in 0..slots.len() {
@@ -282,17 +290,6 @@ pub(crate) fn decide(policy: &Policy, slots: &mut [Slot], stop: Option<&Stop>, n
             }
             Role::Main | Role::Companion => {}
         }
-    }
-    let all_over = |slots: &[Slot], role: Role| {
-        let mut of_role = slots.iter().filter(|s| s.role == role);
-        of_role.all(|s| matches!(&s.run, Run::Exited(exit) if !restarts(s.role, exit, policy)))
-    };
-    if all_over(slots, Role::Main) {
-        if !quiesce(slots, policy.grace, &mut decision.actions) {
-            decision.end = Some(ended(slots, None));
-        }
-        decision.wake = None;
-        return decision;
     }
     for index in 0..slots.len() {
         if matches!(slots[index].role, Role::Main | Role::Companion) {

@@ -299,9 +299,51 @@ pub(crate) fn check_host(path: &Path, kind: &str) -> Result<(), String> {
     }
 }
 
-/// The place of a `subPath` within a volume. It is opened beneath the volume without leaving it, whatever links are there,
-/// and made where missing; the answer names that very object for as long as the descriptor is held.
-pub(crate) fn sub_path(volume: &Path, sub: &str) -> Result<(PathBuf, OwnedFd), String> {
+/// A `subPath`, bound to a place of its own for as long as it is held: what a container does to the volume meanwhile does
+/// not change where it leads.
+pub(crate) struct SubPath {
+    point: PathBuf,
+    mounted: bool,
+}
+
+impl SubPath {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.point
+    }
+}
+
+impl Drop for SubPath {
+    fn drop(&mut self) {
+        if self.mounted
+            && let Err(error) = rustix::mount::unmount(&self.point, rustix::mount::UnmountFlags::DETACH)
+        {
+            tracing::warn!(path = %self.point.display(), %error, "a subPath stays mounted");
+            return;
+        }
+        // The mount point is empty; what was mounted is not there any more.
+        let _ = fs::remove_dir(&self.point).or_else(|_| fs::remove_file(&self.point));
+    }
+}
+
+/// Binds a `subPath` of a volume to `point`. It is opened beneath the volume without leaving it, whatever links are there,
+/// and made where missing.
+pub(crate) fn sub_path(volume: &Path, sub: &str, point: PathBuf) -> Result<SubPath, String> {
+    let named = |e: io::Error| format!("subPath {sub:?}: {e}");
+    let (path, fd) = open_sub_path(volume, sub)?;
+    if let Some(parent) = point.parent() {
+        fs::create_dir_all(parent).map_err(named)?;
+    }
+    let is_dir = fs::File::from(fd.try_clone().map_err(named)?).metadata().map_err(named)?.is_dir();
+    if is_dir { fs::create_dir(&point) } else { fs::File::create(&point).map(|_| ()) }.map_err(named)?;
+    let mut held = SubPath { point, mounted: false };
+    rustix::mount::mount_bind_recursive(&path, &held.point).map_err(|e| named(e.into()))?;
+    held.mounted = true;
+    drop(fd);
+    Ok(held)
+}
+
+fn open_sub_path(volume: &Path, sub: &str) -> Result<(PathBuf, OwnedFd), String> {
     let inner = inner_path(sub).map_err(|_| format!("subPath {sub:?} must be relative and without '..'"))?;
     let named = |e: io::Error| format!("subPath {sub:?}: {e}");
     let root = Root::open(volume).map_err(named)?;
@@ -316,7 +358,8 @@ pub(crate) fn sub_path(volume: &Path, sub: &str) -> Result<(PathBuf, OwnedFd), S
         }
         Err(e) => return Err(named(e)),
     };
-    let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()));
+    // The very object that was opened, by whatever name it has by now.
+    let path = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
     Ok((path, fd))
 }
 
@@ -397,14 +440,14 @@ mod tests {
         fs::create_dir(&volume).unwrap();
         fs::write(dir.path().join("secret"), "").unwrap();
         std::os::unix::fs::symlink("../", volume.join("up")).unwrap();
-        let (path, fd) = sub_path(&volume, "new/dir").unwrap();
+        let (path, fd) = open_sub_path(&volume, "new/dir").unwrap();
         assert_eq!(fs::canonicalize(&path).unwrap(), volume.join("new/dir").canonicalize().unwrap());
         drop(fd);
         let outside = dir.path().canonicalize().unwrap();
-        if let Ok((path, _fd)) = sub_path(&volume, "up") {
+        if let Ok((path, _fd)) = open_sub_path(&volume, "up") {
             assert_ne!(fs::canonicalize(&path).unwrap(), outside, "left the volume");
         }
-        assert!(sub_path(&volume, "../x").is_err());
-        assert!(sub_path(&volume, "/x").is_err());
+        assert!(open_sub_path(&volume, "../x").is_err());
+        assert!(open_sub_path(&volume, "/x").is_err());
     }
 }

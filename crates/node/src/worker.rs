@@ -664,6 +664,10 @@ impl Worker {
             match write(&api, &self.pod, summary).await {
                 Ok(()) => break,
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => break,
+                Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 429 => {
+                    tracing::error!(pod = %self.name(), error = %status.message, "the last status was refused");
+                    break;
+                }
                 Err(error) => tracing::warn!(pod = %self.name(), %error, "the last status was not written"),
             }
             tokio::select! {

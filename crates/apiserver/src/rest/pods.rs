@@ -1,6 +1,7 @@
 //! Subresources of pods: logs, eviction, and a clear answer about those that are not served. Reads no log itself.
 
 use super::delete::delete;
+use super::write::Step;
 use super::{Call, DeleteOptions};
 use crate::answer::{ApiError, Body, json_response};
 use crate::convert;
@@ -16,11 +17,52 @@ impl Call {
         match (subresource, verb) {
             ("log", "get") => self.pod_log().await,
             ("eviction", "create") => self.evict().await,
-            ("exec" | "attach" | "portforward" | "proxy" | "binding" | "ephemeralcontainers" | "resize", _) => {
+            ("binding", "create") => self.bind().await,
+            ("exec" | "attach" | "portforward" | "proxy" | "ephemeralcontainers" | "resize", _) => {
                 Err(ApiError::not_implemented(&format!("pods/{subresource}")))
             }
             _ => Err(ApiError::no_such_path()),
         }
+    }
+
+    /// A scheduler's choice: the node, and that the pod is scheduled, once and for all.
+    async fn bind(&self) -> Result<Response<Body>, ApiError> {
+        let binding = self.decoded()?;
+        let name = self.what.name.as_str();
+        let node = binding["target"]["name"].as_str().filter(|n| !n.is_empty());
+        let node = node.ok_or_else(|| ApiError::bad_request("a Binding needs target.name"))?;
+        let now = format!("{:.0}", jiff::Timestamp::now());
+        let bound = |current: Option<&std::sync::Arc<crate::store::Obj>>| {
+            let current = current.ok_or_else(|| ApiError::not_found(&self.r, name))?;
+            let mut pod = convert::served_value(&self.r, current);
+            let refused = |why: String| {
+                let message = format!("Operation cannot be fulfilled on pods/binding {name:?}: {why}");
+                Err(ApiError::new(409, "Conflict", message))
+            };
+            let uid = binding["metadata"]["uid"].as_str().filter(|u| !u.is_empty());
+            if uid.is_some_and(|uid| pod["metadata"]["uid"] != uid) {
+                return refused(format!("the pod's uid is {}", pod["metadata"]["uid"]));
+            }
+            if !pod["metadata"]["deletionTimestamp"].is_null() {
+                return refused(format!("pod {name} is being deleted, cannot be assigned to a host"));
+            }
+            if let Some(taken) = pod["spec"]["nodeName"].as_str().filter(|n| !n.is_empty()) {
+                return refused(format!("pod {name} is already assigned to node {taken:?}"));
+            }
+            pod["spec"]["nodeName"] = json!(node);
+            let scheduled = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": now});
+            match pod["status"]["conditions"].as_array_mut() {
+                Some(all) => {
+                    all.retain(|c| c["type"] != "PodScheduled");
+                    all.push(scheduled);
+                }
+                None => pod["status"]["conditions"] = json!([scheduled]),
+            }
+            Ok(Step::Put(pod))
+        };
+        self.target(name)?.change(bound).await?;
+        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+        Ok(json_response(201, &status))
     }
 
     async fn evict(&self) -> Result<Response<Body>, ApiError> {

@@ -31,17 +31,6 @@ pub struct LogOptions {
 /// Why there is no log to read.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// This node knows no such Pod.
-    #[error("pod {0} not found on this node")]
-    NoPod(String),
-    /// The Pod has no container of that name.
-    #[error("container {container} is not valid for pod {pod}")]
-    NoContainer {
-        /// The Pod's name.
-        pod: String,
-        /// The container asked for.
-        container: String,
-    },
     /// The container has not started (or has not run before, where the previous run was asked for).
     #[error("{0}")]
     NotStarted(String),

@@ -1,0 +1,130 @@
+//! The Pods' network: what they reach, by which names, and what they do not.
+
+use crate::bench::{Bench, IMAGE};
+use crate::{List, cases};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+pub fn list() -> List {
+    cases![containers_of_a_pod_meet, the_host_is_out_of_reach, services_and_names, only_ready_pods_are_asked]
+}
+
+async fn containers_of_a_pod_meet(bench: Bench) {
+    let serve = json!({"name": "serve", "command": ["sh", "-c", "echo hi | nc -l -p 7000"]});
+    let ask = "for i in $(seq 50); do nc 127.0.0.1 7000 && exit 0; sleep 0.1; done; exit 1";
+    bench.pod("p", json!({"containers": [{"name": "main", "command": ["sh", "-c", ask]}, serve]})).await;
+    let pod = bench.succeeded("p").await;
+    assert!(bench.logs(&pod, "main").await.contains("hi"));
+}
+
+async fn the_host_is_out_of_reach(bench: Bench) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!(
+        "nc -w 1 127.0.0.1 {port} </dev/null && echo reached; nc -w 1 10.42.0.1 {port} </dev/null && echo reached; true"
+    );
+    bench.pod("p", json!({"containers": [{"name": "main", "command": ["sh", "-c", script]}]})).await;
+    let pod = bench.succeeded("p").await;
+    assert!(!bench.logs(&pod, "main").await.contains("reached"));
+}
+
+fn web(ready: &str) -> Value {
+    json!({"restartPolicy": "Always", "terminationGracePeriodSeconds": 1, "containers": [{"name": "main", "image": IMAGE,
+        "command": ["sh", "-c", format!("{ready}; hostname > /var/www/index.html; exec httpd -f -p 8080 -h /var/www")],
+        "ports": [{"name": "http", "containerPort": 8080}],
+        "readinessProbe": {"httpGet": {"path": "/index.html", "port": "http"}, "periodSeconds": 1}}]})
+}
+
+fn slice(service: &str, addresses: &[&Value]) -> Value {
+    let endpoints: Vec<Value> =
+        addresses.iter().map(|a| json!({"addresses": [a], "conditions": {"ready": true}})).collect();
+    json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": format!("{service}-1"), "labels": {"kubernetes.io/service-name": service}},
+        "ports": [{"port": 8080, "protocol": "TCP"}], "endpoints": endpoints})
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+async fn services_and_names(bench: Bench) {
+    bench.pod("web", web("true")).await;
+    let pod = bench.until("web", is_ready).await;
+    bench
+        .create(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"type": "NodePort",
+            "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}}))
+        .await;
+    bench.create(slice("web", &[&pod["status"]["podIP"]])).await;
+    let namespace = &bench.namespace;
+    let script = format!(
+        "for i in $(seq 30); do wget -q -O - http://web/ && break; sleep 0.1; done; \
+         wget -q -O - http://web.{namespace}.svc.cluster.local/; \
+         nslookup kubernetes.default.svc.cluster.local; nslookup none.{namespace}.svc.cluster.local || echo no such"
+    );
+    bench.pod("ask", json!({"containers": [{"name": "main", "command": ["sh", "-c", script]}]})).await;
+    let asked = bench.succeeded("ask").await;
+    let log = bench.logs(&asked, "main").await;
+    assert!(log.starts_with("web\nweb\n") && log.contains("10.96.0.1"), "{log}");
+    let service = bench.kind("v1", "Service").get("web").await.unwrap();
+    let port = service.data["spec"]["ports"][0]["nodePort"].as_u64().unwrap();
+    let answer = get(u16::try_from(port).unwrap()).await.unwrap();
+    assert!(answer.ends_with("web\n"), "{answer}");
+    bench.delete("web").await;
+    bench.until("web", Value::is_null).await;
+}
+
+async fn get(port: u16) -> std::io::Result<String> {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    match answer.is_empty() {
+        true => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        false => Ok(answer),
+    }
+}
+
+async fn only_ready_pods_are_asked(bench: Bench) {
+    bench.pod("one", web("true")).await;
+    bench.pod("two", web("true")).await;
+    let one = bench.until("one", is_ready).await;
+    let two = bench.until("two", is_ready).await;
+    bench
+        .create(
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"type": "LoadBalancer",
+            "ports": [{"port": 18080, "targetPort": 8080}]}}),
+        )
+        .await;
+    bench.create(slice("web", &[&one["status"]["podIP"], &two["status"]["podIP"]])).await;
+    let service = bench.kind("v1", "Service").get("web").await.unwrap();
+    let port = u16::try_from(service.data["spec"]["ports"][0]["nodePort"].as_u64().unwrap()).unwrap();
+    for _ in 0..50 {
+        if get(port).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // One of the two goes while connections come: the slice still names it, and none may fail.
+    let client = tokio::spawn(async move {
+        let mut errors = Vec::new();
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..100 {
+            match get(port).await {
+                Ok(answer) => drop(seen.insert(answer.lines().last().unwrap_or_default().to_owned())),
+                Err(error) => errors.push(error.to_string()),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        (seen, errors)
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    bench.delete("one").await;
+    let (seen, errors) = client.await.unwrap();
+    assert_eq!(errors, Vec::<String>::new());
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["one", "two"]);
+    let service = bench.kind("v1", "Service").get("web").await.unwrap();
+    assert_eq!(service.data["status"]["loadBalancer"]["ingress"][0]["ip"], "127.0.0.1");
+    bench.delete("two").await;
+}
