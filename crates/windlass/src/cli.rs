@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// `git push` to the new version running, with the YAML you already have.
 #[derive(Debug, Parser)]
 #[command(name = "windlass", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Start here:\n  windlass quickstart        the whole story in a temporary folder, in half a minute\n  windlass doctor            what this machine allows, and what that means\n  windlass run hello.yaml    run one workflow, nothing else needed")]
+#[command(
+    after_help = "Start here:\n  windlass quickstart        the whole story in a temporary folder, in half a minute\n  windlass doctor            what this machine allows, and what that means\n  windlass run hello.yaml    run one workflow, nothing else needed"
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -68,7 +70,9 @@ pub(crate) enum Format {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Run the embedded cluster: API, node agent, registry, webhooks
-    #[command(after_help = "Example:\n  windlass up --allow-path ~/src\n  kubectl --kubeconfig \"$(windlass up --print-kubeconfig)\" get pods -A")]
+    #[command(
+        after_help = "Example:\n  windlass up --allow-path ~/src\n  kubectl --kubeconfig \"$(windlass up --print-kubeconfig)\" get pods -A"
+    )]
     Up(Box<UpArgs>),
     /// Run the objects of some files: all others first, then the one Workflow, shown live
     #[command(after_help = "Example:\n  windlass run hello-world.yaml -p message=hi --log")]
@@ -86,7 +90,9 @@ pub(crate) enum Verb {
     #[command(after_help = "Example:\n  windlass watch @latest")]
     Watch(NameArgs),
     /// Print the logs of a workflow's pods
-    #[command(after_help = "Example:\n  windlass logs @latest -f\n  windlass logs my-wf my-wf-build-123 -c main --tail 20")]
+    #[command(
+        after_help = "Example:\n  windlass logs @latest -f\n  windlass logs my-wf my-wf-build-123 -c main --tail 20"
+    )]
     Logs(LogsArgs),
     /// Wait until workflows have ended; exit 1 when one did not succeed
     #[command(after_help = "Example:\n  windlass wait @latest")]
@@ -104,7 +110,9 @@ pub(crate) enum Verb {
     #[command(after_help = "Example:\n  windlass lint .ci/workflow.yaml")]
     Lint(LintArgs),
     /// Build an image from a Dockerfile, without a daemon
-    #[command(after_help = "Example:\n  windlass build . --destination registry.windlass.internal/app:v1 --build-arg 'VERSION=one two'")]
+    #[command(
+        after_help = "Example:\n  windlass build . --destination registry.windlass.internal/app:v1 --build-arg 'VERSION=one two'"
+    )]
     Build(Box<BuildArgs>),
     /// Images of this machine: list, pull, push, import, export, make
     #[command(subcommand)]
@@ -464,7 +472,9 @@ pub(crate) enum ImageVerb {
         name: String,
     },
     /// Make an image out of this machine's own programs
-    #[command(after_help = "Example:\n  windlass image from-host alpine/git --program git --program sh --entrypoint git\n  windlass image from-host python:3 --package python3-minimal --program sh")]
+    #[command(
+        after_help = "Example:\n  windlass image from-host alpine/git --program git --program sh --entrypoint git\n  windlass image from-host python:3 --package python3-minimal --program sh"
+    )]
     FromHost(FromHostArgs),
 }
 

@@ -87,8 +87,7 @@ impl Cluster {
         let tasks = TaskTracker::new();
         let allow = AllowPaths::new(flags.allow_path.clone());
         let git_remap = Remap::parse(&flags.remap_git).context("--remap-git")?;
-        let registry_remap =
-            windlass_oci::client::Remap::parse(&flags.remap_registry).context("--remap-registry")?;
+        let registry_remap = windlass_oci::client::Remap::parse(&flags.remap_registry).context("--remap-registry")?;
 
         let options = Options { keys: Some(home.run()), ..Options::file(home.state()) };
         let api = ApiServer::open(options).await.context("cannot open the state")?;
@@ -102,11 +101,8 @@ impl Cluster {
         tasks.spawn(listener::serve(api.clone(), api_listener, server_config, stop.clone()));
 
         let store = Store::open(home.images()).context("cannot open the image store")?;
-        let images = ClientOptions {
-            insecure: flags.insecure_registry.clone(),
-            remap: registry_remap,
-            ..ClientOptions::new()
-        };
+        let images =
+            ClientOptions { insecure: flags.insecure_registry.clone(), remap: registry_remap, ..ClientOptions::new() };
         let mut ports = Ports { pid: std::process::id(), api: api_address, registry: FREE, webhooks: FREE };
         let controller = api.client(Identity::system("windlass:controller"));
 
@@ -145,12 +141,7 @@ impl Cluster {
 
         let url = format!("https://{api_address}");
         let token = StaticToken::load_or_create(&home.run().join("token"))?;
-        let kubeconfig = Kubeconfig {
-            server: &url,
-            ca_pem: &ca,
-            token: token.reveal(),
-            namespace: "default",
-        };
+        let kubeconfig = Kubeconfig { server: &url, ca_pem: &ca, token: token.reveal(), namespace: "default" };
         kubeconfig.write(&home.kubeconfig()).context("cannot write the kubeconfig")?;
         home.write_ports(&ports)?;
 

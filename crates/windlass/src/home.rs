@@ -113,10 +113,7 @@ impl Home {
     /// Whether a process runs on this home.
     pub(crate) fn is_taken(&self) -> bool {
         let Ok(file) = OpenOptions::new().write(true).open(self.lock_file()) else { return false };
-        matches!(
-            rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared),
-            Err(rustix::io::Errno::WOULDBLOCK)
-        )
+        matches!(rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))
     }
 
     /// Where the `up` of this home listens; nothing when none runs.

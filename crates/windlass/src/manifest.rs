@@ -65,9 +65,8 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
             let mut inner: Vec<PathBuf> =
                 std::fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<std::io::Result<_>>()?;
             inner.sort();
-            let wanted = |p: &PathBuf| {
-                p.is_dir() || p.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
-            };
+            let wanted =
+                |p: &PathBuf| p.is_dir() || p.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
             inner.retain(wanted);
             found.extend(find(&inner)?);
         } else {

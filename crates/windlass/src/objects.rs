@@ -24,11 +24,7 @@ pub(crate) fn deliveries(c: &Connection) -> Api<DynamicObject> {
 }
 
 fn api(c: &Connection, kind: &ApiResource, all: bool) -> Api<DynamicObject> {
-    if all {
-        Api::all_with(c.client.clone(), kind)
-    } else {
-        Api::namespaced_with(c.client.clone(), &c.namespace, kind)
-    }
+    if all { Api::all_with(c.client.clone(), kind) } else { Api::namespaced_with(c.client.clone(), &c.namespace, kind) }
 }
 
 /// The typed form of what the API answered.
@@ -61,9 +57,9 @@ pub(crate) async fn read(c: &Connection, name: &str) -> Result<Workflow> {
 
 /// Whether a workflow has ended.
 pub(crate) fn has_ended(wf: &Workflow) -> bool {
-    wf.status.as_ref().is_some_and(|s| {
-        matches!(s.phase, WorkflowPhase::Succeeded | WorkflowPhase::Failed | WorkflowPhase::Error)
-    })
+    wf.status
+        .as_ref()
+        .is_some_and(|s| matches!(s.phase, WorkflowPhase::Succeeded | WorkflowPhase::Failed | WorkflowPhase::Error))
 }
 
 /// Whether it ended well.

@@ -49,9 +49,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
     if let Verb::Doctor(args) = &cli.verb {
         return verb::doctor::run(&cli.global, look, args);
     }
-    let (host, home) = if hosts_containers(&cli) { enter(&cli).map(|(h, d)| (Some(h), Some(d)))? } else { (None, None) };
+    let (host, home) =
+        if hosts_containers(&cli) { enter(&cli).map(|(h, d)| (Some(h), Some(d)))? } else { (None, None) };
     let session = Session { global: cli.global, host, home, look };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let code = runtime.block_on(verb::run(session, cli.verb));
     // A verb that has answered does not wait for threads that still read a pipe.
     runtime.shutdown_background();
@@ -80,7 +82,8 @@ fn enter(cli: &Cli) -> Result<(Host, Home)> {
     };
     home.create()?;
     let options = EnterOptions { scratch: home.scratch(), tmpfs_bytes: None, spawners: None };
-    let host = Host::enter(options).context("containers cannot run here; `windlass doctor` says why and what would help")?;
+    let host =
+        Host::enter(options).context("containers cannot run here; `windlass doctor` says why and what would help")?;
     Ok((host, home))
 }
 

@@ -169,7 +169,8 @@ where
             api.create(&PostParams::default(), &object).await?;
             Ok(())
         }
-        other => Ok(drop(other?)),
+        Ok(_) => Ok(()),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -86,7 +86,7 @@ fn with_remote<T>(
     let work = || -> gix::Result<T> {
         let origin = repo
             .remote_at_without_url_rewrite(url)?
-            .with_refspecs(specs.iter().map(|spec| gix::bstr::BStr::new(spec)), Direction::Fetch)?
+            .with_refspecs(specs.iter().map(gix::bstr::BStr::new), Direction::Fetch)?
             .with_fetch_tags(fetch::Tags::None);
         let connection = origin
             .connect(Direction::Fetch)?

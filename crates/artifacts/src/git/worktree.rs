@@ -75,8 +75,8 @@ impl Job<'_> {
         let repo = with_identity(repo.to_thread_local());
         self.progress.stage(&format!("fetching {}", self.remote.shown));
         let (refs, resolved) = match (self.local, &self.remote.place) {
-            (Some(local), _) => self.from_local(&repo, local)?,
-            (None, Place::Http(url)) => self.from_http(&repo, url)?,
+            (Some(local), _) => self.fetch_local(&repo, local)?,
+            (None, Place::Http(url)) => self.fetch_http(&repo, url)?,
             (None, Place::Local(_)) => unreachable!("invariant local-opened: checkout() opens every local place"),
         };
         self.describe_origin(&resolved)?;
@@ -130,7 +130,7 @@ impl Job<'_> {
         }
     }
 
-    fn from_http(&self, repo: &gix::Repository, url: &str) -> Result<(Refs, Resolved), GitError> {
+    fn fetch_http(&self, repo: &gix::Repository, url: &str) -> Result<(Refs, Resolved), GitError> {
         let source = self.source;
         let fetch = |specs: &[String], depth| {
             remote::fetch(repo, self.remote, url, self.access, &Fetch { specs, depth }, self.cancel)
@@ -179,7 +179,7 @@ impl Job<'_> {
         Err(revision::missing(&refs, self.wanted(), &self.remote.shown))
     }
 
-    fn from_local(&self, repo: &gix::Repository, local: &LocalRepo) -> Result<(Refs, Resolved), GitError> {
+    fn fetch_local(&self, repo: &gix::Repository, local: &LocalRepo) -> Result<(Refs, Resolved), GitError> {
         let refs = local.refs()?;
         let git_dir = repo.git_dir();
         local.copy_objects(&git_dir.join("objects"), self.cancel)?;

@@ -202,7 +202,11 @@ fn open_beneath(base: &File, path: &Path, flags: OFlags, mode: Mode) -> io::Resu
 fn read(place: &Place) -> io::Result<String> {
     if place.rest.as_os_str().is_empty() {
         // The mount itself is this file: a ConfigMap's key, say.
-        return if place.base.is_file() { std::fs::read_to_string(&place.base) } else { Err(io::ErrorKind::NotFound.into()) };
+        return if place.base.is_file() {
+            std::fs::read_to_string(&place.base)
+        } else {
+            Err(io::ErrorKind::NotFound.into())
+        };
     }
     let base = File::from(rustix::fs::openat(CWD, &place.base, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
     let file = open_beneath(&base, &place.rest, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())?;

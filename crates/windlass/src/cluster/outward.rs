@@ -44,7 +44,8 @@ impl BuildNetwork {
         let number = self.last.fetch_add(1, Ordering::Relaxed) % 65_000;
         let address = Ipv4Addr::from_bits(GATEWAY.to_bits() + 1 + number);
         let work = move || {
-            let made = switch.get_or_init(|| Switch::create(Cidr::new(GATEWAY, PREFIX), &[]).map_err(|e| e.to_string()));
+            let made =
+                switch.get_or_init(|| Switch::create(Cidr::new(GATEWAY, PREFIX), &[]).map_err(|e| e.to_string()));
             let switch = made.as_ref().map_err(Clone::clone)?;
             match switch.connect_outward() {
                 Outward::Works(_) => switch.attach_blocking(address).map_err(|e| e.to_string()),

@@ -84,7 +84,8 @@ impl<'a> Drawing<'a> {
             NodeType::TaskGroup | NodeType::StepGroup => self.children(node).into_iter().map(|n| vec![n]).collect(),
             NodeType::Pod => {
                 // The containers of a container set.
-                let inner: Vec<_> = self.children(node).into_iter().filter(|n| n.type_ == NodeType::Container).collect();
+                let inner: Vec<_> =
+                    self.children(node).into_iter().filter(|n| n.type_ == NodeType::Container).collect();
                 inner.into_iter().map(|n| vec![n]).collect()
             }
             _ => Vec::new(),

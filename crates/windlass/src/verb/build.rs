@@ -20,8 +20,8 @@ use crate::start::Session;
 pub(super) async fn run(session: Session, args: BuildArgs) -> Result<ExitCode> {
     let (Some(host), Some(home)) = (session.host, session.home) else { bail!("the build's host was not entered") };
     let store = Store::open(home.images()).context("cannot open the image store")?;
-    let context = Context::open(&args.context)
-        .with_context(|| format!("cannot open the context {}", args.context.display()))?;
+    let context =
+        Context::open(&args.context).with_context(|| format!("cannot open the context {}", args.context.display()))?;
     let (name, text, ignore) = dockerfile(&args, &context)?;
     let destinations = if args.destination.is_empty() {
         vec![default_destination(&args.context)?]

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
 use anstyle::AnsiColor;
+use anyhow::{Context, Result};
 use serde_json::json;
 use windlass_sandbox::{CgroupDriver, Host, Probe, UidMap};
 
@@ -30,7 +30,8 @@ pub(crate) fn run(global: &Global, look: Look, args: &OutputArgs) -> Result<Exit
             .iter()
             .map(|f| json!({"what": f.what, "good": f.good, "found": f.found, "means": f.means}))
             .collect();
-        let answer = json!({"canRunContainers": can_run, "findings": list, "remarks": probe.remarks, "home": home.root()});
+        let answer =
+            json!({"canRunContainers": can_run, "findings": list, "remarks": probe.remarks, "home": home.root()});
         println!("{}", serde_json::to_string_pretty(&answer)?);
     } else {
         print(&findings, look);

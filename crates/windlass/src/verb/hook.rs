@@ -48,7 +48,10 @@ fn install(
     }
     let path = write(&dir, &script)?;
     println!("installed {}", path.display());
-    println!("pushes to {} now start its .ci/workflow.yaml; `windlass get delivery` shows what came of each", dir.display());
+    println!(
+        "pushes to {} now start its .ci/workflow.yaml; `windlass get delivery` shows what came of each",
+        dir.display()
+    );
     Ok(ExitCode::SUCCESS)
 }
 

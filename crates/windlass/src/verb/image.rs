@@ -90,11 +90,8 @@ pub(super) fn credentials(named: Option<&Path>) -> Result<DockerConfig> {
 }
 
 fn client(store: Store, docker_config: Option<&Path>, insecure: bool) -> Result<Client> {
-    let options = ClientOptions {
-        credentials: credentials(docker_config)?,
-        insecure_all: insecure,
-        ..ClientOptions::new()
-    };
+    let options =
+        ClientOptions { credentials: credentials(docker_config)?, insecure_all: insecure, ..ClientOptions::new() };
     Ok(Client::new(store, options)?)
 }
 
@@ -133,8 +130,7 @@ async fn push(store: Store, args: ImagePushArgs) -> Result<()> {
     let Some(pointer) = store.resolve(&name)? else { bail!("{}", unknown(&name)) };
     let client = client(store, args.docker_config.as_deref(), args.insecure)?;
     let (on, bar) = progress();
-    let digest =
-        client.push(&pointer.digest, &to, &PushOptions { progress: Some(on), ..Default::default() }).await?;
+    let digest = client.push(&pointer.digest, &to, &PushOptions { progress: Some(on), ..Default::default() }).await?;
     bar.finish_and_clear();
     println!("{}@{digest}", to.familiar());
     Ok(())

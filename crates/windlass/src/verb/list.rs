@@ -10,8 +10,8 @@ use windlass_model::{Workflow, labels};
 use crate::cli::{Format, ListArgs};
 use crate::connect::connect;
 use crate::objects;
-use crate::print::list::{ListLook, draw};
 use crate::print;
+use crate::print::list::{ListLook, draw};
 use crate::print::time;
 use crate::start::Session;
 
@@ -57,7 +57,10 @@ pub(super) async fn run(session: &Session, args: ListArgs) -> Result<ExitCode> {
         _ if all.is_empty() => println!("No workflows found"),
         format => {
             let wide = format == Some(Format::Wide);
-            print!("{}", draw(&all, ListLook { namespaces: args.all_namespaces, headers: !args.no_headers, wide }, now));
+            print!(
+                "{}",
+                draw(&all, ListLook { namespaces: args.all_namespaces, headers: !args.no_headers, wide }, now)
+            );
         }
     }
     Ok(ExitCode::SUCCESS)

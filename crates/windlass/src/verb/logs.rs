@@ -21,14 +21,8 @@ use crate::print::{Look, time, workflow};
 use crate::start::Session;
 use crate::{objects, verb::wait};
 
-const COLORS: [AnsiColor; 6] = [
-    AnsiColor::Cyan,
-    AnsiColor::Magenta,
-    AnsiColor::Blue,
-    AnsiColor::Green,
-    AnsiColor::Yellow,
-    AnsiColor::BrightBlue,
-];
+const COLORS: [AnsiColor; 6] =
+    [AnsiColor::Cyan, AnsiColor::Magenta, AnsiColor::Blue, AnsiColor::Green, AnsiColor::Yellow, AnsiColor::BrightBlue];
 /// How many lines of a failed step are shown where the user looks.
 const LAST_LINES: i64 = 10;
 
@@ -181,8 +175,7 @@ pub(super) async fn print_failures(connection: &Connection, wf: &Workflow, look:
         if shown.insert(pod.clone(), ()).is_some() {
             continue;
         }
-        let params =
-            LogParams { container: Some("main".into()), tail_lines: Some(LAST_LINES), ..Default::default() };
+        let params = LogParams { container: Some("main".into()), tail_lines: Some(LAST_LINES), ..Default::default() };
         let Ok(text) = pods(connection).logs(&pod, &params).await else { continue };
         let why = node.message.as_deref().unwrap_or("failed");
         println!("\n{} {why}", look.paint(&format!("✖ {}:", node.display_name), AnsiColor::Red));

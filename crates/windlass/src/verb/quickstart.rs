@@ -284,23 +284,16 @@ async fn push_and_follow(
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
-    let mut told = Vec::new();
+    let mut steps = Steps::default();
     let look = teller.look;
-    let ended = wait::until_ended(connection, &name, |wf| tell_nodes(wf, &mut told, look)).await?;
+    let ended = wait::until_ended(connection, &name, |wf| steps.tell(wf, look)).await?;
     if !objects::succeeded(&ended) {
         print!("{}", workflow::draw(&ended, look, Timestamp::now()));
         logs::print_failures(connection, &ended, look).await;
         bail!("workflow {name} did not succeed");
     }
     teller.done(&format!("{what}: workflow {name}"), since);
-    let mut times = BTreeMap::new();
-    for node in ended.status.iter().flat_map(|s| s.nodes.values()).filter(|n| n.type_ == NodeType::Pod) {
-        if let (Some(from), Some(to)) = (&node.started_at, &node.finished_at) {
-            let time = Duration::try_from(to.0.duration_since(from.0)).unwrap_or_default();
-            times.insert(node.display_name.clone(), time);
-        }
-    }
-    Ok(times)
+    Ok(steps.times)
 }
 
 async fn workflows(connection: &Connection) -> Result<Vec<String>> {
@@ -308,13 +301,24 @@ async fn workflows(connection: &Connection) -> Result<Vec<String>> {
     Ok(all.items.into_iter().filter_map(|w| w.metadata.name).collect())
 }
 
-/// One line for each step that has ended since the last look.
-fn tell_nodes(wf: &Workflow, told: &mut Vec<String>, look: Look) {
-    for node in wf.status.iter().flat_map(|s| s.nodes.values()).filter(|n| n.type_ == NodeType::Pod) {
-        let ended = matches!(node.phase, NodePhase::Succeeded | NodePhase::Failed | NodePhase::Error);
-        if ended && !told.contains(&node.id) {
-            println!("    {} {}", look.icon(node.phase), node.display_name);
-            told.push(node.id.clone());
+/// The steps of one workflow as they are seen to begin and end; node tables themselves have whole seconds.
+#[derive(Default)]
+struct Steps {
+    begun: BTreeMap<String, Instant>,
+    times: BTreeMap<String, Duration>,
+}
+
+impl Steps {
+    /// One line for each step that has ended since the last look.
+    fn tell(&mut self, wf: &Workflow, look: Look) {
+        for node in wf.status.iter().flat_map(|s| s.nodes.values()).filter(|n| n.type_ == NodeType::Pod) {
+            let begun = *self.begun.entry(node.display_name.clone()).or_insert_with(Instant::now);
+            let ended = matches!(node.phase, NodePhase::Succeeded | NodePhase::Failed | NodePhase::Error);
+            if ended && !self.times.contains_key(&node.display_name) {
+                let time = begun.elapsed();
+                println!("    {} {} ({})", look.icon(node.phase), node.display_name, seconds(time));
+                self.times.insert(node.display_name.clone(), time);
+            }
         }
     }
 }
@@ -409,11 +413,8 @@ fn summary(teller: &Teller, pushes: &[BTreeMap<String, Duration>]) {
     print!("{}", columns(&rows));
     println!("  in all {}", seconds(teller.begun.elapsed()));
     for (push, steps) in ["first push", "second push"].iter().zip(pushes) {
-        // Node times have whole seconds, as Argo's have: good enough to see what was slow.
-        let slow: Vec<_> = steps.iter().filter(|(_, t)| t.as_secs() > 0).map(|(n, t)| format!("{n} {}", seconds(*t))).collect();
-        if !slow.is_empty() {
-            println!("  {push}: steps of a second or more: {}", slow.join(", "));
-        }
+        let steps: Vec<_> = steps.iter().map(|(n, t)| format!("{n} {}", seconds(*t))).collect();
+        println!("  {push}, steps as they were seen to begin and end: {}", steps.join(", "));
     }
     println!("\nWhat to try next:");
     println!("  windlass quickstart --keep       keep the folder, then `windlass --home … up` and push to it yourself");

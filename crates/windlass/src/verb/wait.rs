@@ -28,7 +28,11 @@ pub(super) async fn run(session: &Session, args: NamesArgs) -> Result<ExitCode> 
 }
 
 /// Follows one workflow: `each` sees every state, the last one is the answer.
-pub(super) async fn until_ended(connection: &Connection, name: &str, mut each: impl FnMut(&Workflow)) -> Result<Workflow> {
+pub(super) async fn until_ended(
+    connection: &Connection,
+    name: &str,
+    mut each: impl FnMut(&Workflow),
+) -> Result<Workflow> {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut events = watcher::watcher(objects::workflows(connection, false), config).boxed();
     let mut seen = false;
@@ -77,7 +81,9 @@ impl Notes {
             }
             eprintln!("{} waits: {message}", node.display_name);
             if message.starts_with("ErrImage") || message.starts_with("ImagePull") {
-                eprintln!("  to have the image without a registry: `windlass image import` or `windlass image from-host`");
+                eprintln!(
+                    "  to have the image without a registry: `windlass image import` or `windlass image from-host`"
+                );
             }
         }
     }
