@@ -1,8 +1,8 @@
 //! The node table in memory: an arena with indexes, so that one change costs no walk over the rest.
 //! Holds what is known of each node; which transition is right is decided in `node/`.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, OnceLock};
 
 use windlass_model::status::{NodeFlag, NodeStatus};
 use windlass_model::template::{Template, TemplateRef};
@@ -77,6 +77,8 @@ pub(crate) struct Node {
     pub depth: usize,
     /// The template with inputs and globals replaced (steps, dag), or as it was found (others).
     pub template: Option<Arc<Template>>,
+    /// Members whose standard output the template names; read from it once, when a first member asks.
+    pub results_named: OnceLock<BTreeSet<String>>,
     /// Where names inside the template are looked up.
     pub inner_scope: Arc<str>,
     /// Members that are not settled.
@@ -119,6 +121,7 @@ impl Nodes {
             on_exit: false,
             depth: 0,
             template: None,
+            results_named: OnceLock::new(),
             inner_scope: Arc::from(""),
             unsettled: 0,
             news: Vec::new(),

@@ -1,5 +1,7 @@
 //! The Pod of a node, and the Task in its annotation. Text in, JSON out; touches nothing of the run.
 
+use std::collections::BTreeSet;
+
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 use windlass_lang::tags::{self, Options};
@@ -36,11 +38,8 @@ impl Run {
             None => rest.strip_prefix('.').unwrap_or(rest),
         };
         let member = rest.split(['(', '.']).next().unwrap_or_default();
-        let Ok(text) = serde_json::to_string(template) else { return true };
-        text.match_indices("outputs.result").any(|(at, _)| {
-            let before = text[..at].trim_end_matches('.').trim_end_matches(['\'', '"', ']', '\\', '?']);
-            before.strip_suffix(member).is_some_and(|b| b.ends_with(['.', '\'', '"']))
-        })
+        let named = &self.nodes.list[boundary].results_named;
+        named.get_or_init(|| results_named(template)).contains(member)
     }
 
     /// The names that only this node's pod knows.
@@ -357,6 +356,16 @@ impl Run {
         location.archive_logs = None;
         Ok(location)
     }
+}
+
+/// The members of a steps or dag template whose `outputs.result` its text names.
+fn results_named(template: &Template) -> BTreeSet<String> {
+    let text = serde_json::to_string(template).expect("invariant: a template that was read can be written");
+    let name_before = |at: usize| {
+        let before = text[..at].trim_end_matches('.').trim_end_matches(['\'', '"', ']', '\\', '?']);
+        before.rfind(['.', '\'', '"']).map(|separator| before[separator + 1..].to_owned())
+    };
+    text.match_indices("outputs.result").filter_map(|(at, _)| name_before(at)).collect()
 }
 
 fn main_container(template: &Template, executor_image: &str) -> Result<(Value, Option<String>), String> {

@@ -183,7 +183,7 @@ impl Resident {
     /// Steps until no command answers at once any more.
     async fn settle(&mut self, run: &mut Run, mut seen: Vec<Observation>, patch: &mut Option<Value>) -> Decision {
         loop {
-            let decision = run.step(&seen, Timestamp::now());
+            let mut decision = run.step(&seen, Timestamp::now());
             seen.clear();
             if decision.status_changed
                 && let Some(change) = run.take_patch()
@@ -194,7 +194,7 @@ impl Resident {
                 }
             }
             let (client, namespace) = (&self.client, &self.key.0);
-            let mut outcomes = futures::stream::iter(decision.commands.clone())
+            let mut outcomes = futures::stream::iter(std::mem::take(&mut decision.commands))
                 .map(|command| act(client, namespace, command))
                 .buffer_unordered(self.settings.creates_max);
             while let Some(outcome) = outcomes.next().await {
