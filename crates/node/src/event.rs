@@ -77,13 +77,16 @@ fn about(pod: &Pod) -> ObjectReference {
     }
 }
 
+/// What makes two events the same: namespace, object, reason and message.
+type Same = (String, Option<String>, String, String);
+
 async fn write(client: kube::Client, mut entries: mpsc::Receiver<Entry>, node: String) {
-    let mut seen: HashMap<(Option<String>, Option<String>, String, String), (String, i32)> = HashMap::new();
+    let mut seen: HashMap<Same, (String, i32)> = HashMap::new();
     while let Some(entry) = entries.recv().await {
         let namespace = entry.about.namespace.clone().unwrap_or_else(|| "default".into());
         let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
         let subject = entry.about.uid.clone().or_else(|| entry.about.name.clone());
-        let key = (Some(namespace.clone()), subject, entry.reason.clone(), entry.message.clone());
+        let key = (namespace.clone(), subject, entry.reason.clone(), entry.message.clone());
         if let Some((name, count)) = seen.get_mut(&key) {
             *count += 1;
             let body = serde_json::json!({"count": *count, "lastTimestamp": Time(entry.at)});

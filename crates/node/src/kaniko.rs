@@ -32,10 +32,13 @@ pub trait StepBuilder: Send + Sync {
     async fn build(&self, request: BuildRequest) -> i32;
 }
 
+/// Takes text, and whether it is standard error.
+type Write = dyn Fn(bool, &str) + Send + Sync;
+
 /// Takes a build's output.
 #[derive(Clone)]
 pub struct LogSink {
-    write: Arc<dyn Fn(bool, &str) + Send + Sync>,
+    write: Arc<Write>,
 }
 
 impl LogSink {
