@@ -437,6 +437,11 @@ impl Run {
         self.spec.arguments.parameter(name).and_then(|p| p.value.as_ref())
     }
 
+    /// One node's row.
+    pub fn node(&self, id: &str) -> Option<&windlass_model::NodeStatus> {
+        self.nodes.find(id).map(|ix| &self.nodes.list[ix].status)
+    }
+
     /// The rows that have not ended, for those who ask what a run waits for.
     pub fn unfinished(&self) -> Vec<String> {
         let open = |ix: &Ix| !self.nodes.list[*ix].status.phase.is_fulfilled();

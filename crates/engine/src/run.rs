@@ -169,6 +169,9 @@ impl Run {
         }
         if self.stage == Stage::Opening {
             self.open_run();
+            if self.stage != Stage::Opening {
+                self.adopt_daemons();
+            }
         }
         self.fire_wakes();
         loop {
@@ -459,7 +462,17 @@ impl Run {
         let existing = self.nodes.find(&id);
         if let Some(ix) = existing {
             if self.nodes.list[ix].attached {
-                return Opened::Node { ix, new: false };
+                let adopted = self.nodes.list[ix].parent.is_none() && call.parent.is_some();
+                if !adopted {
+                    return Opened::Node { ix, new: false };
+                }
+                if self.nodes.list[ix].status.type_ == NodeType::Pod {
+                    self.attach(ix, call);
+                    if self.nodes.list[ix].status.is_fulfilled() {
+                        self.tell_parent(ix);
+                    }
+                    return Opened::Node { ix, new: false };
+                }
             }
             if self.nodes.list[ix].status.phase.is_fulfilled() {
                 self.attach(ix, call);
@@ -476,12 +489,12 @@ impl Run {
                 }
                 return Opened::Waiting;
             }
-            Err(Missing::Never(message)) => return self.open_failed(existing, call, message),
+            Err(Missing::Never(message)) => return self.open_failed(call, message),
         };
         if existing.is_none() {
             if call.depth > self.config.depth_max {
                 let message = format!("templates call each other more than {} deep", self.config.depth_max);
-                return self.open_failed(existing, call, message);
+                return self.open_failed(call, message);
             }
             if !self.has_place(call, found.template.is_pod()) {
                 return Opened::Blocked;
@@ -498,7 +511,7 @@ impl Run {
                     }
                     return Opened::Waiting;
                 }
-                Err(crate::inputs::InputFault::Wrong(message)) => return self.open_failed(existing, call, message),
+                Err(crate::inputs::InputFault::Wrong(message)) => return self.open_failed(call, message),
             },
         };
         if let Some(key) = &found.stored
@@ -522,7 +535,7 @@ impl Run {
             Some(_) => (NodeType::Pod, NodePhase::Pending),
             None => {
                 let message = format!("template '{}' has no kind", found.template.name);
-                return self.open_failed(existing, call, message);
+                return self.open_failed(call, message);
             }
         };
         let new = existing.is_none();
@@ -580,13 +593,27 @@ impl Run {
     }
 
     /// A node in error for a call that cannot be made.
-    pub(crate) fn open_failed(&mut self, existing: Option<Ix>, call: &Call, message: String) -> Opened {
+    pub(crate) fn open_failed(&mut self, call: &Call, message: String) -> Opened {
+        let id = names::node_id(self.workflow_name(), &call.name);
+        let existing = self.nodes.find(&id);
+        if let Some(ix) = existing
+            && self.nodes.list[ix].status.phase.is_fulfilled()
+        {
+            // It went wrong before the run was loaded, and was told then.
+            if !self.nodes.list[ix].attached {
+                self.attach(ix, call);
+                self.tell_parent(ix);
+            }
+            return Opened::Node { ix, new: false };
+        }
         let new = existing.is_none();
         let ix = existing.unwrap_or_else(|| {
             let row = self.row(call, NodeType::Skipped, NodePhase::Pending);
             self.nodes.insert(row)
         });
-        self.attach(ix, call);
+        if !self.nodes.list[ix].attached {
+            self.attach(ix, call);
+        }
         self.mark(ix, NodePhase::Error, Some(&message));
         Opened::Failed { ix, new, message }
     }

@@ -50,6 +50,7 @@ pub(crate) struct DagMachine {
     open: usize,
     /// Tasks that settled since this was looked at.
     pub(crate) settled: Vec<usize>,
+    by_name: HashMap<String, usize>,
 }
 
 /// The names of a dag's targets: those it says, or every task that no other names, sorted.
@@ -128,7 +129,8 @@ impl DagMachine {
                 tasks[dep].dependents.push(i);
             }
         }
-        let mut this = Self { tasks, ..Self::default() };
+        let names = by_name.iter().map(|(name, slot)| ((*name).to_owned(), *slot)).collect();
+        let mut this = Self { tasks, by_name: names, ..Self::default() };
         for name in targets(dag) {
             match by_name.get(name.as_str()) {
                 Some(i) => this.targets.push(*i),
@@ -215,14 +217,23 @@ impl Run {
             flag: None,
             depth: node.depth + 1,
         };
+        // What has begun is not asked again: a daemon that held then may have ended since.
+        let existing = self.find_call(&call);
+        if existing.is_some_and(|ix| self.nodes.list[ix].status.phase.is_fulfilled()) {
+            if let Opened::Node { ix, .. } = self.open(&call) {
+                machine.tasks[slot].node = Some(ix);
+            }
+            return true;
+        }
         let holds = match &machine.tasks[slot].depends {
+            _ if existing.is_some() => Ok(true),
             Err(message) => Err(message.clone()),
             Ok(depends) => {
                 Ok(depends.evaluate(|reference| self.task_outcome(machine, &reference.task, reference.outcome)))
             }
         };
         let opened = match holds {
-            Err(message) => self.open_failed(self.find_call(&call), &call, message),
+            Err(message) => self.open_failed(&call, message),
             Ok(false) => self.open_skipped(&call, NodePhase::Omitted, "omitted: depends condition not met"),
             Ok(true) => self.begin_ready_task(dag, machine, slot, &mut call),
         };
@@ -254,9 +265,12 @@ impl Run {
         let inputs = self.nodes.list[dag].status.inputs.clone();
         let scope =
             Scope { run: self, boundary: Some(dag), inputs: inputs.as_ref(), locals: &[], globals: true, item: None };
-        let resolved = match ready(&machine.tasks[slot].step, &scope, true) {
+        let begun = self.find_call(call).is_some();
+        let step = machine.tasks[slot].step.clone();
+        let step = if begun { Arc::new(WorkflowStep { when: None, ..(*step).clone() }) } else { step };
+        let resolved = match ready(&step, &scope, true) {
             Ok(resolved) => resolved,
-            Err(message) => return self.open_failed(self.find_call(call), call, message),
+            Err(message) => return self.open_failed(call, message),
         };
         machine.tasks[slot].resolved = Some(Arc::new(resolved.clone()));
         call.target = target(&resolved.step.template, &resolved.step.template_ref, resolved.step.inline.as_deref());
@@ -271,7 +285,7 @@ impl Run {
                     Ok(false) => {
                         return self.open_skipped(call, NodePhase::Skipped, &format!("when '{when}' evaluated false"));
                     }
-                    Err(message) => return self.open_failed(self.find_call(call), call, message),
+                    Err(message) => return self.open_failed(call, message),
                 }
             }
             call.arguments = resolved.step.arguments.clone();
@@ -280,7 +294,7 @@ impl Run {
         }
         let items = match crate::loops::items(&resolved.step) {
             Ok(items) => items,
-            Err(message) => return self.open_failed(self.find_call(call), call, message),
+            Err(message) => return self.open_failed(call, message),
         };
         if items.is_empty() {
             return self.open_skipped(call, NodePhase::Skipped, "Skipped, empty params");
@@ -332,7 +346,7 @@ impl Run {
     }
 
     fn task_outcome(&self, machine: &DagMachine, name: &str, outcome: Option<Outcome>) -> bool {
-        let Some(task) = machine.tasks.iter().find(|t| t.step.name == name) else { return false };
+        let Some(task) = machine.by_name.get(name).map(|slot| &machine.tasks[*slot]) else { return false };
         let Some(ix) = task.node else { return false };
         let status = &self.nodes.list[ix].status;
         let daemoned = status.daemoned == Some(true) && status.phase != NodePhase::Pending;

@@ -134,7 +134,24 @@ impl Run {
         let steps = std::mem::take(&mut machine.unresolved);
         let inputs = self.nodes.list[machine.boundary].status.inputs.clone();
         let mut resolved = Vec::with_capacity(steps.len());
+        let group = self.nodes.list[ix].status.name.clone();
         for step in &steps {
+            // What has begun is not asked again.
+            let name = format!("{group}.{}", step.name);
+            let existing = self.nodes.find(&names::node_id(self.workflow_name(), &name));
+            if existing.is_some_and(|e| self.nodes.list[e].status.phase.is_fulfilled()) {
+                let bare = WorkflowStep {
+                    when: None,
+                    with_items: None,
+                    with_param: None,
+                    with_sequence: None,
+                    ..step.clone()
+                };
+                resolved.push(Ready { step: bare, absent: Vec::new(), skipped: None });
+                continue;
+            }
+            let begun = existing.is_some().then(|| WorkflowStep { when: None, ..step.clone() });
+            let step = begun.as_ref().unwrap_or(step);
             let scope = Scope {
                 run: self,
                 boundary: Some(machine.boundary),
@@ -159,7 +176,6 @@ impl Run {
                 machine.add_items(step, items);
             }
         }
-        let _ = ix;
         Ok(())
     }
 
@@ -193,7 +209,7 @@ impl Run {
                     let name = names::item_name(&entry.ready.step.name, *i, &items[*i]);
                     call.name = format!("{prefix}{joint}{name}");
                     call.target = target(&entry.ready.step.template, &entry.ready.step.template_ref, None);
-                    return self.open_failed(None, &call, message);
+                    return self.open_failed(&call, message);
                 }
             },
         };
@@ -211,13 +227,14 @@ impl Run {
             };
             return self.open_skipped(&call, NodePhase::Skipped, &message);
         }
-        if let Some(when) = &step.when {
+        let begun = self.nodes.find(&names::node_id(self.workflow_name(), &call.name)).is_some();
+        if let Some(when) = step.when.as_ref().filter(|_| !begun) {
             match when_holds(when) {
                 Ok(true) => {}
                 Ok(false) => {
                     return self.open_skipped(&call, NodePhase::Skipped, &format!("when '{when}' evaluated false"));
                 }
-                Err(message) => return self.open_failed(None, &call, message),
+                Err(message) => return self.open_failed(&call, message),
             }
         }
         call.arguments = step.arguments;

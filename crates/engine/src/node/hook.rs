@@ -173,10 +173,7 @@ impl Run {
                 };
                 self.open(&call)
             }
-            Err(message) => {
-                let existing = self.nodes.find(&crate::names::node_id(self.workflow_name(), &call.name));
-                self.open_failed(existing, &call, message)
-            }
+            Err(message) => self.open_failed(&call, message),
         };
         if let Opened::Node { ix, new } | Opened::Failed { ix, new, .. } = opened {
             self.nodes.list[ix].hook_of = Some(child);

@@ -60,7 +60,9 @@ impl Run {
         }
         if self.nodes.list[ix].status.is_fulfilled() {
             // A daemon that was let go before the load.
-            self.daemons.push(ix);
+            if !self.daemons.contains(&ix) {
+                self.daemons.push(ix);
+            }
             self.tell_parent(ix);
         }
         if let Some(pod) = self.early_pods.remove(&id) {
@@ -489,6 +491,35 @@ impl Run {
             }
             self.nodes.list[*ix].status.daemoned = None;
             self.mark(*ix, NodePhase::Succeeded, None);
+        }
+    }
+
+    /// After a load: daemons whose step is long over have nobody who takes them up, but must be stopped some day.
+    pub(crate) fn adopt_daemons(&mut self) {
+        for ix in 0..self.nodes.list.len() {
+            let row = &self.nodes.list[ix].status;
+            if self.nodes.list[ix].attached || row.daemoned != Some(true) || row.phase.is_fulfilled() {
+                continue;
+            }
+            let boundary = row.boundary_id.as_deref().and_then(|id| self.nodes.find(id));
+            let id = row.id.clone();
+            if row.type_ == NodeType::Pod {
+                let machine = PodMachine {
+                    name: self.pod_name_of(ix),
+                    attempt: row.failed_pod_restarts.and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+                    ..PodMachine::default()
+                };
+                self.nodes.list[ix].machine = Machine::Pod(Box::new(machine));
+            }
+            self.nodes.list[ix].attached = true;
+            self.nodes.list[ix].boundary = boundary;
+            self.daemons.push(ix);
+            match self.early_pods.remove(&id) {
+                Some(pod) => self.observe_pod(&pod),
+                None if self.nodes.list[ix].status.type_ != NodeType::Pod => {}
+                None if self.surveyed => self.lose_pod(ix),
+                None => self.unseen.push(ix),
+            }
         }
     }
 

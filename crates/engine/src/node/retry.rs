@@ -47,6 +47,13 @@ impl Run {
         let machine = RetryMachine { strategy, call: call.clone(), last: None, attempts: 0 };
         self.nodes.list[ix].inner_scope = call.scope.clone();
         self.nodes.list[ix].machine = Machine::Retry(Box::new(machine));
+        if self.nodes.list[ix].status.is_fulfilled() {
+            // A daemon that was let go before the load.
+            if !self.daemons.contains(&ix) {
+                self.daemons.push(ix);
+            }
+            self.tell_parent(ix);
+        }
         self.enqueue(ix);
         Opened::Node { ix, new }
     }

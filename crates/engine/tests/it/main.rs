@@ -1,5 +1,8 @@
 //! Integration tests of the engine: inputs as files, results as snapshots.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod cases;
 mod corpus;
 mod lint;
+mod resident;
+mod world;

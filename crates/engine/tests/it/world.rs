@@ -1,0 +1,256 @@
+//! A world for the engine: pods that end as a script says, resources that are there or not.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use windlass_engine::{Command, Config, Observation, Run};
+use windlass_model::Workflow;
+
+/// One script: a workflow, the objects around it, and how its pods end (by node name).
+pub(crate) struct Script {
+    pub workflow: Value,
+    pub objects: Vec<Value>,
+    pub pods: BTreeMap<String, Value>,
+}
+
+impl Script {
+    pub(crate) fn parse(text: &str) -> Self {
+        let loaded = windlass_lang::yaml::load_str(text);
+        let case = loaded.documents.into_iter().next().expect("a case is one document").value;
+        let pods = case["pods"].as_object().cloned().unwrap_or_default().into_iter().collect();
+        Self {
+            workflow: case["workflow"].clone(),
+            objects: case["objects"].as_array().cloned().unwrap_or_default(),
+            pods,
+        }
+    }
+}
+
+/// A run and the pods it has.
+pub(crate) struct World<'a> {
+    pub script: &'a Script,
+    pub run: Run,
+    pub now: Timestamp,
+    /// Pods that run: name to node id, node name and the pod.
+    pub running: BTreeMap<String, (String, String, Value)>,
+    pub commands: Vec<String>,
+    pub wake: Option<Timestamp>,
+    /// The workflow as the API has it: kept by patches alone.
+    pub stored: Value,
+    starts: BTreeMap<String, usize>,
+    pub created: BTreeMap<String, usize>,
+}
+
+impl<'a> World<'a> {
+    pub(crate) fn new(script: &'a Script) -> Self {
+        let mut stored = script.workflow.clone();
+        stored["metadata"]["uid"] = json!("uid-1");
+        stored["metadata"]["namespace"] = json!("default");
+        stored["metadata"]["creationTimestamp"] = json!("2030-01-01T00:00:00Z");
+        let workflow: Workflow = serde_json::from_value(stored.clone()).unwrap();
+        let now: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+        let run = Run::load(&workflow, &Config::default());
+        Self {
+            script,
+            run,
+            now,
+            running: BTreeMap::new(),
+            commands: Vec::new(),
+            wake: None,
+            stored,
+            starts: BTreeMap::new(),
+            created: BTreeMap::new(),
+        }
+    }
+
+    /// Loads the run anew from what is stored, and tells it what there is.
+    pub(crate) fn reload(&mut self) {
+        let workflow: Workflow = serde_json::from_value(self.stored.clone()).unwrap();
+        self.run = Run::load(&workflow, &Config::default());
+        let mut seen: Vec<Observation> =
+            self.running.values().map(|(_, _, pod)| Observation::Pod(pod.clone())).collect();
+        seen.push(Observation::Surveyed);
+        self.step(seen);
+    }
+
+    /// One step and all that follows at once; true when the run has ended.
+    pub(crate) fn step(&mut self, mut seen: Vec<Observation>) -> bool {
+        loop {
+            let decision = self.run.step(&seen, self.now);
+            let patch = self.run.take_patch();
+            assert_eq!(decision.status_changed, patch.is_some(), "a change is a patch");
+            if let Some(patch) = patch {
+                merge(&mut self.stored, &patch);
+            }
+            self.wake = decision.wake;
+            seen = Vec::new();
+            for command in decision.commands {
+                self.perform(command, &mut seen);
+            }
+            if decision.completed {
+                return true;
+            }
+            if seen.is_empty() {
+                return false;
+            }
+        }
+    }
+
+    fn perform(&mut self, command: Command, seen: &mut Vec<Observation>) {
+        match command {
+            Command::CreatePod { node_id, name, mut pod } => {
+                let attempt = pod["metadata"]["annotations"]["windlass.dev/attempt"].clone();
+                if let Some((_, _, have)) = self.running.get(&name)
+                    && have["metadata"]["annotations"]["windlass.dev/attempt"] == attempt
+                {
+                    return;
+                }
+                let node =
+                    pod["metadata"]["annotations"]["workflows.argoproj.io/node-name"].as_str().unwrap().to_owned();
+                self.commands.push(format!("create {node}"));
+                *self.created.entry(name.clone()).or_default() += 1;
+                pod["metadata"]["uid"] = json!(format!("{name}-{attempt}"));
+                pod["status"] = json!({"phase": "Running", "podIP": "10.42.0.9", "containerStatuses": [{"name": "main", "ready": true, "state": {"running": {}}}]});
+                seen.push(Observation::Pod(pod.clone()));
+                self.running.insert(name, (node_id, node, pod));
+            }
+            Command::FetchTemplate { cluster, name } => {
+                let kind = if cluster { "ClusterWorkflowTemplate" } else { "WorkflowTemplate" };
+                seen.push(Observation::Template { cluster, object: self.object(kind, &name), name });
+            }
+            Command::FetchConfigMap { name } => {
+                seen.push(Observation::ConfigMap { object: self.object("ConfigMap", &name), name });
+            }
+            Command::DeletePod { name, .. } | Command::StopPod { name, .. } => {
+                if let Some((_, node, _)) = self.running.remove(&name) {
+                    self.commands.push(format!("stop {node}"));
+                }
+            }
+            Command::ReleasePod { .. } => {}
+        }
+    }
+
+    fn object(&self, kind: &str, name: &str) -> Option<Value> {
+        self.script.objects.iter().find(|o| o["kind"] == kind && o["metadata"]["name"] == name).cloned()
+    }
+
+    /// Ends a pod as the script says; observations to tell.
+    pub(crate) fn end(&mut self, pod_name: &str) -> Vec<Observation> {
+        let (id, node, mut pod) = self.running.remove(pod_name).unwrap();
+        let start = self.starts.entry(node.clone()).or_default();
+        *start += 1;
+        let mut script = self.script.pods.get(&node).cloned().unwrap_or_default();
+        if let Value::Array(list) = &script {
+            script = list.get(*start - 1).cloned().unwrap_or_default();
+        }
+        let code = script["exit"].as_i64().unwrap_or(0);
+        let mut seen = Vec::new();
+        let task: Value =
+            serde_json::from_str(pod["metadata"]["annotations"]["windlass.dev/task"].as_str().unwrap()).unwrap();
+        let mut outputs = json!({});
+        if task["includeResult"] == true {
+            outputs["result"] = json!(script["result"].as_str().unwrap_or_default());
+        }
+        for parameter in task["outputs"]["parameters"].as_array().into_iter().flatten() {
+            let name = parameter["name"].as_str().unwrap();
+            let mut out = parameter.clone();
+            out["value"] = script["parameters"][name].clone();
+            outputs["parameters"].as_array_mut().map(|l| l.push(out.clone())).unwrap_or_else(|| {
+                outputs["parameters"] = json!([out]);
+            });
+        }
+        if task["outputs"]["artifacts"].is_array() {
+            outputs["artifacts"] = task["outputs"]["artifacts"].clone();
+        }
+        if outputs != json!({}) {
+            let report = json!({"metadata": {"name": id, "labels": {"workflows.argoproj.io/report-outputs-completed": "true"}}, "outputs": outputs});
+            seen.push(Observation::TaskResult(serde_json::from_value(report).unwrap()));
+        }
+        pod["status"]["phase"] = json!(if code == 0 { "Succeeded" } else { "Failed" });
+        pod["status"]["containerStatuses"] = json!([{"name": "main", "state": {"terminated": {"exitCode": code, "reason": if code == 0 { "Completed" } else { "Error" }}}}]);
+        if script["lost"] == true {
+            pod["status"] = json!({"phase": "Failed", "reason": "NodeLost", "message": "the node was lost"});
+        }
+        seen.push(Observation::Pod(pod));
+        seen
+    }
+
+    /// Lets every pod end, in the order that `pick` says, until the run has ended or nothing goes on.
+    pub(crate) fn run_out(&mut self, mut pick: impl FnMut(usize) -> usize, mut after: impl FnMut(&mut Self)) {
+        let mut done = self.step(vec![Observation::Surveyed]);
+        for _ in 0..100_000 {
+            if done {
+                return;
+            }
+            // Daemons go on, unless their script says how they end.
+            let names: Vec<String> = self.running.keys().filter(|n| self.ends(n)).cloned().collect();
+            if names.is_empty() {
+                let Some(at) = self.wake else { return };
+                self.now = self.now.max(at);
+                done = self.step(Vec::new());
+            } else {
+                let seen = self.end(&names[pick(names.len()) % names.len()]);
+                self.now = self.now.checked_add(SignedDuration::from_secs(1)).unwrap();
+                done = self.step(seen);
+            }
+            if !done {
+                after(self);
+            }
+        }
+    }
+
+    fn ends(&self, pod_name: &str) -> bool {
+        let (id, node, _) = &self.running[pod_name];
+        let script = self.script.pods.get(node);
+        script.is_some() || self.run.node(id).is_none_or(|n| n.daemoned != Some(true))
+    }
+
+    /// The outcome as text.
+    pub(crate) fn told(&self) -> String {
+        let status = self.run.status();
+        let mut out = format!("{}: {}\n", status.phase, status.message.as_deref().unwrap_or("-"));
+        if let Some(outputs) = &status.outputs {
+            out.push_str(&format!("outputs: {}\n", serde_json::to_string(outputs).unwrap()));
+        }
+        let mut rows: Vec<_> = status.nodes.values().collect();
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        let names: BTreeMap<&str, &str> = rows.iter().map(|n| (n.id.as_str(), n.name.as_str())).collect();
+        for n in rows {
+            out.push_str(&format!("{} {} {}", n.name, n.type_, n.phase));
+            if let Some(message) = &n.message {
+                out.push_str(&format!(" ({message})"));
+            }
+            let parameters = n.inputs.iter().flat_map(|i| &i.parameters);
+            for p in parameters {
+                out.push_str(&format!(" {}={:?}", p.name, p.value.as_ref().map_or("", |v| v.as_str())));
+            }
+            let after: Vec<&str> = n.children.iter().map(|c| names[c.as_str()]).collect();
+            if !after.is_empty() {
+                out.push_str(&format!(" -> {}", after.join(", ")));
+            }
+            out.push('\n');
+        }
+        out.push_str(&format!("--\n{}\n", self.commands.join("\n")));
+        out
+    }
+}
+
+/// A JSON merge patch.
+pub(crate) fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let map = target.as_object_mut().unwrap();
+    for (key, value) in patch {
+        if value.is_null() {
+            map.remove(key);
+        } else {
+            merge(map.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
