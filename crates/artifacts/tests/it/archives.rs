@@ -51,7 +51,7 @@ fn there_and_back() {
     std::fs::write(out.join(format!("{}.txt", "long".repeat(60))), "l").unwrap();
     let fifo = std::process::Command::new("mkfifo").arg(out.join("fifo")).status();
     // The path a step names may go through links of its own image.
-    std::os::unix::fs::symlink("/work", dir.path().join("rootfs/w")).unwrap();
+    std::os::unix::fs::symlink("/job", dir.path().join("rootfs/w")).unwrap();
     let rootfs = dir.path().join("rootfs");
     let bytes = pack(&rootfs, "/w/out", Strategy::default());
     for (target, strategy) in [("/in/a", None), ("/in/deep/b", Some(Strategy::default()))] {
