@@ -43,6 +43,8 @@ impl Default for Config {
 
 /// Something that was seen. Telling the same thing twice, or late, is harmless.
 #[derive(Clone, Debug, PartialEq)]
+// They are told by slice and never kept, so a box would only cost.
+#[allow(clippy::large_enum_variant)]
 pub enum Observation {
     /// A pod of the run as the API has it now.
     Pod(Value),

@@ -103,12 +103,18 @@ pub(crate) struct Node {
 pub(crate) struct Nodes {
     pub list: Vec<Node>,
     pub by_id: HashMap<String, Ix>,
+    /// The sum of what the nodes that work have done, and of what there is to do.
+    pub progress: (i64, i64),
 }
 
 impl Nodes {
     /// Puts a row in, without a parent.
     pub(crate) fn insert(&mut self, status: NodeStatus) -> Ix {
         let ix = self.list.len();
+        if is_executable(status.type_) {
+            let (done, all) = parse_progress(status.progress.as_deref());
+            self.progress = (self.progress.0 + done, self.progress.1 + all);
+        }
         self.by_id.insert(status.id.clone(), ix);
         self.list.push(Node {
             status,
@@ -133,6 +139,15 @@ impl Nodes {
             machine: Machine::Leaf,
         });
         ix
+    }
+
+    /// Writes a node's progress, and counts it in.
+    pub(crate) fn set_progress(&mut self, ix: Ix, progress: &str) {
+        let row = &mut self.list[ix].status;
+        let (done, all) = parse_progress(row.progress.as_deref());
+        let (done_now, all_now) = parse_progress(Some(progress));
+        row.progress = Some(progress.to_owned());
+        self.progress = (self.progress.0 + done_now - done, self.progress.1 + all_now - all);
     }
 
     /// The node of that id.
@@ -218,4 +233,13 @@ pub(crate) fn is_executable(type_: NodeType) -> bool {
 pub(crate) fn counts_as_active(status: &NodeStatus) -> bool {
     matches!(status.type_, NodeType::Pod | NodeType::Steps | NodeType::Dag)
         && matches!(status.phase, NodePhase::Pending | NodePhase::Running)
+}
+
+/// `N/M` as numbers; a node that says nothing has one thing to do.
+pub(crate) fn parse_progress(text: Option<&str>) -> (i64, i64) {
+    let parsed = text.and_then(|t| {
+        let (n, m) = t.split_once('/')?;
+        Some((n.parse().ok()?, m.parse().ok()?))
+    });
+    parsed.unwrap_or((0, 1))
 }

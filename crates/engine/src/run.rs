@@ -354,10 +354,11 @@ impl Run {
         }
         if phase.is_fulfilled() {
             node.status.finished_at = Some(now);
-            if is_executable(node.status.type_) {
-                node.status.progress = Some(if phase == NodePhase::Succeeded { "1/1" } else { "0/1" }.to_owned());
-            }
         }
+        if phase.is_fulfilled() && is_executable(self.nodes.list[ix].status.type_) {
+            self.nodes.set_progress(ix, if phase == NodePhase::Succeeded { "1/1" } else { "0/1" });
+        }
+        let node = &self.nodes.list[ix];
         let is_active = counts_as_active(&node.status);
         self.touch(ix);
         if was_active && !is_active {
@@ -422,9 +423,9 @@ impl Run {
 
     /// Whether a call may make a node now; if not, the parent is looked at again when a place is free.
     fn has_place(&mut self, call: &Call, is_pod: bool) -> bool {
-        let full = if self.suspend && !call.on_exit {
-            true
-        } else if is_pod && self.spec.parallelism.is_some_and(|p| p > 0 && self.active_pods >= p) {
+        let suspended = self.suspend && !call.on_exit;
+        let crowded = is_pod && self.spec.parallelism.is_some_and(|p| p > 0 && self.active_pods >= p);
+        let full = if suspended || crowded {
             true
         } else if let Some(boundary) = call.boundary {
             let node = &self.nodes.list[boundary];

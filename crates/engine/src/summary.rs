@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value, json};
-use windlass_model::{NodePhase, labels};
+use windlass_model::labels;
 
-use crate::nodes::is_executable;
+use crate::nodes::{is_executable, parse_progress};
 use crate::run::Run;
 
 /// How many steps a summing walk may take before inner nodes go without.
@@ -144,22 +144,7 @@ impl Run {
 
     /// How many of the nodes that work have ended well, of how many.
     pub fn progress(&self) -> String {
-        let (mut done, mut all) = (0, 0);
-        for node in &self.nodes.list {
-            if is_executable(node.status.type_) {
-                let (d, a) = parse_progress(node.status.progress.as_deref());
-                done += if node.status.phase == NodePhase::Succeeded { a } else { d };
-                all += a;
-            }
-        }
+        let (done, all) = self.nodes.progress;
         format!("{done}/{all}")
     }
-}
-
-fn parse_progress(text: Option<&str>) -> (i64, i64) {
-    let parsed = text.and_then(|t| {
-        let (n, m) = t.split_once('/')?;
-        Some((n.parse().ok()?, m.parse().ok()?))
-    });
-    parsed.unwrap_or((0, 1))
 }

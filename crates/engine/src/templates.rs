@@ -29,12 +29,15 @@ pub(crate) struct Found {
     pub stored: Option<String>,
 }
 
+/// A resource's templates by name.
+type ByName = HashMap<String, Arc<Template>>;
+
 /// The templates of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Templates {
-    local: HashMap<String, Arc<Template>>,
+    local: ByName,
     /// `(cluster, name)` to templates; nothing when the API has no such resource.
-    resources: BTreeMap<(bool, String), Option<HashMap<String, Arc<Template>>>>,
+    resources: BTreeMap<(bool, String), Option<ByName>>,
     /// Frozen templates, by `scope/resource/template`.
     frozen: BTreeMap<String, Arc<Template>>,
     defaults: Option<Value>,
@@ -64,8 +67,8 @@ impl Templates {
 
     /// Takes in a fetched resource's templates; nothing when there is none of that name.
     pub(crate) fn add_resource(&mut self, cluster: bool, name: &str, templates: Option<&[Template]>) {
-        let merged = templates
-            .map(|list| list.iter().map(|t| (t.name.clone(), self.with_defaults(t))).collect::<HashMap<_, _>>());
+        let merged =
+            templates.map(|list| list.iter().map(|t| (t.name.clone(), self.with_defaults(t))).collect::<ByName>());
         self.resources.insert((cluster, name.to_owned()), merged);
     }
 

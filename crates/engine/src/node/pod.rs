@@ -437,7 +437,7 @@ impl Run {
         if let Some(progress) = report.progress.as_ref().filter(|p| !p.is_empty())
             && self.nodes.list[ix].status.progress.as_ref() != Some(progress)
         {
-            self.nodes.list[ix].status.progress = Some(progress.clone());
+            self.nodes.set_progress(ix, progress);
             self.touch(ix);
         }
         if let Machine::Pod(machine) = &mut self.nodes.list[ix].machine {

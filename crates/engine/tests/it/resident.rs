@@ -21,14 +21,12 @@ proptest! {
     #[test]
     fn loaded_anew_it_decides_the_same(order in proptest::collection::vec(0usize..8, 64)) {
         for script in scripts() {
-            let picks = |order: &[usize]| {
-                let mut picks = order.to_vec().into_iter().cycle();
-                move |_: usize| picks.next().unwrap_or(0)
-            };
             let mut resident = World::new(&script);
-            resident.run_out(picks(&order), |_| {});
+            let mut picks = order.iter().copied().cycle();
+            resident.run_out(|_| picks.next().unwrap_or(0), |_| {});
             let mut fresh = World::new(&script);
-            fresh.run_out(picks(&order), World::reload);
+            let mut picks = order.iter().copied().cycle();
+            fresh.run_out(|_| picks.next().unwrap_or(0), World::reload);
             prop_assert_eq!(resident.told(), fresh.told());
             prop_assert!(fresh.run.is_completed());
             prop_assert_eq!(&resident.stored["status"]["nodes"], &fresh.stored["status"]["nodes"]);
