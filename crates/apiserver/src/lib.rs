@@ -1,7 +1,7 @@
 //! The embedded Kubernetes API: store, watch, patches, authentication and authorization.
 //!
 //! [`ApiServer`] is a `tower::Service`: the same value goes into `kube::Client` (see [`ApiServer::client`]) and behind a
-//! listener. A request walks `rest` (path and verb) → [`hooks`] (who may, what does the body mean) → `store` (one writer
+//! listener. A request walks `rest` (path and verb) → `hooks` (who may, what does the body mean) → `store` (one writer
 //! thread, SQLite, caches and watch rings) and back. Knows nothing of workflows, nodes or images.
 
 pub mod answer;
