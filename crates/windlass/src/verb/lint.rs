@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use windlass_engine::validate::{NoTemplates, validate};
+use windlass_lang::Diagnostic;
 use windlass_lang::diagnostic::has_errors;
+use windlass_lang::yaml::Document;
 
 use crate::cli::{Format, LintArgs};
 use crate::manifest::{self, Manifests};
@@ -34,6 +36,7 @@ pub(super) async fn run(session: &Session, args: LintArgs) -> Result<ExitCode> {
 /// What is wrong with the text and with what it says.
 pub(super) fn check(manifests: &Manifests) -> Vec<windlass_lang::Diagnostic> {
     let mut faults = manifests.faults.clone();
+    faults.extend(manifests.documents.iter().filter_map(|d| no_object(d)));
     faults.extend(validate(&manifests.documents, &manifests.sources, &NoTemplates));
     faults
 }
@@ -45,4 +48,22 @@ pub(super) fn refuse_faulty(session: &Session, manifests: &Manifests) -> Result<
         eprint!("{}", windlass_lang::render(&faults, &manifests.sources, session.look.color));
     }
     Ok(has_errors(&faults))
+}
+
+/// What every object of Kubernetes has; without it nobody can tell what a document is.
+fn no_object(document: &Document) -> Option<Diagnostic> {
+    let message = if !document.value.is_object() {
+        "this is not an object: a map with `apiVersion`, `kind` and `metadata`".to_owned()
+    } else {
+        let missing: Vec<_> = ["apiVersion", "kind"].into_iter().filter(|k| !document.value[*k].is_string()).collect();
+        if missing.is_empty() {
+            return None;
+        }
+        format!("this object has no `{}`", missing.join("` and no `"))
+    };
+    let fault = Diagnostic::error("manifest::no-object", message);
+    Some(match document.value_span("") {
+        Some(span) => fault.at(span, ""),
+        None => fault,
+    })
 }

@@ -3,12 +3,14 @@
 //! process, under the home's lock. Ctrl-C ends the containers and says so.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use kube::ResourceExt;
-use kube::api::PostParams;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, ResourceExt};
 use serde_json::Value;
-use windlass_model::Workflow;
+use windlass_model::{Workflow, labels};
 
 use crate::cli::{Format, RunArgs};
 use crate::cluster::{Cluster, Listen};
@@ -120,6 +122,7 @@ async fn until_end_or_interrupt(
     tokio::select! {
         ended = end => {
             let phase = ended?.status.map(|s| s.phase.to_string()).unwrap_or_default();
+            end_pods(connection, name).await?;
             eprintln!("workflow {name} was terminated: {phase}");
         }
         _ = interrupted() => eprintln!("interrupted again: leaving at once"),
@@ -127,11 +130,49 @@ async fn until_end_or_interrupt(
     Ok(None)
 }
 
+/// How long the containers of an interrupted workflow have to end by themselves.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Waits until the pods of a terminated workflow have ended; those that take long are deleted at once.
+async fn end_pods(connection: &Connection, name: &str) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(connection.client.clone(), &connection.namespace);
+    let own = ListParams::default().labels(&format!("{}={name}", labels::WORKFLOW));
+    let begun = Instant::now();
+    loop {
+        let phase = |p: &Pod| p.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
+        let mut left = pods.list(&own).await?.items;
+        left.retain(|p| !matches!(phase(p).as_str(), "Succeeded" | "Failed"));
+        if left.is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() > GRACE {
+            for pod in left {
+                let params = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+                match pods.delete(&pod.name_any(), &params).await {
+                    Err(kube::Error::Api(s)) if s.code == 404 => {}
+                    other => drop(other?),
+                }
+            }
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// SIGINT or SIGTERM.
 pub(super) async fn interrupted() -> std::io::Result<()> {
-    let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    tokio::select! {
-        done = tokio::signal::ctrl_c() => done,
-        _ = term.recv() => Ok(()),
-    }
+    interruption()?.await;
+    Ok(())
+}
+
+/// The same, and it counts from now on, not only from when it is waited for.
+pub(super) fn interruption() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+        }
+    })
 }

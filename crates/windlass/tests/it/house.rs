@@ -4,6 +4,7 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -69,24 +70,50 @@ impl Done {
 /// A command under way whose output is being read.
 pub(crate) struct Running {
     pub(crate) child: Child,
-    stdout: std::thread::JoinHandle<String>,
-    stderr: std::thread::JoinHandle<String>,
+    stdout: Reader,
+    stderr: Reader,
 }
 
-fn reader(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = from.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+/// Reads a pipe to its end; what has come so far can be looked at.
+struct Reader {
+    text: Arc<Mutex<Vec<u8>>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Reader {
+    fn of(mut from: impl Read + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let into = text.clone();
+        let thread = std::thread::spawn(move || {
+            let mut part = [0; 8192];
+            while let Ok(count @ 1..) = from.read(&mut part) {
+                into.lock().unwrap().extend_from_slice(&part[..count]);
+            }
+        });
+        Self { text, thread }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
+    }
+
+    fn whole(self) -> String {
+        self.thread.join().unwrap();
+        String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
+    }
 }
 
 impl Running {
     pub(crate) fn begin(command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-        let (stdout, stderr) = (reader(child.stdout.take().unwrap()), reader(child.stderr.take().unwrap()));
+        let (stdout, stderr) = (Reader::of(child.stdout.take().unwrap()), Reader::of(child.stderr.take().unwrap()));
         Self { child, stdout, stderr }
+    }
+
+    /// What it has said so far, on both streams.
+    pub(crate) fn said(&self) -> String {
+        self.stdout.so_far() + &self.stderr.so_far()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -103,7 +130,7 @@ impl Running {
                 let _ = self.child.wait();
             }
         }
-        let (stdout, stderr) = (self.stdout.join().unwrap(), self.stderr.join().unwrap());
+        let (stdout, stderr) = (self.stdout.whole(), self.stderr.whole());
         let Some(status) = status else {
             panic!("not done after {within:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
         };
@@ -180,7 +207,7 @@ impl House {
             not_run(case, "there is no busybox (package busybox-static)");
             return false;
         }
-        self.image("busybox", &["busybox", "sh"]);
+        self.image("busybox", &["busybox", "sh", "echo", "seq", "cat", "mkdir"]);
         true
     }
 

@@ -54,12 +54,27 @@ fn a_deployment_from_apply_to_delete() {
     let Some(house) = House::new("kubectl") else { return };
     let Some(kubectl) = kubectl() else { return not_run("kubectl", "there is no kubectl") };
     for version in ["v1", "v2"] {
-        let serve = format!("mkdir -p /w; echo this is {version} > /w/index.html; echo serving {version}; \
-                             exec busybox httpd -f -v -p 8000 -h /w");
+        let serve = format!(
+            "mkdir -p /w; echo this is {version} > /w/index.html; echo serving {version}; \
+                             exec busybox httpd -f -v -p 8000 -h /w"
+        );
         house
             .windlass(&[
-                "image", "from-host", &format!("web:{version}"), "--program", "busybox", "--program", "sh",
-                "--program", "mkdir", "--cmd", "sh", "--cmd", "-c", "--cmd", &serve,
+                "image",
+                "from-host",
+                &format!("web:{version}"),
+                "--program",
+                "busybox",
+                "--program",
+                "sh",
+                "--program",
+                "mkdir",
+                "--cmd",
+                "sh",
+                "--cmd",
+                "-c",
+                "--cmd",
+                &serve,
             ])
             .ok();
     }
@@ -80,7 +95,7 @@ fn a_deployment_from_apply_to_delete() {
     kubectl(&["create", "configmap", "made", "--from-literal=k=v"]).ok().says(&["configmap/made created"]);
     kubectl(&["get", "configmap", "made", "-o", "jsonpath={.data.k}"]).ok().says(&["v"]);
     kubectl(&["get", "deploy,rs,pods,svc", "-o", "wide"]).ok().says(&["2/2", "web:v1", "NodePort", "Running"]);
-    kubectl(&["describe", "deployment", "web"]).ok().says(&["2 available", "ScalingReplicaSet"]);
+    kubectl(&["describe", "deployment", "web"]).ok().says(&["2 available", "2/2 replicas created"]);
     kubectl(&["describe", "pods", "-l", "app=web"]).ok().says(&["web:v1", "Ready", "True", "http-get"]);
 
     let port = kubectl(&["get", "svc", "web", "-o", "jsonpath={.spec.ports[0].nodePort}"]).ok().stdout;
@@ -95,8 +110,15 @@ fn a_deployment_from_apply_to_delete() {
     kubectl(&["rollout", "history", "deployment/web"]).ok().says(&["1", "2"]);
 
     kubectl(&["scale", "deployment/web", "--replicas=1"]).ok().says(&["scaled"]);
-    kubectl(&["patch", "deployment", "web", "--type=json", "-p", r#"[{"op":"add","path":"/metadata/labels/x","value":"y"}]"#])
-        .ok();
+    kubectl(&[
+        "patch",
+        "deployment",
+        "web",
+        "--type=json",
+        "-p",
+        r#"[{"op":"add","path":"/metadata/labels/x","value":"y"}]"#,
+    ])
+    .ok();
     kubectl(&["label", "deployment", "web", "z=1"]).ok();
     kubectl(&["get", "deployment", "web", "--show-labels"]).ok().says(&["x=y", "z=1", "app=web"]);
     kubectl(&["get", "nosuchkinds"]).exits(1).says(&["nosuchkinds"]);

@@ -10,6 +10,7 @@ mod house;
 mod interrupt;
 mod isolation;
 mod kubectl;
+mod quickstart;
 mod rights;
 mod run;
 mod users;

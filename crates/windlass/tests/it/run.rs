@@ -39,6 +39,8 @@ templates:
     image: busybox
     command: [sh, -c]
     args: [\"for i in $(seq 30); do echo line $i; done; echo the real cause >&2; exit 7\"]
+  outputs:
+    parameters: [{name: never, valueFrom: {path: /never}}]
 ",
     );
     for log in [&["run", &file][..], &["run", &file, "--log"]] {
@@ -83,11 +85,11 @@ fn steps_and_dag_pass_parameters_and_artifacts() {
     assert_eq!(wf["status"]["phase"], "Succeeded", "{wf:#}");
     let nodes = wf["status"]["nodes"].as_object().unwrap();
     let by = |name: &str| nodes.values().find(|n| n["displayName"] == name).unwrap_or_else(|| panic!("no {name}"));
-    assert_eq!(by("make")["outputs"]["parameters"][0]["value"], "forty-two");
-    assert_eq!(by("use")["outputs"]["result"], "from the artifact: content forty-two");
+    assert_eq!(by("make")["outputs"]["parameters"][0]["value"], "fortytwo");
     assert_eq!(by("never")["type"], "Skipped");
     assert_eq!(by("count")["outputs"]["result"], "3");
-    assert_eq!(by("joined")["outputs"]["result"], "forty-two and 3");
+    let done = house.windlass(&["run", &file, "--log"]).ok();
+    done.says(&[": from the artifact: content fortytwo", ": fortytwo and 3"]);
     // The same for people: one line for each step.
     house.windlass(&["run", &file]).ok().says(&["make", "never", "joined", "DURATION"]);
 }

@@ -9,7 +9,7 @@ use crate::house::{BINARY, House, is_root, not_run, program, run};
 const NOBODY: u32 = 65534;
 
 /// A house that somebody else owns, with a copy of the binary that they can reach.
-fn for_nobody(case: &str) -> Option<(House, PathBuf)> {
+pub(crate) fn for_nobody(case: &str) -> Option<(House, PathBuf)> {
     if !is_root() {
         not_run(case, "only root becomes another user; the other cases ran as who you are");
         return None;
@@ -28,7 +28,7 @@ fn for_nobody(case: &str) -> Option<(House, PathBuf)> {
 }
 
 /// `words` as nobody; `before` runs as root, in a mount namespace of its own.
-fn as_nobody(house: &House, before: &str, words: &str) -> Command {
+pub(crate) fn as_nobody(house: &House, before: &str, words: &str) -> Command {
     let mut command = Command::new("unshare");
     let script = format!(
         "{before}\nexec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups --inh-caps=-all sh -ec '{words}'"
@@ -38,7 +38,8 @@ fn as_nobody(house: &House, before: &str, words: &str) -> Command {
     command
 }
 
-const STORY: &str = "./windlass image from-host busybox --program busybox --program sh
+const STORY: &str =
+    "./windlass image from-host busybox --program busybox --program sh --program echo --program cat --program mkdir
 ./windlass run hello.yaml --log
 ./windlass run story.yaml --log";
 
@@ -47,7 +48,7 @@ fn story(house: &House) {
     house.workflow("story", include_str!("story.yaml"));
 }
 
-const HEARD: [&str; 3] = [": hello world", ": from the artifact: content forty-two", ": forty-two and 3"];
+const HEARD: [&str; 3] = [": hello world", ": from the artifact: content fortytwo", ": fortytwo and 3"];
 
 #[test]
 fn a_user_with_one_id() {
@@ -59,7 +60,10 @@ fn a_user_with_one_id() {
 #[test]
 fn a_user_with_a_range_of_ids() {
     let case = "not root, with a range of ids";
-    if program("newuidmap").is_none() || !PathBuf::from("/etc/subuid").exists() || !PathBuf::from("/etc/subgid").exists() {
+    if program("newuidmap").is_none()
+        || !PathBuf::from("/etc/subuid").exists()
+        || !PathBuf::from("/etc/subgid").exists()
+    {
         return not_run(case, "there is no newuidmap (package uidmap), or no /etc/subuid");
     }
     let Some((house, _)) = for_nobody(case) else { return };
@@ -79,7 +83,9 @@ fn a_user_with_a_range_of_ids() {
 fn without_any_network() {
     let Some(house) = House::new("offline") else { return };
     story(&house);
-    let script = format!("ip link set lo up 2> /dev/null || busybox ip link set lo up; {BINARY} run hello.yaml --log && {BINARY} run story.yaml --log");
+    let script = format!(
+        "ip link set lo up 2> /dev/null || busybox ip link set lo up; {BINARY} run hello.yaml --log && {BINARY} run story.yaml --log"
+    );
     let mut command = Command::new("unshare");
     command.args(if is_root() { &["-n"][..] } else { &["-rn"] }).args(["sh", "-ec", &script]);
     command.env("WINDLASS_HOME", house.home()).current_dir(house.path(""));
