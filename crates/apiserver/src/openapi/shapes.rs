@@ -148,7 +148,7 @@ pub fn check(api_version: &str, kind: &str, object: &Value) -> Vec<Finding> {
     let shapes = shapes();
     let Some(name) = shapes.kinds.get(&format!("{api_version}/{kind}")) else { return Vec::new() };
     let mut walk = Walk { shapes, found: Vec::new() };
-    walk.structure(name, object, "", "");
+    walk.structure(name, object, &Place::Top);
     walk.found
 }
 
@@ -184,37 +184,66 @@ struct Walk<'a> {
     found: Vec<Finding>,
 }
 
+/// Where a walk is. It becomes text only for a finding: most objects have none, and every write is walked.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    Top,
+    Field(&'a Place<'a>, &'a str),
+    /// The key of a map's entry.
+    Key(&'a Place<'a>, &'a str),
+    Index(&'a Place<'a>, usize),
+}
+
+impl Place<'_> {
+    /// With indexes and keys, as unknown fields are named.
+    fn full(&self) -> String {
+        match self {
+            Self::Top => String::new(),
+            Self::Field(around, name) | Self::Key(around, name) => join(&around.full(), name),
+            Self::Index(around, index) => format!("{}[{index}]", around.full()),
+        }
+    }
+
+    /// Without them, as Go names fields of a wrong type.
+    fn plain(&self) -> String {
+        match self {
+            Self::Top => String::new(),
+            Self::Field(around, name) => join(&around.plain(), name),
+            Self::Key(around, _) | Self::Index(around, _) => around.plain(),
+        }
+    }
+}
+
 impl Walk<'_> {
-    /// `path` has indexes, as unknown fields are named; `plain` has none, as Go names fields of a wrong type.
-    fn structure(&mut self, name: &str, value: &Value, path: &str, plain: &str) {
+    fn structure(&mut self, name: &str, value: &Value, place: &Place<'_>) {
         let Some(fields) = self.shapes.structs.get(name) else { return };
         let Some(map) = value.as_object() else { return };
         let owner = name.rsplit('.').next().unwrap_or_default();
         for (key, value) in map {
-            let (path, plain) = (join(path, key), join(plain, key));
+            let place = Place::Field(place, key);
             match fields.get(key) {
-                None => self.found.push(Finding::Unknown(path)),
-                Some(field) => self.value(&field.of, value, owner, &path, &plain),
+                None => self.found.push(Finding::Unknown(place.full())),
+                Some(field) => self.value(&field.of, value, owner, &place),
             }
         }
     }
 
-    fn value(&mut self, of: &Type, value: &Value, owner: &str, path: &str, plain: &str) {
+    fn value(&mut self, of: &Type, value: &Value, owner: &str, place: &Place<'_>) {
         let of = match of {
             Type::Ref(name) => self.shapes.scalars.get(name).unwrap_or(of),
             other => other,
         };
         match (of, value) {
             (_, Value::Null) | (Type::Any, _) => {}
-            (Type::Ref(name), Value::Object(_)) => self.structure(name, value, path, plain),
+            (Type::Ref(name), Value::Object(_)) => self.structure(name, value, place),
             (Type::List(item), Value::Array(list)) => {
                 for (i, value) in list.iter().enumerate() {
-                    self.value(item, value, owner, &format!("{path}[{i}]"), plain);
+                    self.value(item, value, owner, &Place::Index(place, i));
                 }
             }
             (Type::Map(item), Value::Object(map)) => {
                 for (key, value) in map {
-                    self.value(item, value, owner, &join(path, key), plain);
+                    self.value(item, value, owner, &Place::Key(place, key));
                 }
             }
             (Type::Bytes, Value::String(text)) => {
@@ -235,7 +264,7 @@ impl Walk<'_> {
                     Value::Number(_) => "number".to_owned(),
                     Value::Null => return,
                 };
-                let want = go_type(of);
+                let (want, plain) = (go_type(of), place.plain());
                 self.found.push(Finding::Type(format!(
                     "json: cannot unmarshal {given} into Go struct field {owner}.{plain} of type {want}"
                 )));
