@@ -11,6 +11,7 @@ use crate::placement;
 use crate::plan::Allowed;
 use crate::recovery;
 use crate::step;
+use crate::turn::Turns;
 use crate::worker::{self, Update, Worker};
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod, PodStatus};
@@ -115,6 +116,7 @@ struct Inner {
     executable: Arc<OwnedFd>,
     state: Mutex<State>,
     idle: tokio::sync::Notify,
+    turns: Turns,
 }
 
 #[derive(Default)]
@@ -172,6 +174,7 @@ impl Agent {
             executable: Arc::new(executable.into()),
             state: Mutex::default(),
             idle: tokio::sync::Notify::new(),
+            turns: Turns::new(),
             config,
         };
         Ok(Self(Arc::new(inner)))
@@ -415,6 +418,10 @@ impl Agent {
 
     pub(crate) fn images(&self) -> &Images {
         &self.0.images
+    }
+
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.0.turns
     }
 
     pub(crate) fn capacity(&self) -> Capacity {

@@ -31,6 +31,7 @@ mod recovery;
 mod setup;
 mod status;
 mod step;
+mod turn;
 mod volume;
 mod worker;
 

@@ -9,9 +9,10 @@ use crate::probe::{self, Finding};
 use crate::setup::{self, Setup, SetupError};
 use crate::status::{self, Facts};
 use crate::step::{self, StageError, Step};
+use crate::turn::Turn;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions, Request};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use windlass_artifacts::Cancel;
 use windlass_model::task::Task;
 
 /// How long a first status waits for a Pod that may end at once.
-const FIRST_WRITE: SignedDuration = SignedDuration::from_millis(100);
+const FIRST_WRITE: SignedDuration = SignedDuration::from_millis(250);
 const NEXT_WRITE: SignedDuration = SignedDuration::from_millis(10);
 /// How long connections through Services may go on before a stopped Pod's containers are told.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
@@ -68,6 +69,7 @@ pub(crate) struct Worker {
     task: Option<Task>,
     context: Option<Context>,
     preparing: Option<JoinHandle<()>>,
+    turn: Arc<Turn>,
     attempts: u32,
     prepare_at: Option<Timestamp>,
     cancel: Cancel,
@@ -119,6 +121,7 @@ impl Worker {
             task,
             context: None,
             preparing: None,
+            turn: Arc::default(),
             attempts: 0,
             prepare_at: Some(now),
             cancel: Cancel::new(),
@@ -288,9 +291,10 @@ impl Worker {
 
     fn prepare(&mut self) {
         let (agent, pod, task) = (self.agent.clone(), self.pod.clone(), self.task.clone());
-        let (tell, cancel) = (self.tell.clone(), self.cancel.clone());
+        let (tell, cancel, turn) = (self.tell.clone(), self.cancel.clone(), self.turn.clone());
         self.prepare_at = None;
         self.preparing = Some(tokio::spawn(async move {
+            agent.turns().take(&turn).await;
             let prepared = async {
                 let setup = setup::prepare(&agent, &pod).await.map_err(PrepareError::Setup)?;
                 let Some(task) = task else { return Ok(Box::new((setup, None))) };
@@ -344,6 +348,7 @@ impl Worker {
                 });
             }
             Err(PrepareError::Setup(error)) => {
+                self.turn.end();
                 events.warning(&self.pod, error.event, error.message.clone());
                 if error.refused {
                     self.stop = Some(Stop::Failed { reason: "Forbidden".into(), message: error.message });
@@ -405,6 +410,7 @@ impl Worker {
     }
 
     fn started(&mut self, index: usize, live: Live, now: Timestamp) {
+        self.turn.end();
         let Some(container) = self.spec_of(index) else { return };
         self.blocked.remove(&index);
         self.slots[index].running(now, live.id.clone(), live.image_id.clone());
@@ -692,7 +698,11 @@ impl Worker {
 pub(crate) async fn write(api: &Api<Pod>, pod: &Pod, status: &PodStatus) -> Result<(), kube::Error> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let body = serde_json::json!({"metadata": {"uid": pod.metadata.uid}, "status": status});
-    api.patch_status(name, &PatchParams::default(), &Patch::Merge(body)).await.map(|_| ())
+    // The answer is the whole Pod, which the watch brings anyway: it is not read.
+    let request = Request::new(api.resource_url());
+    let request = request.patch_subresource("status", name, &PatchParams::default(), &Patch::Merge(body));
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    api.clone().into_client().request_text(request).await.map(drop)
 }
 
 /// Lets a deleted Pod go: grace 0, this UID only.
