@@ -1,4 +1,5 @@
-//! What must hold of a spec before it runs, in Argo's words. `lint` knows far more; this is what a run cannot do without.
+//! What must hold of a spec before it runs, in Argo's words. `lint` knows far more; this is what a run cannot do
+//! without.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What `{{workflow.*}}` stands for. Computed from the workflow and its spec; changes only by global outputs and the phase.
+//! What `{{workflow.*}}` stands for. Computed from the workflow and its spec; changes only by global outputs and the
+//! phase.
 
 use std::collections::BTreeMap;
 

@@ -121,7 +121,8 @@ impl Run {
                 Some(value) => Ok(Some(value)),
                 None if selector.optional == Some(true) => Ok(None),
                 None => Err(InputFault::Wrong(format!(
-                    "ConfigMap '{name}' does not exist. Please make sure it has the label {}: Parameter to be detectable by the controller",
+                    "ConfigMap '{name}' does not exist. Please make sure it has the label \
+                     {}: Parameter to be detectable by the controller",
                     labels::CONFIGMAP_TYPE
                 ))),
             };

@@ -5,7 +5,7 @@
 //! | – | all resources and ConfigMaps it names are there | Running | the entrypoint's node begins |
 //! | – | one is missing, or the spec cannot run | Failed, Error | |
 //! | Running | the entrypoint's node and the hooks ended | Running | the exit handler begins, unless terminated |
-//! | Running | the exit handler ended, or there is none | Succeeded, Failed, Error | a bad handler spoils success, never mends failure |
+//! | Running | the exit handler ended, or there is none | Succeeded, Failed, Error | it spoils success, mends nothing |
 
 use std::sync::Arc;
 
@@ -20,7 +20,8 @@ use windlass_model::{AnyString, Arguments, NodePhase, NodeType, Time, WorkflowPh
 use crate::door::Command;
 use crate::inputs::InputFault;
 use crate::nodes::{Call, Ix, Machine, Target};
-use crate::run::{Opened, Run, Stage};
+use crate::opening::Opened;
+use crate::run::{Run, Stage};
 use crate::scope::Scope;
 use crate::templates::{not_found, target};
 

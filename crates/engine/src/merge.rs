@@ -1,4 +1,5 @@
-//! Strategic merge of JSON values, as Kubernetes does it for the fields a workflow has. Pure; knows no schema beyond merge keys.
+//! Strategic merge of JSON values, as Kubernetes does it for the fields a workflow has. Pure; knows no schema beyond
+//! merge keys.
 
 use serde_json::Value;
 

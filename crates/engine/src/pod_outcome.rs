@@ -209,7 +209,10 @@ mod tests {
 
     #[test]
     fn failures_are_told_apart() {
-        let ended = |name: &str, code: i64| json!({"name": name, "state": {"terminated": {"exitCode": code, "reason": if code == 0 { "Completed" } else { "Error" }}}});
+        let ended = |name: &str, code: i64| {
+            let reason = if code == 0 { "Completed" } else { "Error" };
+            json!({"name": name, "state": {"terminated": {"exitCode": code, "reason": reason}}})
+        };
         let of = |containers: Value| {
             let o = outcome(&pod("Failed", containers), false);
             (o.phase, o.message)

@@ -12,7 +12,8 @@ use crate::run::Run;
 const WALK_MAX: usize = 20_000_000;
 
 impl Run {
-    /// Progress and resources of the run and of its inner nodes. Edges are order, so a node sums all that comes after it.
+    /// Progress and resources of the run and of its inner nodes. Edges are order, so a node sums all that comes after
+    /// it.
     pub(crate) fn sum_up(&mut self) {
         let (mut done, mut all) = (0, 0);
         let mut total: BTreeMap<String, i64> = BTreeMap::new();

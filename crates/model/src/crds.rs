@@ -1,4 +1,5 @@
-//! The CustomResourceDefinitions of Argo's kinds and our own, as manifests. Names, short names and printer columns are Argo's.
+//! The CustomResourceDefinitions of Argo's kinds and our own, as manifests. Names, short names and printer columns
+//! are Argo's.
 //! The stored schema keeps unknown fields (Argo's "minimal" form); strict schemas for lint come from [`schema_for`].
 
 use serde_json::{Value, json};
@@ -187,7 +188,8 @@ impl Kind {
         if self.status {
             version["subresources"] = json!({"status": {}});
         }
-        let mut names = json!({"kind": self.kind, "listKind": format!("{}List", self.kind), "plural": self.plural, "singular": self.singular});
+        let list = format!("{}List", self.kind);
+        let mut names = json!({"kind": self.kind, "listKind": list, "plural": self.plural, "singular": self.singular});
         if !self.short_names.is_empty() {
             names["shortNames"] = json!(self.short_names);
         }
@@ -210,7 +212,8 @@ pub fn manifests() -> Vec<Value> {
     KINDS.iter().map(Kind::manifest).collect()
 }
 
-/// The strict JSON schema of one of our kinds (`additionalProperties: false` wherever a field's name is known), for lint.
+/// The strict JSON schema of one of our kinds (`additionalProperties: false` wherever a field's name is known), for
+/// lint.
 pub fn schema_for(kind: &str) -> Option<Value> {
     let schema = match kind {
         "Workflow" => schemars::schema_for!(crate::workflow::Workflow),
@@ -223,4 +226,49 @@ pub fn schema_for(kind: &str) -> Option<Value> {
         _ => return None,
     };
     Some(schema.to_value())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::Workflow;
+
+    #[test]
+    fn every_kind_has_a_manifest_and_its_names() {
+        for (kind, manifest) in KINDS.iter().zip(manifests()) {
+            assert_eq!(manifest["metadata"]["name"], format!("{}.{}", kind.plural, kind.group));
+            assert_eq!(manifest["spec"]["names"]["kind"], kind.kind);
+            assert_eq!(manifest["spec"]["versions"][0]["storage"], true);
+        }
+    }
+
+    #[test]
+    fn schemas_know_their_fields_and_no_others() {
+        let schema = schema_for("Workflow").unwrap();
+        assert_eq!(schema["$defs"]["Template"]["additionalProperties"], false);
+        assert!(schema["$defs"]["Template"]["properties"]["retryStrategy"].is_object());
+        assert!(schema["$defs"]["Artifact"]["properties"]["artifactGC"].is_object());
+        assert!(schema_for("Pod").is_none());
+    }
+
+    #[test]
+    fn loose_yaml_is_read_and_written_as_argo_does() {
+        let given = json!({
+            "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"name": "w", "labels": null},
+            "spec": {"entrypoint": "a", "arguments": {"parameters": [{"name": "n", "value": 3}, {"name": "b", "value": true}]},
+                "templates": [{"name": "a", "inputs": {"parameters": null}, "steps": [[{"name": "s", "template": "b"}]],
+                    "retryStrategy": {"limit": "2"}, "unheardOf": 1}]},
+            "status": {"phase": "Running", "startedAt": "2030-01-01T00:00:00Z", "finishedAt": null,
+                "nodes": {"w": {"id": "w", "name": "w", "displayName": "w", "type": "DAG", "phase": "Omitted", "boundaryID": "x"}}},
+        });
+        let workflow: Workflow = serde_json::from_value(given).unwrap();
+        let back = serde_json::to_value(&workflow).unwrap();
+        assert_eq!(back["spec"]["arguments"]["parameters"][0]["value"], "3");
+        assert_eq!(back["spec"]["arguments"]["parameters"][1]["value"], "true");
+        assert_eq!(back["spec"]["templates"][0]["steps"][0][0]["name"], "s");
+        assert_eq!(back["spec"]["templates"][0]["retryStrategy"]["limit"], "2");
+        assert_eq!(back["status"]["nodes"]["w"]["boundaryID"], "x");
+        assert_eq!(back["status"]["startedAt"], "2030-01-01T00:00:00Z");
+    }
 }

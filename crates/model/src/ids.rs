@@ -1,4 +1,5 @@
-//! Ids as types of their own, so that a node's id is never handed over as a pod's name. Never computes one: the engine does.
+//! Ids as types of their own, so that a node's id is never handed over as a pod's name. Never computes one: the
+//! engine does.
 
 use std::borrow::Borrow;
 use std::fmt;

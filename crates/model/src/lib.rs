@@ -1,6 +1,7 @@
 //! The wire nouns of Windlass: every kind that is served or read, with names, ids and phases.
 //!
-//! This crate holds types, their serde forms and their JSON schemas. It must never do IO, read a clock or know any other
+//! This crate holds types, their serde forms and their JSON schemas. It must never do IO, read a clock or know any
+//! other
 //! room of the house. Parts of a Pod stay [`serde_json::Value`]s, so that nothing a user wrote is lost on the way.
 
 pub mod artifact;

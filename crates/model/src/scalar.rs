@@ -7,7 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-/// Text that may be written as a string, a number, a truth value or a JSON structure; it is always written back as a string.
+/// Text that may be written as a string, a number, a truth value or a JSON structure; it is always written back as a
+/// string.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct AnyString(pub String);

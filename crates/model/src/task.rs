@@ -17,13 +17,15 @@ pub struct Task {
     /// Whether the standard output of `main` is wanted as `outputs.result`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub include_result: bool,
-    /// A script's source: staged read-only (mode 0755) at [`SCRIPT_PATH`]; the command already has that path as last argument.
+    /// A script's source: staged read-only (mode 0755) at [`SCRIPT_PATH`]; the command already has that path as last
+    /// argument.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<String>,
     /// Input artifacts with fully resolved locations, `path` and `mode`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Artifact>,
-    /// Output parameters by path (with default) and output artifacts (path, archive, optional, resolved destination key).
+    /// Output parameters by path (with default) and output artifacts (path, archive, optional, resolved destination
+    /// key).
     #[serde(skip_serializing_if = "Outputs::is_empty")]
     pub outputs: Outputs,
     /// When the step must have ended.

@@ -4,8 +4,8 @@
 //! |---|---|---|---|
 //! | Running | all tasks that a task names have settled, its `depends` holds | Running | the task begins |
 //! | Running | … and its `depends` does not hold | Running | the task is Omitted |
-//! | Running | every wanted task has settled, targets are well | Succeeded | outputs are taken; Error when they cannot be |
-//! | Running | every wanted task has settled, a target is not | Failed, Error | an omitted target counts as what it hangs from |
+//! | Running | every wanted task has settled, targets are well | Succeeded | outputs are taken, else Error |
+//! | Running | every wanted task has settled, a target is not | Failed, Error | omitted counts as what it hangs from |
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use crate::calls::{Ready, ready};
 use crate::names;
 use crate::node::group::{GroupMachine, continues_on};
 use crate::nodes::{Call, Ix, Machine};
-use crate::run::{Opened, Run};
+use crate::opening::Opened;
+use crate::run::Run;
 use crate::scope::Scope;
 use crate::templates::target;
 

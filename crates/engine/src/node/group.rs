@@ -6,7 +6,7 @@
 //! | Running | a place is free | Running | the next member begins |
 //! | Running | a member could not begin (steps) | Error | `step group deemed errored due to child …` |
 //! | Running | every member and its hooks ended, none failed | Succeeded | |
-//! | Running | every member ended, one failed and must not | Failed | steps: `child 'ID' failed`; items: the phase of the last that failed |
+//! | Running | every member ended, one failed and must not | Failed | of items: as the last that failed |
 
 use std::sync::Arc;
 
@@ -18,7 +18,8 @@ use windlass_model::template::WorkflowStep;
 use crate::calls::{Ready, ready, when_holds};
 use crate::names;
 use crate::nodes::{Call, Ix};
-use crate::run::{Opened, Run};
+use crate::opening::Opened;
+use crate::run::Run;
 use crate::scope::Scope;
 use crate::templates::target;
 

@@ -7,7 +7,8 @@ use windlass_model::status::NodeFlag;
 use windlass_model::template::{LifecycleHook, WorkflowStep};
 
 use crate::nodes::{Call, Ix, Machine};
-use crate::run::{Opened, Run};
+use crate::opening::Opened;
+use crate::run::Run;
 use crate::scope::Scope;
 use crate::templates::target;
 

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | Pending | the pod runs | Running | a daemon that is ready lets the others go on |
 //! | Pending | the API server refuses the pod | Error | Pending with the message when trying again may help |
-//! | Pending, Running | the pod succeeded, and its report is there if it makes one | Succeeded | outputs and exit code are taken |
+//! | Pending, Running | the pod succeeded, its report is there | Succeeded | outputs and exit code are taken |
 //! | Pending, Running | the pod failed | Failed, Error | the infrastructure's loss: a new pod, at most so many times |
 //! | Running | the pod is gone | Error | `pod deleted` |
 //! | Running daemon | the node around it ended | Succeeded | the pod is stopped |

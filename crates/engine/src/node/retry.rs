@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | Running | no attempt | Running | attempt 0 begins |
 //! | Running | last attempt succeeded (or was skipped) | Succeeded | its outputs are the node's |
-//! | Running | last attempt failed, policy, limit and condition allow, wait is over | Running | the next attempt begins |
+//! | Running | last attempt failed, all rules allow another, wait is over | Running | the next attempt begins |
 //! | Running | … the wait is not over | Running | message `Backoff for …` |
 //! | Running | … policy, limit, condition, time or a stop forbid | that of the last attempt | and says why |
 
@@ -15,7 +15,8 @@ use windlass_model::{NodePhase, NodeType};
 
 use crate::names;
 use crate::nodes::{Call, Ix, Machine};
-use crate::run::{Opened, Run};
+use crate::opening::Opened;
+use crate::run::Run;
 use crate::scope::Scope;
 
 /// What a retry node knows of its attempts.

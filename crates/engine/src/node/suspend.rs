@@ -2,7 +2,7 @@
 //!
 //! | phase | seen | becomes | and |
 //! |---|---|---|---|
-//! | Running | its duration is over, or somebody resumes it | Succeeded | supplied outputs take their values or defaults |
+//! | Running | its duration is over, or somebody resumes it | Succeeded | outputs take values or defaults |
 //! | Running | … and a supplied output has neither | Failed | |
 //! | Running | the run is stopped or its deadline passed | Failed | |
 

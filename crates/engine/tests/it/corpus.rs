@@ -1,7 +1,9 @@
-//! Replays recordings of the real Argo controller, where they are at hand: the recorded pods' ends and reports are told to
+//! Replays recordings of the real Argo controller, where they are at hand: the recorded pods' ends and reports are
+//! told to
 //! the engine, and what it makes of them is compared with what Argo made.
 //!
-//! The recordings are not part of the project. They are looked for in `../shared/corpus/argo/cases` beside the workspace,
+//! The recordings are not part of the project. They are looked for in `../shared/corpus/argo/cases` beside the
+//! workspace,
 //! or where `WINDLASS_ARGO_CORPUS` says. The mismatches are written to `target/tmp/argo-corpus.txt`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

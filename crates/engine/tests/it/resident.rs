@@ -1,4 +1,5 @@
-//! A resident run and one that is loaded anew after every step decide the same; and big runs are not walked for every pod.
+//! A resident run and one that is loaded anew after every step decide the same; and big runs are not walked for every
+//! pod.
 
 use std::path::Path;
 

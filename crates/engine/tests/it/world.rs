@@ -111,7 +111,8 @@ impl<'a> World<'a> {
                 self.commands.push(format!("create {node}"));
                 *self.created.entry(name.clone()).or_default() += 1;
                 pod["metadata"]["uid"] = json!(format!("{name}-{attempt}"));
-                pod["status"] = json!({"phase": "Running", "podIP": "10.42.0.9", "containerStatuses": [{"name": "main", "ready": true, "state": {"running": {}}}]});
+                let main = json!({"name": "main", "ready": true, "state": {"running": {}}});
+                pod["status"] = json!({"phase": "Running", "podIP": "10.42.0.9", "containerStatuses": [main]});
                 seen.push(Observation::Pod(pod.clone()));
                 self.running.insert(name, (node_id, node, pod));
             }
@@ -164,11 +165,14 @@ impl<'a> World<'a> {
             outputs["artifacts"] = task["outputs"]["artifacts"].clone();
         }
         if outputs != json!({}) {
-            let report = json!({"metadata": {"name": id, "labels": {"workflows.argoproj.io/report-outputs-completed": "true"}}, "outputs": outputs});
+            let labels = json!({"workflows.argoproj.io/report-outputs-completed": "true"});
+            let report = json!({"metadata": {"name": id, "labels": labels}, "outputs": outputs});
             seen.push(Observation::TaskResult(serde_json::from_value(report).unwrap()));
         }
         pod["status"]["phase"] = json!(if code == 0 { "Succeeded" } else { "Failed" });
-        pod["status"]["containerStatuses"] = json!([{"name": "main", "state": {"terminated": {"exitCode": code, "reason": if code == 0 { "Completed" } else { "Error" }}}}]);
+        let reason = if code == 0 { "Completed" } else { "Error" };
+        let ended = json!({"terminated": {"exitCode": code, "reason": reason}});
+        pod["status"]["containerStatuses"] = json!([{"name": "main", "state": ended}]);
         if script["lost"] == true {
             pod["status"] = json!({"phase": "Failed", "reason": "NodeLost", "message": "the node was lost"});
         }
