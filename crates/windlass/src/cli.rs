@@ -521,10 +521,10 @@ pub(crate) struct FromHostArgs {
     #[arg(long, value_name = "SRC:DST")]
     pub(crate) add: Vec<String>,
     /// Entrypoint, one argument a flag
-    #[arg(long, value_name = "ARG")]
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub(crate) entrypoint: Vec<String>,
     /// Default command, one argument a flag
-    #[arg(long, value_name = "ARG")]
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub(crate) cmd: Vec<String>,
     /// Environment (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
