@@ -7,6 +7,7 @@ use crate::image::Ready;
 use crate::kaniko::{self, BuildRequest, LogSink, PathMap};
 use crate::lifecycle::Exit;
 use crate::log;
+use crate::objects;
 use crate::plan::{self, ImageConfig, Process};
 use crate::setup::Setup;
 use crate::step::Step;
@@ -67,7 +68,7 @@ pub(crate) enum StartError {
     /// It waits for something: tried again.
     Blocked { reason: String, message: String },
     /// It was tried and failed: counts as an end.
-    Failed(Exit),
+    Failed(Box<Exit>),
 }
 
 impl From<env::ConfigError> for StartError {
@@ -183,7 +184,7 @@ impl Context {
             return Ok(User::default());
         }
         let ready = self.agent.images().get(container, &self.setup.found, &self.setup.pull_secrets).await?;
-        let variables = self.setup.environment(&self.pod, container)?;
+        let variables = self.setup.environment(&self.pod, container, &self.setup.found)?;
         let process = plan::process(&self.pod, container, &ready.config, &variables, &self.setup.hostname)?;
         user(&process, &ready.lowers)
     }
@@ -197,7 +198,15 @@ impl Context {
         started: impl FnOnce(Live),
     ) -> Result<(Exit, Remains), StartError> {
         let cancelled = || StartError::Blocked { reason: "ContainerCreating".into(), message: "stopped".into() };
-        let variables = self.setup.environment(&self.pod, container)?;
+        let variables = match self.setup.environment(&self.pod, container, &self.setup.found) {
+            Ok(variables) => variables,
+            // What was missing when the Pod was set up may be there by now.
+            Err(_) => {
+                let found = objects::find(&self.agent.config().client, &self.pod, &objects::named(&self.pod)).await;
+                let found = found.map_err(|e| config_error(e.to_string()))?;
+                self.setup.environment(&self.pod, container, &found)?
+            }
+        };
         let base = match self.base_of(container)? {
             Some(base) => base,
             None => {
@@ -307,7 +316,7 @@ impl Context {
         };
         let begun = Timestamp::now();
         let start_failed = |error: &windlass_sandbox::Error| {
-            StartError::Failed(Exit {
+            StartError::Failed(Box::new(Exit {
                 code: error.exit_code(),
                 signal: None,
                 reason: "StartError".into(),
@@ -315,7 +324,7 @@ impl Context {
                 started: Some(begun),
                 finished: Timestamp::now(),
                 container_id: None,
-            })
+            }))
         };
         let io = |error: std::io::Error| config_error(format!("pipes for the container's output: {error}"));
         let (out_reader, out_writer) = std::io::pipe().map_err(io)?;
@@ -328,10 +337,12 @@ impl Context {
         let stderr = Arc::new(Mutex::new(log::Captured::new(0)));
         let mut kept = spec.clone();
         let running = self.agent.config().host.spawn(spec, stdio).await.map_err(|e| start_failed(&e))?;
-        let pumps = [
-            tokio::spawn(log::pump(out_reader, "stdout", writer.clone(), stdout.clone())),
-            tokio::spawn(log::pump(err_reader, "stderr", writer.clone(), stderr)),
-        ];
+        // One task, standard output first: what a program says last, on standard error, then stands last in its log.
+        let out = log::pump(out_reader, "stdout", writer.clone(), stdout.clone());
+        let err = log::pump(err_reader, "stderr", writer.clone(), stderr);
+        let pumps = [tokio::spawn(async move {
+            futures::join!(out, err);
+        })];
         if let (Some(scratch), Rootfs::Overlay { upper, .. }) = (running.scratch(), &mut kept.rootfs) {
             *upper = Upper::Existing(scratch.clone());
         }

@@ -277,8 +277,9 @@ impl Setup {
         &self,
         pod: &Pod,
         container: &k8s_openapi::api::core::v1::Container,
+        found: &Found,
     ) -> Result<Vec<(String, String)>, env::ConfigError> {
-        env::resolve(pod, container, &self.around, &self.found, &self.services)
+        env::resolve(pod, container, &self.around, found, &self.services)
     }
 }
 

@@ -89,7 +89,7 @@ pub(crate) async fn stage(context: &Context, task: Task, cancel: Cancel) -> Resu
         return Ok(step);
     }
     let user = context.owner(&main).await.map_err(StageError::Start)?;
-    let variables = context.setup.environment(&context.pod, &main).map_err(|e| StageError::Start(e.into()))?;
+    let variables = context.setup.environment(&context.pod, &main, &context.setup.found).map_err(|e| StageError::Start(e.into()))?;
     let volumes = volume_mounts(&context.setup, &main, &variables).map_err(|e| failed(&e))?;
     let private = context.setup.directory.join("inputs");
     let places = inputs::places(&step.task, &volumes.places, &private).map_err(|e| failed(&e))?;
@@ -163,7 +163,8 @@ impl Step {
                 Err(error) => problem = problem.or(Some(error)),
             }
         }
-        let message = problem.as_deref().filter(|_| !succeeded);
+        // A container that failed says why by its exit code; outputs that it did not make are no reason.
+        let message = problem.as_deref().filter(|_| !succeeded && self.exchange.is_some());
         if let Some(object) = report::task_result(&self.task, &collected, message) {
             send(context, &self.task.node_id, object).await?;
         }

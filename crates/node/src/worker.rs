@@ -192,8 +192,15 @@ impl Worker {
             Update::Pod(pod) => self.pod = pod,
             Update::Gone => {
                 self.gone = true;
-                self.stop.get_or_insert(Stop::Deleted { grace: SignedDuration::ZERO });
+                let stopping = self.stop.is_some();
+                if matches!(self.stop, None | Some(Stop::Deleted { .. })) {
+                    self.stop = Some(Stop::Deleted { grace: SignedDuration::ZERO });
+                }
                 self.begin_stop();
+                // Whatever grace it was given: with its object gone nobody waits for it any more.
+                if stopping {
+                    self.kill();
+                }
             }
             Update::Shutdown => self.shutdown(),
         }
@@ -319,7 +326,8 @@ impl Worker {
             Happened::Probed { index, generation, finding } => self.probed(index, generation, finding),
             Happened::Collected(result) => {
                 self.collecting = false;
-                if let (Err(problem), Some(end)) = (result, &mut self.end) {
+                // Outputs that a failed container did not make are not why it failed.
+                if let (Err(problem), Some(end)) = (result, self.end.as_mut().filter(|e| e.succeeded)) {
                     end.succeeded = false;
                     end.reason.get_or_insert("OutputError".into());
                     end.message.get_or_insert(problem);
@@ -368,11 +376,13 @@ impl Worker {
                     StartError::Failed(exit) => (exit.reason, exit.message.unwrap_or_default()),
                 };
                 events.warning(&self.pod, "Failed", message.clone());
+                // An image is asked for more and more seldom; a Secret or ConfigMap may be there any moment.
+                let slow = if reason == "CreateContainerConfigError" { self.attempts.min(3) } else { self.attempts + 3 };
                 let main = step::main_container(&self.pod).map(|c| c.name.clone()).unwrap_or_default();
                 if let Some(slot) = self.slots.iter_mut().find(|s| s.name == main) {
                     slot.run = Run::Waiting { reason, message: Some(message) };
                 }
-                self.prepare_at = Some(setup::retry_at(now, self.attempts + 3));
+                self.prepare_at = Some(setup::retry_at(now, slow));
                 self.attempts += 1;
             }
         }
@@ -402,7 +412,9 @@ impl Worker {
             };
             let happened = match context.run(&container, restarts, cancelled, started).await {
                 Ok((exit, remains)) => Happened::Exited { index, exit, remains },
-                Err(StartError::Failed(exit)) => Happened::Exited { index, exit, remains: Remains::default() },
+                Err(StartError::Failed(exit)) => {
+                    Happened::Exited { index, exit: *exit, remains: Remains::default() }
+                }
                 Err(StartError::Blocked { reason, message }) => Happened::Blocked { index, reason, message },
             };
             let _ = tell.send(happened);
@@ -532,7 +544,7 @@ impl Worker {
         if let Some(probes) = running.probes.take() {
             probes.abort();
         }
-        if !self.task.is_some() {
+        if self.task.is_none() {
             self.agent.events().normal(&self.pod, "Killing", format!("Stopping container {}", container.name));
         }
         let live = running.live.clone();
