@@ -89,7 +89,8 @@ pub(crate) async fn stage(context: &Context, task: Task, cancel: Cancel) -> Resu
         return Ok(step);
     }
     let user = context.owner(&main).await.map_err(StageError::Start)?;
-    let variables = context.setup.environment(&context.pod, &main, &context.setup.found).map_err(|e| StageError::Start(e.into()))?;
+    let variables = context.setup.environment(&context.pod, &main, &context.setup.found);
+    let variables = variables.map_err(|e| StageError::Start(e.into()))?;
     let volumes = volume_mounts(&context.setup, &main, &variables).map_err(|e| failed(&e))?;
     let private = context.setup.directory.join("inputs");
     let places = inputs::places(&step.task, &volumes.places, &private).map_err(|e| failed(&e))?;
