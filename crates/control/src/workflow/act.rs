@@ -17,7 +17,7 @@ pub(crate) enum Outcome {
     /// Nothing more to say: the watch will tell the rest.
     Done,
     /// The engine has to hear this.
-    Observed(Observation),
+    Observed(Box<Observation>),
     /// Not possible yet (an older pod of that name is still going away): do it again after a while.
     Again(Command, Duration),
 }
@@ -46,14 +46,14 @@ pub(crate) async fn act(client: &Client, namespace: &str, command: Command) -> O
                 Api::namespaced_with(client.clone(), namespace, &kind)
             };
             match get(&api, &name).await {
-                Ok(object) => Outcome::Observed(Observation::Template { cluster, name, object }),
+                Ok(object) => Outcome::Observed(Box::new(Observation::Template { cluster, name, object })),
                 Err(_) => Outcome::Again(Command::FetchTemplate { cluster, name }, Duration::from_secs(1)),
             }
         }
         Command::FetchConfigMap { name } => {
             let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::config_maps());
             match get(&api, &name).await {
-                Ok(object) => Outcome::Observed(Observation::ConfigMap { name, object }),
+                Ok(object) => Outcome::Observed(Box::new(Observation::ConfigMap { name, object })),
                 Err(_) => Outcome::Again(Command::FetchConfigMap { name }, Duration::from_secs(1)),
             }
         }
@@ -116,7 +116,7 @@ async fn create(pods: &Api<DynamicObject>, node_id: String, name: String, pod: V
         Ok(_) => Outcome::Done,
         Err(kube::Error::Api(s)) if s.code == 409 && s.reason == "AlreadyExists" => match pods.get_opt(&name).await {
             Ok(Some(there)) if is_same(&there, &object) => match serde_json::to_value(there) {
-                Ok(there) => Outcome::Observed(Observation::Pod(there)),
+                Ok(there) => Outcome::Observed(Box::new(Observation::Pod(there))),
                 Err(e) => refused(node_id, e.to_string(), false),
             },
             // An older attempt of the same name: it has to be gone first, and its deletion was asked for already.
@@ -139,5 +139,5 @@ fn is_same(there: &DynamicObject, ours: &DynamicObject) -> bool {
 }
 
 fn refused(node_id: String, message: String, transient: bool) -> Outcome {
-    Outcome::Observed(Observation::PodRefused { node_id, message, transient })
+    Outcome::Observed(Box::new(Observation::PodRefused { node_id, message, transient }))
 }

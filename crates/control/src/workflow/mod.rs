@@ -53,7 +53,7 @@ type Key = (String, String);
 enum Sight {
     Workflow(Box<WorkflowSeen>),
     WorkflowGone(Key),
-    Told(Key, Observation),
+    Told(Key, Box<Observation>),
 }
 
 /// Runs the loop until `stop` is cancelled. Runs in flight are left as they are: their status says how far they came.
@@ -160,11 +160,11 @@ fn watch(client: &Client) -> impl futures::Stream<Item = Sight> + Unpin + use<> 
             match event {
                 Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
                     let key = owner(&pod)?;
-                    Some(Sight::Told(key, Observation::Pod(serde_json::to_value(pod).ok()?)))
+                    Some(Sight::Told(key, Box::new(Observation::Pod(serde_json::to_value(pod).ok()?))))
                 }
                 Ok(Event::Delete(pod)) => {
                     let gone = Observation::PodGone { name: pod.name_any(), uid: pod.uid().unwrap_or_default() };
-                    Some(Sight::Told(owner(&pod)?, gone))
+                    Some(Sight::Told(owner(&pod)?, Box::new(gone)))
                 }
                 Ok(_) => None,
                 Err(e) => wait_after(e).await,
@@ -178,7 +178,7 @@ fn watch(client: &Client) -> impl futures::Stream<Item = Sight> + Unpin + use<> 
                     let key = owner(&result)?;
                     let value: Value = serde_json::to_value(result).ok()?;
                     match serde_json::from_value(value) {
-                        Ok(result) => Some(Sight::Told(key, Observation::TaskResult(result))),
+                        Ok(result) => Some(Sight::Told(key, Box::new(Observation::TaskResult(result)))),
                         Err(e) => {
                             warn!(namespace = key.0, workflow = key.1, error = %e, "unreadable WorkflowTaskResult");
                             None

@@ -29,7 +29,7 @@ pub(crate) enum Letter {
     /// The workflow was deleted.
     Gone,
     /// A pod or a report.
-    Observed(Observation),
+    Observed(Box<Observation>),
     /// Time has passed: a status is due, or the engine asked to be called.
     Tick,
     /// A command whose time has come again.
@@ -200,7 +200,7 @@ impl Resident {
             while let Some(outcome) = outcomes.next().await {
                 match outcome {
                     Outcome::Done => {}
-                    Outcome::Observed(observation) => seen.push(observation),
+                    Outcome::Observed(observation) => seen.push(*observation),
                     Outcome::Again(command, after) => {
                         let mailbox = self.mailbox.clone();
                         tokio::spawn(async move {
@@ -232,12 +232,12 @@ impl Resident {
                 None | Some(Letter::Gone) => return Next::Leave,
                 Some(Letter::Tick) => {}
                 Some(Letter::Observed(observation)) => {
-                    let observation = self.note(observation);
+                    let observation = self.note(*observation);
                     seen.push(observation);
                 }
                 Some(Letter::Again(command)) => match act(&self.client, &self.key.0, command).await {
                     Outcome::Done => {}
-                    Outcome::Observed(observation) => seen.push(observation),
+                    Outcome::Observed(observation) => seen.push(*observation),
                     Outcome::Again(command, after) => {
                         let mailbox = self.mailbox.clone();
                         tokio::spawn(async move {

@@ -65,7 +65,7 @@ impl<'a> Drawing<'a> {
                     .within(node, |n| matches!(n.type_, NodeType::TaskGroup | NodeType::Retry))
                     .into_iter()
                     .flat_map(|n| n.children.iter().map(String::as_str))
-                    .filter(|id| self.get(id).is_some_and(|c| is_member(c)))
+                    .filter(|id| self.get(id).is_some_and(is_member))
                     .collect();
                 let mut all = self.within(node, |n| {
                     n.phase != NodePhase::Omitted && n.type_ != NodeType::StepGroup && !owned.contains(n.id.as_str())

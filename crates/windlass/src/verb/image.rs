@@ -37,7 +37,7 @@ pub(super) async fn run(session: &Session, verb: ImageVerb) -> Result<ExitCode> 
 
 fn list(store: &Store, args: OutputArgs) -> Result<()> {
     let mut all = store.list()?;
-    all.sort_by(|a, b| a.reference.to_string().cmp(&b.reference.to_string()));
+    all.sort_by_key(|l| l.reference.to_string());
     match args.output {
         Some(Format::Json) => {
             let list: Vec<_> = all

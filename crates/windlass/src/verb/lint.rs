@@ -36,7 +36,7 @@ pub(super) async fn run(session: &Session, args: LintArgs) -> Result<ExitCode> {
 /// What is wrong with the text and with what it says.
 pub(super) fn check(manifests: &Manifests) -> Vec<windlass_lang::Diagnostic> {
     let mut faults = manifests.faults.clone();
-    faults.extend(manifests.documents.iter().filter_map(|d| no_object(d)));
+    faults.extend(manifests.documents.iter().filter_map(no_object));
     faults.extend(validate(&manifests.documents, &manifests.sources, &NoTemplates));
     faults
 }
