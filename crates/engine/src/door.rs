@@ -20,6 +20,8 @@ pub struct Config {
     pub depth_max: usize,
     /// Keep a finalizer on every pod until its result is in the status.
     pub pod_finalizer: bool,
+    /// Refuse a spec that uses what is not run yet, by name, instead of running it without.
+    pub refuse_unsupported: bool,
     /// The pods' ServiceAccount where the workflow names none.
     pub service_account: String,
 }
@@ -36,6 +38,7 @@ impl Default for Config {
             pod_restarts_max: 3,
             depth_max: 100,
             pod_finalizer: false,
+            refuse_unsupported: true,
             service_account: "default".to_owned(),
         }
     }

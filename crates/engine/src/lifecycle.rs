@@ -142,10 +142,20 @@ impl Run {
         self.globals.set("workflow.mainEntrypoint", spec.entrypoint.clone().unwrap_or_default());
         self.spec = Arc::new(spec);
         if self.nodes.list.is_empty() {
+            let value = serde_json::to_value(&*self.spec).unwrap_or_default();
+            if let Some(message) = self.refusal(&value) {
+                return Err(Some((WorkflowPhase::Error, message)));
+            }
             crate::check::check(&self.spec, &self.templates)
                 .map_err(|message| Some((WorkflowPhase::Failed, format!("invalid spec: {message}"))))?;
         }
         Ok(())
+    }
+
+    /// What a spec uses that is not run yet, in words.
+    pub(crate) fn refusal(&self, spec: &Value) -> Option<String> {
+        let refused = crate::validate::unsupported::refuse(spec);
+        (self.config.refuse_unsupported && !refused.is_empty()).then(|| refused.join("; "))
     }
 
     /// Merges a stored template's spec under the workflow's own, and freezes what comes out.

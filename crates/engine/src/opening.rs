@@ -117,6 +117,12 @@ impl Run {
                 Err(crate::inputs::InputFault::Wrong(message)) => return self.open_failed(call, message),
             },
         };
+        if found.stored.is_some()
+            && existing.is_none()
+            && let Some(message) = self.refusal(&serde_json::json!({"templates": [&*found.template]}))
+        {
+            return self.open_failed(call, message);
+        }
         if let Some(key) = &found.stored
             && self.templates.freeze(key, &found.template)
         {

@@ -91,9 +91,8 @@ fn failure(pod: &Value) -> (NodePhase, String) {
     // An input that could not be brought in is the infrastructure's failure, whatever words the pod has for it.
     if let Some(message) = pod["status"]["message"].as_str().filter(|m| !m.is_empty()) {
         let phase = match pod["status"]["reason"].as_str() {
-            Some("InputFailed" | "InputsFailed" | "OutputFailed" | "OutputsFailed" | "ExecutorFailed" | "NodeLost") => {
-                NodePhase::Error
-            }
+            // The node agent's words for what is not the user's code.
+            Some("InputError" | "OutputError" | "InvalidTask" | "Forbidden" | "NodeLost") => NodePhase::Error,
             _ => NodePhase::Failed,
         };
         return (phase, message.to_owned());

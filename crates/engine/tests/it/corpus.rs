@@ -113,7 +113,9 @@ fn replay(recording: &Value, recorded: &Value) -> Option<Outcome> {
         .map(|r| (r["metadata"]["name"].as_str().unwrap_or_default().to_owned(), r))
         .collect();
     let mut replay = Replay { recording, nodes: &goal["nodes"], started, pods, reports, running: BTreeMap::new() };
-    let mut run = Run::load(&workflow, &Config::default());
+    // What the pods did is told by the recording, so that even what we do not run yet has its node table.
+    let config = Config { refuse_unsupported: false, ..Config::default() };
+    let mut run = Run::load(&workflow, &config);
     let mut now = started;
     let mut actions: Vec<(Timestamp, String)> = recording["actions"]
         .as_array()
