@@ -377,7 +377,8 @@ impl Worker {
                 };
                 events.warning(&self.pod, "Failed", message.clone());
                 // An image is asked for more and more seldom; a Secret or ConfigMap may be there any moment.
-                let slow = if reason == "CreateContainerConfigError" { self.attempts.min(3) } else { self.attempts + 3 };
+                let slow =
+                    if reason == "CreateContainerConfigError" { self.attempts.min(3) } else { self.attempts + 3 };
                 let main = step::main_container(&self.pod).map(|c| c.name.clone()).unwrap_or_default();
                 if let Some(slot) = self.slots.iter_mut().find(|s| s.name == main) {
                     slot.run = Run::Waiting { reason, message: Some(message) };
@@ -412,9 +413,7 @@ impl Worker {
             };
             let happened = match context.run(&container, restarts, cancelled, started).await {
                 Ok((exit, remains)) => Happened::Exited { index, exit, remains },
-                Err(StartError::Failed(exit)) => {
-                    Happened::Exited { index, exit: *exit, remains: Remains::default() }
-                }
+                Err(StartError::Failed(exit)) => Happened::Exited { index, exit: *exit, remains: Remains::default() },
                 Err(StartError::Blocked { reason, message }) => Happened::Blocked { index, reason, message },
             };
             let _ = tell.send(happened);

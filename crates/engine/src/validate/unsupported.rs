@@ -38,8 +38,13 @@ pub const TABLE: &[Unsupported] = &[
     Unsupported { field: "spec.executorPlugins", what: "executor plugins", issue: 5 },
     Unsupported { field: "spec.resourceClaims", what: "device claims", issue: 5 },
     Unsupported { field: "spec.podResources", what: "pod-level resources", issue: 5 },
+    Unsupported { field: "template.pendingTimeout", what: "time limits on pending pods", issue: 5 },
+    Unsupported { field: "spec.artifactRepositoryRef", what: "artifact repositories by ConfigMap", issue: 4 },
     Unsupported { field: "spec.podDisruptionBudget", what: "PodDisruptionBudgets", issue: 5 },
 ];
+
+/// A workflow's own hooks by expression. Not in [`TABLE`], for its `exit` hook, in the same field, does run.
+const HOOKS: Unsupported = Unsupported { field: "spec.hooks", what: "hooks of workflows other than `exit`", issue: 5 };
 
 /// Every use of an unsupported feature: its place as a JSON pointer below the spec, and the table's row.
 pub fn uses(spec: &Value) -> Vec<(String, &'static Unsupported)> {
@@ -56,6 +61,8 @@ pub fn uses(spec: &Value) -> Vec<(String, &'static Unsupported)> {
             _ => templates(spec, &mut look),
         }
     }
+    let hooks = spec.get("hooks").and_then(Value::as_object).into_iter().flatten();
+    out.extend(hooks.filter(|(name, _)| *name != "exit").map(|(name, _)| (format!("/hooks/{name}"), &HOOKS)));
     out
 }
 
