@@ -101,11 +101,11 @@ async fn a_git_input_belongs_to_the_user(bench: Bench) {
     let user = if single { 0 } else { 33 };
     let source = json!({"repo": repository, "revision": "main"});
     let task = json!({"inputs": [{"name": "s", "path": "/src", "git": source},
-        {"name": "v", "path": "/work/src", "git": source}]});
-    let mut main = sh("stat -c %u /src /src/f /src/.git /work/src/f; cat /work/src/f; touch /src/new /work/src/new");
+        {"name": "v", "path": "/job/src", "git": source}]});
+    let mut main = sh("stat -c %u /src /src/f /src/.git /job/src/f; cat /job/src/f; touch /src/new /job/src/new");
     main["securityContext"] = json!({"runAsUser": user});
     main["volumes"] = json!([{"name": "w", "emptyDir": {}}]);
-    main["volumeMounts"] = json!([{"name": "w", "mountPath": "/work"}]);
+    main["volumeMounts"] = json!([{"name": "w", "mountPath": "/job"}]);
     bench.step("p", task, main).await;
     let pod = bench.succeeded("p").await;
     let want = format!("{user}\n{user}\n{user}\n{user}\nhi\n");
