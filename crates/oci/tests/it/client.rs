@@ -98,6 +98,17 @@ async fn push_then_pull() {
     assert!(lazy.store().is_complete(&bare));
 }
 
+/// Blobs are pushed several at a time: which one is refused first is chance.
+fn without_digests(text: &str) -> String {
+    let mut parts = text.split("sha256:");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push_str("sha256:DIGEST");
+        out.push_str(part.trim_start_matches(|c: char| c.is_ascii_hexdigit()));
+    }
+    out
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_say_what_to_do() {
     let server = serve().await;
@@ -122,6 +133,7 @@ async fn errors_say_what_to_do() {
     let said: Vec<String> = errors
         .iter()
         .map(|e| e.to_string().replace(&server.address.to_string(), "REGISTRY").replace(&free.to_string(), "NOWHERE"))
+        .map(|text| without_digests(&text))
         .collect();
     assert!(said.iter().all(|text| !text.contains("wrong-password")));
     insta::assert_snapshot!(said.join("\n"));

@@ -34,7 +34,7 @@ fn programs_run_in_it() {
     assert!(store.resolve(&name).unwrap().unwrap().made_here);
     assert_eq!(image.platform(), Platform::host());
     let root = store.rootfs(&image).unwrap().remove(0);
-    for path in ["etc/passwd", "etc/group", "etc/nsswitch.conf", "work/dir", "proc", "opt/hello.sh"] {
+    for path in ["etc/passwd", "etc/group", "etc/nsswitch.conf", "job/dir", "proc", "opt/hello.sh"] {
         assert!(root.join(path).symlink_metadata().is_ok(), "{path}");
     }
     assert_eq!(Path::new("/bin").is_symlink(), root.join("bin").is_symlink(), "merged as here");
