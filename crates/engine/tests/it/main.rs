@@ -5,4 +5,5 @@ mod cases;
 mod corpus;
 mod lint;
 mod resident;
+mod seeds;
 mod world;
