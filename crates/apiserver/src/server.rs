@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::task::{Context, Poll};
@@ -110,11 +111,21 @@ impl ApiServer {
         let bookmark_every = options.bookmark_every;
         let mut registry = Registry::builtin();
         // A definition is older than its objects, so each kind is known when its objects come.
-        let (store, work) = Store::open(&options, |storage, object| {
-            if storage == crd::TABLE {
-                crd::resources(object).into_iter().for_each(|resource| registry.insert(resource));
+        let mut known: HashMap<String, Arc<[String]>> = HashMap::new();
+        let (store, work) = Store::open(&options, |storage, bytes| {
+            if storage == crd::TABLE
+                && let Ok(definition) = serde_json::from_slice(bytes)
+            {
+                crd::resources(&definition).into_iter().for_each(|resource| registry.insert(resource));
+                known.clear();
             }
-            registry.of_storage(storage).map(|r| r.selectable.clone()).unwrap_or_default()
+            if let Some(fields) = known.get(storage) {
+                return fields.clone();
+            }
+            let fields: Arc<[String]> =
+                registry.of_storage(storage).map(|r| r.selectable.as_slice().into()).unwrap_or_default();
+            known.insert(storage.to_owned(), fields.clone());
+            fields
         })?;
         let addresses = Addresses::default();
         for service in store.table("services").snapshot(None, None, None).unwrap_or_default().0 {

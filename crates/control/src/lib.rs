@@ -4,6 +4,7 @@
 //! against a real one. No loop decides by itself: [`workflow`] asks `windlass-engine`.
 
 pub mod delivery;
+mod pod;
 pub mod retention;
 pub mod workflow;
 

@@ -2,7 +2,7 @@
 //! ends, ask `windlass-schedule` until when, delete then. Deleting is by uid, so a new object of an old name is safe.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::hash_map::Entry;
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -13,11 +13,13 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::debug;
 use windlass_model::workflow::{PodGc, TtlStrategy};
 use windlass_model::{Time, WorkflowPhase, labels};
 use windlass_schedule::retention;
+
+use crate::pod::PodSeen;
 
 /// A Workflow as far as its end matters; the node table is passed over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,38 +73,42 @@ impl Resource for Ended {
     }
 }
 
-type Key = (String, String);
-/// Workflows that delete pods while they run, by namespace and name.
-type Collecting = Arc<Mutex<HashMap<Key, PodGc>>>;
+/// The watches of workflows that delete pods while they run, by namespace and name. Other workflows' pods are nobody's
+/// concern here until the end, and then they are listed.
+type Collecting = HashMap<(String, String), AbortOnDropHandle<()>>;
 
 /// Runs until `stop` is cancelled; what is due later is found again by the next start.
 pub async fn run(client: Client, stop: CancellationToken) {
-    let collecting = Collecting::default();
     let timers = TaskTracker::new();
-    let work = async {
-        tokio::join!(workflows(&client, &collecting, &timers), pods(&client, &collecting, &timers));
-    };
     tokio::select! {
         () = stop.cancelled() => {}
-        () = work => {}
+        () = workflows(&client, &timers) => {}
     }
 }
 
-async fn workflows(client: &Client, collecting: &Collecting, timers: &TaskTracker) {
+async fn workflows(client: &Client, timers: &TaskTracker) {
     let api = Api::<Ended>::all(client.clone());
     let mut events = watcher::watcher(api, watcher::Config::default()).boxed();
     let mut due: HashMap<String, Timestamp> = HashMap::new();
+    let mut collecting = Collecting::new();
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Apply(wf) | Event::InitApply(wf)) => {
                 let key = (wf.namespace().unwrap_or_default(), wf.name_any());
                 let completed = wf.labels().get(labels::COMPLETED).is_some_and(|v| v == "true");
-                let mut held = collecting.lock().unwrap_or_else(PoisonError::into_inner);
-                match &wf.spec.pod_gc {
-                    Some(gc) if !completed => drop(held.insert(key, gc.clone())),
-                    _ => drop(held.remove(&key)),
+                match wf.spec.pod_gc.clone().filter(|gc| !completed && retention::pod_goes_with_itself(gc, true)) {
+                    Some(gc) => {
+                        let watch = |(namespace, name): &(String, String)| {
+                            let pods = Api::namespaced(client.clone(), namespace);
+                            AbortOnDropHandle::new(tokio::spawn(collect(pods, name.clone(), gc, timers.clone())))
+                        };
+                        if let Entry::Vacant(place) = collecting.entry(key) {
+                            let begun = watch(place.key());
+                            place.insert(begun);
+                        }
+                    }
+                    None => drop(collecting.remove(&key)),
                 }
-                drop(held);
                 if completed {
                     ended(client, &wf, &mut due, timers);
                 }
@@ -110,7 +116,7 @@ async fn workflows(client: &Client, collecting: &Collecting, timers: &TaskTracke
             Ok(Event::Delete(wf)) => {
                 due.remove(&wf.uid().unwrap_or_default());
                 let key = (wf.namespace().unwrap_or_default(), wf.name_any());
-                collecting.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+                collecting.remove(&key);
             }
             Ok(_) => {}
             Err(e) => pause(&e).await,
@@ -155,30 +161,25 @@ fn ended(client: &Client, wf: &Ended, due: &mut HashMap<String, Timestamp>, time
 }
 
 async fn delete_pods(client: &Client, wf: &Ended, gc: &PodGc) {
-    let api = Api::<k8s_openapi::api::core::v1::Pod>::namespaced(client.clone(), &wf.namespace().unwrap_or_default());
+    let api = Api::<PodSeen>::namespaced(client.clone(), &wf.namespace().unwrap_or_default());
     let of_run = ListParams::default().labels(&format!("{}={}", labels::WORKFLOW, wf.name_any()));
     let Ok(pods) = api.list(&of_run).await else { return };
     for pod in pods.items {
-        let succeeded = phase(&pod) == Some("Succeeded");
-        if retention::pod_goes_with_workflow(gc, wf.status.phase, succeeded) && selected(gc, &pod) {
+        if retention::pod_goes_with_workflow(gc, wf.status.phase, pod.phase() == "Succeeded") && selected(gc, &pod) {
             delete_pod(&api, &pod).await;
         }
     }
 }
 
-fn phase(pod: &k8s_openapi::api::core::v1::Pod) -> Option<&str> {
-    pod.status.as_ref()?.phase.as_deref()
-}
-
 /// `podGC.labelSelector`: all pods where it says nothing, none where it cannot be read.
-fn selected(gc: &PodGc, pod: &k8s_openapi::api::core::v1::Pod) -> bool {
+fn selected(gc: &PodGc, pod: &PodSeen) -> bool {
     let Some(selector) = &gc.label_selector else { return true };
     let selector = serde_json::from_value::<LabelSelector>(selector.clone()).ok();
     let selector = selector.and_then(|s| kube::core::Selector::try_from(s).ok());
     selector.is_some_and(|s| s.matches(pod.labels()))
 }
 
-async fn delete_pod(api: &Api<k8s_openapi::api::core::v1::Pod>, pod: &k8s_openapi::api::core::v1::Pod) {
+async fn delete_pod(api: &Api<PodSeen>, pod: &PodSeen) {
     let only = Preconditions { uid: pod.uid(), resource_version: None };
     let params = DeleteParams { preconditions: Some(only), ..DeleteParams::background() };
     if let Err(e) = api.delete(&pod.name_any(), &params).await {
@@ -186,23 +187,18 @@ async fn delete_pod(api: &Api<k8s_openapi::api::core::v1::Pod>, pod: &k8s_openap
     }
 }
 
-/// Pods whose result is in the status (they are labelled so), of workflows that collect pods one by one.
-async fn pods(client: &Client, collecting: &Collecting, timers: &TaskTracker) {
-    let api = Api::<k8s_openapi::api::core::v1::Pod>::all(client.clone());
-    let config = watcher::Config::default().labels(&format!("{}=true,{}", labels::COMPLETED, labels::WORKFLOW));
-    let mut events = watcher::watcher(api, config).boxed();
+/// Deletes the pods of one workflow whose result is in its status (they are labelled so), one by one.
+async fn collect(api: Api<PodSeen>, workflow: String, gc: PodGc, timers: TaskTracker) {
+    let config =
+        watcher::Config::default().labels(&format!("{}=true,{}={workflow}", labels::COMPLETED, labels::WORKFLOW));
+    let mut events = watcher::watcher(api.clone(), config).boxed();
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Apply(pod) | Event::InitApply(pod)) if pod.metadata.deletion_timestamp.is_none() => {
-                let namespace = pod.namespace().unwrap_or_default();
-                let Some(workflow) = pod.labels().get(labels::WORKFLOW).cloned() else { continue };
-                let held = collecting.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(gc) = held.get(&(namespace.clone(), workflow)).cloned() else { continue };
-                drop(held);
-                if retention::pod_goes_with_itself(&gc, phase(&pod) == Some("Succeeded")) && selected(&gc, &pod) {
-                    let api = Api::namespaced(client.clone(), &namespace);
+            Ok(Event::Apply(pod) | Event::InitApply(pod)) if pod.meta().deletion_timestamp.is_none() => {
+                if retention::pod_goes_with_itself(&gc, pod.phase() == "Succeeded") && selected(&gc, &pod) {
+                    let (api, delay) = (api.clone(), retention::pod_delay(&gc));
                     timers.spawn(async move {
-                        tokio::time::sleep(retention::pod_delay(&gc)).await;
+                        tokio::time::sleep(delay).await;
                         delete_pod(&api, &pod).await;
                     });
                 }

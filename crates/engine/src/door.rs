@@ -49,7 +49,9 @@ impl Default for Config {
 // They are told by slice and never kept, so a box would only cost.
 #[allow(clippy::large_enum_variant)]
 pub enum Observation {
-    /// A pod of the run as the API has it now.
+    /// A pod of the run as the API has it now. Read of it: name, uid, labels and our annotations, `spec.nodeName`, the
+    /// containers' names and resources, and of its status phase, reason, message, `podIP`, conditions and container
+    /// statuses. Who tells need not tell more.
     Pod(Value),
     /// A pod of the run is not there any more.
     PodGone {

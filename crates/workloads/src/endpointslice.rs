@@ -18,7 +18,8 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::replicaset::is_ready;
+use crate::pod::PodSeen;
+use crate::replicaset::{LIVE, is_ready};
 
 /// Runs the loop for ever.
 pub async fn run(client: Client) {
@@ -26,7 +27,7 @@ pub async fn run(client: Client) {
     let services = Controller::new(Api::<Service>::all(client.clone()), watcher::Config::default());
     let store = services.store();
     services
-        .watches(Api::<Pod>::all(client), watcher::Config::default(), move |pod: Pod| {
+        .watches(Api::<PodSeen>::all(client), watcher::Config::default().fields(LIVE), move |pod: PodSeen| {
             let of_pod = |s: &Arc<Service>| s.namespace() == pod.namespace() && selects(s, &pod);
             store.state().iter().filter(|s| of_pod(s)).map(|s| ObjectRef::from_obj(&**s)).collect::<Vec<_>>()
         })
@@ -35,7 +36,7 @@ pub async fn run(client: Client) {
         .await;
 }
 
-fn selects(service: &Service, pod: &Pod) -> bool {
+fn selects(service: &Service, pod: &impl ResourceExt) -> bool {
     let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
     selector.is_some_and(|s| !s.is_empty() && s.iter().all(|(k, v)| pod.labels().get(k) == Some(v)))
 }
@@ -60,7 +61,7 @@ pub fn decide(service: &Service, pods: &[Pod]) -> (Value, Value) {
     let spec = service.spec.clone().unwrap_or_default();
     let mut chosen: Vec<&Pod> = pods
         .iter()
-        .filter(|p| selects(service, p))
+        .filter(|p| selects(service, *p))
         .filter(|p| {
             let phase = p.status.as_ref().and_then(|s| s.phase.as_deref());
             phase != Some("Succeeded") && phase != Some("Failed")
@@ -129,7 +130,7 @@ async fn act(service: Arc<Service>, client: Arc<Client>) -> Result<Action, Error
     if service.metadata.deletion_timestamp.is_some() || !has_selector || external {
         return Ok(Action::await_change());
     }
-    let pods = Api::<Pod>::namespaced((*client).clone(), &ns).list(&ListParams::default()).await?.items;
+    let pods = Api::<Pod>::namespaced((*client).clone(), &ns).list(&ListParams::default().fields(LIVE)).await?.items;
     let (endpoints, ports) = decide(&service, &pods);
     let owner = service.controller_owner_ref(&());
     let slices = Api::<EndpointSlice>::namespaced((*client).clone(), &ns);

@@ -19,6 +19,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use crate::Error;
+use crate::pod::PodSeen;
 
 /// What one pass wants done.
 #[derive(Debug, Default, PartialEq)]
@@ -35,11 +36,14 @@ pub struct Decision {
     pub look_again: Option<Duration>,
 }
 
+/// The pods that count: those that have ended are neither replicas nor taken over, and there may be thousands.
+pub(crate) const LIVE: &str = "status.phase!=Succeeded,status.phase!=Failed";
+
 /// Runs the loop for ever.
 pub async fn run(client: Client) {
     let ctx = Arc::new(client.clone());
     Controller::new(Api::<ReplicaSet>::all(client.clone()), watcher::Config::default())
-        .owns(Api::<Pod>::all(client), watcher::Config::default())
+        .owns(Api::<PodSeen>::all(client), watcher::Config::default().fields(LIVE))
         .run(act, |_, e, _| Action::requeue(e.retry_after()), ctx)
         .for_each(|_| async {})
         .await;
@@ -148,7 +152,7 @@ async fn act(set: Arc<ReplicaSet>, client: Arc<Client>) -> Result<Action, Error>
     // Read afresh: the cache that woke us may not hold the pods that the last pass created.
     let Some(set) = sets.get_opt(&set.name_any()).await? else { return Ok(Action::await_change()) };
     let api = Api::<Pod>::namespaced((*client).clone(), &ns);
-    let pods = api.list(&ListParams::default()).await?.items;
+    let pods = api.list(&ListParams::default().fields(LIVE)).await?.items;
     let decision = decide(&set, &pods, Timestamp::now());
     for (name, uid) in &decision.adopt {
         let owner = set.controller_owner_ref(&());

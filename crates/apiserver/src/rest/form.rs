@@ -7,6 +7,8 @@ use crate::kinds::Resource;
 use crate::store::Obj;
 use bytes::Bytes;
 use http::{HeaderMap, header};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 /// What objects are sent as.
@@ -35,7 +37,7 @@ impl Form {
     pub(crate) fn bytes(&self, r: &Resource, obj: &Obj, headings: bool) -> Result<Bytes, ApiError> {
         match self {
             Self::Object => Ok(convert::served(r, obj)),
-            Self::Metadata => Ok(Bytes::from(partial(&obj.value()).to_string())),
+            Self::Metadata => Ok(partial(obj)),
             Self::Table(include) => {
                 let meta = json!({"resourceVersion": obj.rv.to_string()});
                 let table = hooks::render_table(r, &[convert::served(r, obj)], meta, include, headings)?;
@@ -51,7 +53,7 @@ impl Form {
                 Ok(join(&r.list_kind, &r.api_version(), &meta, items.iter().map(|o| convert::served(r, o))))
             }
             Self::Metadata => {
-                let items = items.iter().map(|o| Bytes::from(partial(&o.value()).to_string()));
+                let items = items.iter().map(|o| partial(o));
                 Ok(join("PartialObjectMetadataList", "meta.k8s.io/v1", &meta, items))
             }
             Self::Table(include) => {
@@ -62,8 +64,19 @@ impl Form {
     }
 }
 
-fn partial(object: &Value) -> Value {
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+/// The metadata as it stands in the object's bytes: a large status is passed over, not parsed.
+fn partial(obj: &Obj) -> Bytes {
+    #[derive(Deserialize)]
+    struct Object<'a> {
+        #[serde(borrow)]
+        metadata: Option<&'a RawValue>,
+    }
+    let object: Object<'_> =
+        serde_json::from_slice(&obj.bytes).expect("invariant: stored bytes are JSON that we wrote");
+    let metadata = object.metadata.map_or("null", RawValue::get);
+    Bytes::from(format!(
+        "{{\"apiVersion\":\"meta.k8s.io/v1\",\"kind\":\"PartialObjectMetadata\",\"metadata\":{metadata}}}"
+    ))
 }
 
 fn join(kind: &str, api_version: &str, meta: &Value, items: impl Iterator<Item = Bytes>) -> Bytes {

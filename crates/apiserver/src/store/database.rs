@@ -5,6 +5,7 @@ use super::object::{Meta, Obj, digits};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::path::Path;
+use std::sync::Arc;
 
 /// One change to write down.
 pub(super) struct Row<'a> {
@@ -66,7 +67,7 @@ impl Database {
     pub(super) fn open(
         path: &Path,
         max_pages: Option<u32>,
-        mut selectable: impl FnMut(&str, &serde_json::Value) -> Vec<String>,
+        mut selectable: impl FnMut(&str, &[u8]) -> Arc<[String]>,
     ) -> Result<(Self, Loaded), StoreError> {
         let conn = Connection::open(path)?;
         conn.busy_timeout(std::time::Duration::from_secs(5))?;
@@ -102,8 +103,7 @@ impl Database {
                 if bytes.get(at..at + digits(rv)) != Some(rv.to_string().as_bytes()) {
                     return Err(bad("its version is not where it should be"));
                 }
-                let value = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
-                let meta = Meta::of(&value, &selectable(&resource, &value));
+                let meta = Meta::read(&bytes, &selectable(&resource, &bytes)).map_err(|e| bad(&e.to_string()))?;
                 if meta.key() != key {
                     return Err(bad("its key is not its name"));
                 }

@@ -5,6 +5,7 @@
 //! Readers see committed state only. Knows nothing of kinds beyond the name of their table.
 
 mod database;
+mod facts;
 mod graph;
 mod object;
 mod table;
@@ -58,11 +59,11 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the store and starts its writer. `selectable` tells the selectable fields of a table's kind, from the
-    /// objects that are not yet parsed. Work for the garbage collector goes to the returned receiver.
+    /// Opens the store and starts its writer. `selectable` tells the selectable fields of a table's kind, and sees each
+    /// object's bytes in the order in which they were first written. Work for the garbage collector goes to the returned receiver.
     pub(crate) fn open(
         options: &Options,
-        selectable: impl FnMut(&str, &serde_json::Value) -> Vec<String>,
+        selectable: impl FnMut(&str, &[u8]) -> Arc<[String]>,
     ) -> Result<(Self, feed::UnboundedReceiver<Work>), StoreError> {
         let (database, loaded) = match &options.store {
             Where::File(path) => Database::open(path, options.max_pages, selectable)?,

@@ -57,7 +57,7 @@ impl Meta {
             .map(|owners| owners.iter().filter_map(|o| o["uid"].as_str()).map(Uid::of).collect::<Box<[Uid]>>());
         let collected = meta["finalizers"]
             .as_array()
-            .is_some_and(|list| list.iter().any(|f| f == "foregroundDeletion" || f == "orphan"));
+            .is_some_and(|list| list.iter().filter_map(Value::as_str).any(is_of_the_collector));
         Self {
             namespace: text("namespace").into(),
             name: text("name").into(),
@@ -88,6 +88,11 @@ impl Meta {
             _ => self.fields.iter().find(|(k, _)| k.as_ref() == path).map_or("", |(_, v)| v.as_ref()),
         }
     }
+}
+
+/// Whether a finalizer is one of the garbage collector's.
+pub(super) fn is_of_the_collector(finalizer: &str) -> bool {
+    finalizer == "foregroundDeletion" || finalizer == "orphan"
 }
 
 /// The key of an object: `namespace/name`, in cluster scope `/name`. Ordered as Kubernetes' storage orders keys.

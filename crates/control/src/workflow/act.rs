@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use windlass_engine::{Command, Observation};
 use windlass_model::labels;
 
 use super::seen;
 use crate::Error;
+use crate::pod::PodSeen;
 
 /// What a command came to.
 pub(crate) enum Outcome {
@@ -24,9 +26,9 @@ pub(crate) enum Outcome {
 
 /// Does one command for a run in `namespace`.
 pub(crate) async fn act(client: &Client, namespace: &str, command: Command) -> Outcome {
-    let pods = || Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::pods());
+    let pods = || Api::<PodSeen>::namespaced(client.clone(), namespace);
     match command {
-        Command::CreatePod { node_id, name, pod } => create(&pods(), node_id, name, pod).await,
+        Command::CreatePod { node_id, name, pod } => create(client, &pods(), node_id, name, pod).await,
         Command::DeletePod { name, uid } => {
             let params = DeleteParams { preconditions: only(uid.clone()), ..DeleteParams::background() };
             forgive(pods().delete(&name, &params).await.map(drop), Command::DeletePod { name, uid })
@@ -80,7 +82,7 @@ fn forgive(answer: Result<(), kube::Error>, command: Command) -> Outcome {
 
 /// Marks the pod as done with, and takes our finalizer off where it has one. What the label's patch answers tells that,
 /// so a pod without it costs one write and no read.
-async fn release(pods: &Api<DynamicObject>, name: String, uid: Option<String>) -> Outcome {
+async fn release(pods: &Api<PodSeen>, name: String, uid: Option<String>) -> Outcome {
     let patch = |what: Value| {
         let mut patch = json!({"metadata": what});
         if let Some(uid) = &uid {
@@ -107,18 +109,21 @@ async fn release(pods: &Api<DynamicObject>, name: String, uid: Option<String>) -
     forgive(answer, Command::ReleasePod { name, uid })
 }
 
-async fn create(pods: &Api<DynamicObject>, node_id: String, name: String, pod: Value) -> Outcome {
-    let object: DynamicObject = match serde_json::from_value(pod.clone()) {
-        Ok(object) => object,
+/// Creates a pod. It goes out as the engine made it.
+async fn create(client: &Client, pods: &Api<PodSeen>, node_id: String, name: String, pod: Value) -> Outcome {
+    let body = match serde_json::to_vec(&pod) {
+        Ok(body) => body,
         Err(e) => return refused(node_id, format!("the pod is not one: {e}"), false),
     };
-    match pods.create(&PostParams::default(), &object).await {
+    let request = match kube::core::Request::new(pods.resource_url()).create(&PostParams::default(), body) {
+        Ok(request) => request,
+        Err(e) => return refused(node_id, e.to_string(), false),
+    };
+    // The watch tells the pod too, so nothing is read of the answer.
+    match client.request::<IgnoredAny>(request).await {
         Ok(_) => Outcome::Done,
         Err(kube::Error::Api(s)) if s.code == 409 && s.reason == "AlreadyExists" => match pods.get_opt(&name).await {
-            Ok(Some(there)) if is_same(&there, &object) => match serde_json::to_value(there) {
-                Ok(there) => Outcome::Observed(Box::new(Observation::Pod(there))),
-                Err(e) => refused(node_id, e.to_string(), false),
-            },
+            Ok(Some(there)) if there.is_made_of(&pod) => Outcome::Observed(Box::new(there.observed())),
             // An older attempt of the same name: it has to be gone first, and its deletion was asked for already.
             _ => Outcome::Again(Command::CreatePod { node_id, name, pod }, Duration::from_millis(100)),
         },
@@ -129,13 +134,6 @@ async fn create(pods: &Api<DynamicObject>, node_id: String, name: String, pod: V
         }
         Err(e) => refused(node_id, Error::from(e).to_string(), true),
     }
-}
-
-fn is_same(there: &DynamicObject, ours: &DynamicObject) -> bool {
-    let owner = |o: &DynamicObject| o.owner_references().iter().map(|r| r.uid.clone()).collect::<Vec<_>>();
-    owner(there) == owner(ours)
-        && there.annotations().get(labels::ATTEMPT) == ours.annotations().get(labels::ATTEMPT)
-        && there.metadata.deletion_timestamp.is_none()
 }
 
 fn refused(node_id: String, message: String, transient: bool) -> Outcome {

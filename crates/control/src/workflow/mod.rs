@@ -22,6 +22,7 @@ use windlass_engine::Observation;
 use windlass_model::{WorkflowPhase, labels};
 
 use crate::Error;
+use crate::pod::{Left, PodSeen};
 use resident::{Letter, Resident};
 use seen::WorkflowSeen;
 
@@ -54,6 +55,8 @@ enum Sight {
     Workflow(Box<WorkflowSeen>),
     WorkflowGone(Key),
     Told(Key, Box<Observation>),
+    /// A pod that had not ended is not in the watch any more.
+    PodLeft(Key, String, String),
 }
 
 /// Runs the loop until `stop` is cancelled. Runs in flight are left as they are: their status says how far they came.
@@ -77,6 +80,11 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
                     // new resident reads the pods itself.
                     if let Some(mailbox) = boxes.get(&key) {
                         let _ = mailbox.send(Letter::Observed(observation));
+                    }
+                }
+                Some(Sight::PodLeft(key, name, uid)) => {
+                    if let Some(mailbox) = boxes.get(&key) {
+                        let _ = mailbox.send(Letter::PodLeft { name, uid });
                     }
                 }
                 Some(Sight::Workflow(seen)) => {
@@ -143,9 +151,12 @@ type Sights = futures::stream::BoxStream<'static, Sight>;
 fn watch(client: &Client) -> impl futures::Stream<Item = Sight> + Unpin + use<> {
     let workflows = Api::<WorkflowSeen>::all(client.clone());
     let of_workflow = watcher::Config::default().labels(labels::WORKFLOW);
-    let pods = Api::<kube::core::DynamicObject>::all_with(client.clone(), &seen::pods());
+    // What has ended is nobody's concern here: thousands of such pods and workflows must cost a start nothing.
+    let unfinished = watcher::Config::default().labels(&format!("{},{}!=true", labels::WORKFLOW, labels::COMPLETED));
+    let pods = Api::<PodSeen>::all(client.clone());
     let results = Api::<kube::core::DynamicObject>::all_with(client.clone(), &seen::task_results());
-    let workflows: Sights = watcher::watcher(workflows, watcher::Config::default())
+    let running = watcher::Config::default().labels(&format!("{}!=true", labels::COMPLETED));
+    let workflows: Sights = watcher::watcher(workflows, running)
         .filter_map(|event| async {
             match event {
                 Ok(Event::Apply(w) | Event::InitApply(w)) => Some(Sight::Workflow(Box::new(w))),
@@ -155,16 +166,18 @@ fn watch(client: &Client) -> impl futures::Stream<Item = Sight> + Unpin + use<> 
             }
         })
         .boxed();
-    let pods: Sights = watcher::watcher(pods, of_workflow.clone())
+    let pods: Sights = watcher::watcher(pods, unfinished)
         .filter_map(|event| async {
             match event {
                 Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
-                    let key = owner(&pod)?;
-                    Some(Sight::Told(key, Box::new(Observation::Pod(serde_json::to_value(pod).ok()?))))
+                    Some(Sight::Told(pod.key()?, Box::new(pod.observed())))
                 }
                 Ok(Event::Delete(pod)) => {
-                    let gone = Observation::PodGone { name: pod.name_any(), uid: pod.uid().unwrap_or_default() };
-                    Some(Sight::Told(owner(&pod)?, Box::new(gone)))
+                    let key = pod.key()?;
+                    Some(match pod.left() {
+                        Left::Ended(observation) => Sight::Told(key, observation),
+                        Left::Unsure { name, uid } => Sight::PodLeft(key, name, uid),
+                    })
                 }
                 Ok(_) => None,
                 Err(e) => wait_after(e).await,

@@ -21,6 +21,7 @@ use super::act::{Outcome, act};
 use super::seen::{SpecSeen, WorkflowSeen};
 use super::{Key, Settings, seen};
 use crate::Error;
+use crate::pod::PodSeen;
 
 /// What a resident is told.
 pub(crate) enum Letter {
@@ -30,6 +31,13 @@ pub(crate) enum Letter {
     Gone,
     /// A pod or a report.
     Observed(Box<Observation>),
+    /// A pod that had not ended is not in the watch any more.
+    PodLeft {
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: String,
+    },
     /// Time has passed: a status is due, or the engine asked to be called.
     Tick,
     /// A command whose time has come again.
@@ -85,6 +93,10 @@ impl Resident {
 
     fn workflows(&self) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.key.0, &seen::workflows())
+    }
+
+    fn pods(&self) -> Api<PodSeen> {
+        Api::namespaced(self.client.clone(), &self.key.0)
     }
 
     /// Lives until the run has ended or its workflow is gone.
@@ -161,11 +173,7 @@ impl Resident {
                 seen.push(self.note(Observation::TaskResult(result)));
             }
         }
-        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.key.0, &seen::pods());
-        let pods = api.list(&of_run).await?.items;
-        for pod in pods {
-            seen.push(Observation::Pod(serde_json::to_value(pod).map_err(kube::Error::SerdeError)?));
-        }
+        seen.extend(self.pods().list(&of_run).await?.items.into_iter().map(PodSeen::observed));
         seen.push(Observation::Surveyed);
         Ok(seen)
     }
@@ -201,13 +209,7 @@ impl Resident {
                 match outcome {
                     Outcome::Done => {}
                     Outcome::Observed(observation) => seen.push(*observation),
-                    Outcome::Again(command, after) => {
-                        let mailbox = self.mailbox.clone();
-                        tokio::spawn(async move {
-                            tokio::time::sleep(after).await;
-                            let _ = mailbox.send(Letter::Again(command));
-                        });
-                    }
+                    Outcome::Again(command, after) => self.later(Letter::Again(command), after),
                 }
             }
             if seen.is_empty() {
@@ -235,16 +237,11 @@ impl Resident {
                     let observation = self.note(*observation);
                     seen.push(observation);
                 }
+                Some(Letter::PodLeft { name, uid }) => seen.extend(self.look_for(name, uid).await),
                 Some(Letter::Again(command)) => match act(&self.client, &self.key.0, command).await {
                     Outcome::Done => {}
                     Outcome::Observed(observation) => seen.push(*observation),
-                    Outcome::Again(command, after) => {
-                        let mailbox = self.mailbox.clone();
-                        tokio::spawn(async move {
-                            tokio::time::sleep(after).await;
-                            let _ = mailbox.send(Letter::Again(command));
-                        });
-                    }
+                    Outcome::Again(command, after) => self.later(Letter::Again(command), after),
                 },
                 Some(Letter::Workflow(workflow)) => {
                     if let Some(change) = self.read(&workflow) {
@@ -261,6 +258,35 @@ impl Resident {
                 Err(_) => return Next::Stay,
             }
         }
+    }
+
+    /// Whether a pod is gone, or only labelled out of the watch by somebody while it runs: then it is taken back.
+    async fn look_for(&self, name: String, uid: String) -> Option<Observation> {
+        let pods = self.pods();
+        let there = match pods.get_opt(&name).await {
+            Ok(Some(pod)) if pod.is(&uid) => pod,
+            Ok(_) => return Some(Observation::PodGone { name, uid }),
+            Err(_) => {
+                self.later(Letter::PodLeft { name, uid }, Duration::from_secs(1));
+                return None;
+            }
+        };
+        if !there.has_ended() {
+            let back = json!({"metadata": {"uid": &uid, "labels": {labels::COMPLETED: "false"}}});
+            if pods.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(back)).await.is_err() {
+                self.later(Letter::PodLeft { name, uid }, Duration::from_secs(1));
+            }
+        }
+        Some(there.observed())
+    }
+
+    /// Puts a letter into the own mailbox after a while.
+    fn later(&self, letter: Letter, after: Duration) {
+        let mailbox = self.mailbox.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            let _ = mailbox.send(letter);
+        });
     }
 
     /// A version of the workflow: ours, a change that people make to a running workflow, or another hand's work.
@@ -315,7 +341,8 @@ impl Resident {
         // A workflow that was deleted and made again under the same name must not inherit this status.
         change["metadata"]["uid"] = json!(self.uid);
         let begun = Instant::now();
-        let answer = self.workflows().patch(&self.key.1, &PatchParams::default(), &Patch::Merge(change)).await;
+        // Only the version is asked back: the object is as large as the run.
+        let answer = self.workflows().patch_metadata(&self.key.1, &PatchParams::default(), &Patch::Merge(change)).await;
         self.write_took = begun.elapsed();
         self.written_at = Some(Instant::now());
         match answer {

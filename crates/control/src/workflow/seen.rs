@@ -1,5 +1,5 @@
 //! What the watch reads of a Workflow: enough to notice it and what people change while it runs. The status stays
-//! unparsed, for it may be large and is ours anyway.
+//! unparsed, for it may be large and is ours anyway. What it reads of a Pod is in [`crate::pod`].
 
 use std::borrow::Cow;
 
@@ -71,10 +71,6 @@ pub(crate) type WorkflowScope = kube::core::NamespaceResourceScope;
 
 pub(crate) fn workflows() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(ARGO_GROUP, VERSION, "Workflow"), "workflows")
-}
-
-pub(crate) fn pods() -> ApiResource {
-    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Pod"), "pods")
 }
 
 pub(crate) fn task_results() -> ApiResource {

@@ -1,0 +1,207 @@
+//! The workflow loop over the embedded API, with the test as the kubelet.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use windlass_apiserver::{ApiServer, Identity, Options};
+use windlass_control::{retention, workflow};
+use windlass_model::labels;
+
+/// How many objects of each resource were sent as parts of lists.
+type Listed = Arc<Mutex<BTreeMap<String, usize>>>;
+
+struct House {
+    server: ApiServer,
+    client: kube::Client,
+    stop: CancellationToken,
+}
+
+impl House {
+    async fn new() -> Self {
+        let server = ApiServer::open(Options::memory()).await.unwrap();
+        server.ensure_crds(&windlass_model::crds::manifests()).await.unwrap();
+        Self { client: server.client(Identity::admin()), server, stop: CancellationToken::new() }
+    }
+
+    /// A client for the loops that counts what lists hold.
+    fn counting(&self) -> (kube::Client, Listed) {
+        let listed = Listed::default();
+        let (server, counts) = (self.server.clone(), listed.clone());
+        let service = tower::service_fn(move |mut request: http::Request<kube::client::Body>| {
+            request.extensions_mut().insert(Identity::admin());
+            let (server, counts) = (server.clone(), counts.clone());
+            async move {
+                let watches = request.uri().query().unwrap_or_default().contains("watch=true");
+                let response = server.handle(request).await;
+                if watches {
+                    return Ok::<_, Infallible>(response);
+                }
+                let (parts, body) = response.into_parts();
+                let bytes = body.collect().await.unwrap().to_bytes();
+                let object: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+                if let Some(items) = object["items"].as_array() {
+                    let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+                    *counts.lock().unwrap().entry(kind).or_default() += items.len();
+                }
+                let body = http_body_util::Full::new(bytes).map_err(|never: Infallible| match never {}).boxed_unsync();
+                Ok(http::Response::from_parts(parts, body))
+            }
+        });
+        (kube::Client::new(service, "default"), listed)
+    }
+
+    fn start(&self, client: &kube::Client) {
+        tokio::spawn(workflow::run(client.clone(), workflow::Settings::default(), self.stop.clone()));
+        tokio::spawn(retention::run(client.clone(), self.stop.clone()));
+    }
+
+    fn workflows(&self) -> Api<DynamicObject> {
+        let gvk = GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Workflow");
+        Api::namespaced_with(self.client.clone(), "default", &ApiResource::from_gvk_with_plural(&gvk, "workflows"))
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    async fn submit(&self, name: &str) {
+        let workflow = json!({
+            "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"name": name},
+            "spec": {"entrypoint": "main", "templates": [{"name": "main", "container": {"image": "i"}}]},
+        });
+        let workflow = serde_json::from_value(workflow).unwrap();
+        self.workflows().create(&PostParams::default(), &workflow).await.unwrap();
+    }
+
+    async fn node_phase(&self, name: &str) -> String {
+        let status = self.workflows().get(name).await.unwrap().data["status"].clone();
+        status["nodes"][name]["phase"].as_str().unwrap_or_default().to_owned()
+    }
+
+    async fn set_phase(&self, name: &str, phase: &str) {
+        let state = match phase {
+            "Running" => json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}),
+            _ => json!({"terminated": {"exitCode": 0, "startedAt": "2026-01-01T00:00:00Z",
+                "finishedAt": "2026-01-01T00:00:01Z"}}),
+        };
+        let status = json!({"phase": phase, "containerStatuses": [{"name": "main", "image": "i", "imageID": "",
+            "ready": false, "restartCount": 0, "state": state}]});
+        let patch = Patch::Merge(json!({"status": status}));
+        self.pods().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    async fn label(&self, name: &str, value: &str) {
+        let patch = Patch::Merge(json!({"metadata": {"labels": {labels::COMPLETED: value}}}));
+        self.pods().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    async fn is_released(&self, name: &str) -> bool {
+        let pod = self.pods().get_opt(name).await.unwrap();
+        pod.and_then(|p| p.metadata.labels).is_some_and(|l| l.get(labels::COMPLETED).is_some_and(|v| v == "true"))
+    }
+
+    async fn until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
+        for _ in 0..400 {
+            if is_so().await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("never: {what}");
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[tokio::test]
+async fn a_start_reads_none_of_what_has_ended() {
+    let house = House::new().await;
+    for n in 0..40 {
+        let name = format!("old-{n}");
+        let pod = json!({
+            "metadata": {"name": name, "labels": {labels::WORKFLOW: "old", labels::COMPLETED: "true"}},
+            "spec": {"containers": [{"name": "main", "image": "i"}]},
+        });
+        house.pods().create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+        house.set_phase(&name, "Succeeded").await;
+    }
+    let (client, listed) = house.counting();
+    house.start(&client);
+    house.submit("new").await;
+    house.until("a pod", async || house.pods().get_opt("new").await.unwrap().is_some()).await;
+    house.set_phase("new", "Succeeded").await;
+    house.until("the end", async || house.node_phase("new").await == "Succeeded").await;
+    house.until("the release", async || house.is_released("new").await).await;
+    let listed = listed.lock().unwrap().clone();
+    assert_eq!(listed.get("PodList"), Some(&0), "{listed:?}");
+    // The counter counts: what there is can be listed through it.
+    let pods: Api<Pod> = Api::namespaced(client, "default");
+    assert_eq!(pods.list(&ListParams::default()).await.unwrap().items.len(), 41);
+}
+
+#[tokio::test]
+async fn a_running_pod_that_somebody_labels_as_done_is_not_lost() {
+    let house = House::new().await;
+    house.start(&house.client);
+    house.submit("w").await;
+    house.until("a pod", async || house.pods().get_opt("w").await.unwrap().is_some()).await;
+    house.set_phase("w", "Running").await;
+    house.until("it runs", async || house.node_phase("w").await == "Running").await;
+    house.label("w", "true").await;
+    house.until("it is taken back", async || !house.is_released("w").await).await;
+    assert_eq!(house.node_phase("w").await, "Running");
+    house.set_phase("w", "Succeeded").await;
+    house.until("the end", async || house.node_phase("w").await == "Succeeded").await;
+    house.until("the release", async || house.is_released("w").await).await;
+}
+
+#[tokio::test]
+async fn a_pod_that_is_deleted_while_it_runs_is_gone() {
+    let house = House::new().await;
+    house.start(&house.client);
+    house.submit("w").await;
+    house.until("a pod", async || house.pods().get_opt("w").await.unwrap().is_some()).await;
+    house.set_phase("w", "Running").await;
+    house.until("it runs", async || house.node_phase("w").await == "Running").await;
+    let now = kube::api::DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
+    house.pods().delete("w", &now).await.unwrap();
+    house.until("the end", async || house.node_phase("w").await == "Error").await;
+    let workflow = house.workflows().get("w").await.unwrap();
+    assert_eq!(workflow.data["status"]["nodes"]["w"]["message"], "pod deleted");
+}
+
+#[tokio::test]
+async fn pods_go_by_themselves_while_their_workflow_runs() {
+    let house = House::new().await;
+    house.start(&house.client);
+    let step = |name: &str| json!([{"name": name, "template": "one"}]);
+    let workflow = json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"name": "w"},
+        "spec": {"entrypoint": "main", "podGC": {"strategy": "OnPodCompletion", "deleteDelayDuration": "0s"},
+            "templates": [{"name": "main", "steps": [step("a"), step("b")]},
+                {"name": "one", "container": {"image": "i"}}]},
+    });
+    house.workflows().create(&PostParams::default(), &serde_json::from_value(workflow).unwrap()).await.unwrap();
+    let names = async || {
+        let pods = house.pods().list(&ListParams::default()).await.unwrap().items;
+        pods.into_iter().filter_map(|p| p.metadata.name).collect::<Vec<_>>()
+    };
+    house.until("the first pod", async || names().await.len() == 1).await;
+    let first = names().await.remove(0);
+    house.set_phase(&first, "Succeeded").await;
+    // The first goes although the second has not ended, and the second stays.
+    house.until("the first gone, the second there", async || names().await.iter().all(|n| *n != first)).await;
+    house.until("the second pod", async || names().await.len() == 1).await;
+    assert_eq!(house.node_phase("w").await, "Running");
+}
