@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     op::Op,
+    pty,
     sys::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Errno},
     wire::Fd,
 };
@@ -162,12 +163,24 @@ impl Child<'_> {
                     }
                 }
             }
-            Op::Streams { stdin, stdout, stderr, terminal } => {
+            Op::Streams { stdin, stdout, stderr } => {
                 // The spawner's own 0, 1 and 2 are open, so that none of what it received has such a number.
                 sys::dup_onto(self.fd(*stdin), 0)?;
                 sys::dup_onto(self.fd(*stdout), 1)?;
-                sys::dup_onto(self.fd(*stderr), 2)?;
-                if *terminal { sys::controlling_terminal() } else { Ok(()) }
+                sys::dup_onto(self.fd(*stderr), 2)
+            }
+            Op::Terminal { socket, uid } => {
+                let (master, user) = pty::open()?;
+                // In a user namespace of one id it is ours already, and cannot be anybody else's.
+                match pty::give(user, *uid) {
+                    Err(libc::EPERM | libc::EINVAL) if *uid == 0 => {}
+                    answer => answer?,
+                }
+                pty::send(self.fd(*socket), master)?;
+                for stream in 0..3 {
+                    sys::dup_onto(user, stream)?;
+                }
+                sys::controlling_terminal()
             }
             Op::Limit { resource, soft, hard } => sys::setrlimit(*resource, *soft, *hard),
             Op::Bounding { keep } => bounding(*keep),

@@ -10,10 +10,12 @@ use rustix::process::{Signal, pidfd_send_signal};
 use tokio::sync::watch;
 
 use crate::{
-    Error, ExecSpec, Host, Result, Scratch, Stdio,
+    Error, ExecSpec, Host, Result, Scratch, Stdio, Terminal,
     cgroup::Cgroup,
+    host::Belongings,
     plan,
     scratch::{Job, Reaper},
+    sys,
 };
 
 /// A handle on a started process. Clones are the same process; dropping all of them does not end it, as long as there
@@ -32,6 +34,7 @@ pub(crate) struct Inner {
     pub(crate) cgroup: Arc<HeldCgroup>,
     /// The kinds of namespace it does not share with the host.
     pub(crate) kinds: i32,
+    pub(crate) terminal: Option<Terminal>,
 }
 
 /// A cgroup until its process has ended.
@@ -114,6 +117,19 @@ impl Container {
         }
     }
 
+    /// Send a signal to the process and to all of its process group: every process is started as the head of one, so
+    /// that these are its children, unless they have gone their own way. Kernels before 6.9 reach the process alone.
+    pub fn signal_group(&self, signal: i32) -> Result<()> {
+        match sys::pidfd_signal_group(self.0.pidfd.as_raw_fd(), signal) {
+            Err(libc::EINVAL) => self.signal(signal),
+            Ok(()) | Err(libc::ESRCH) => Ok(()),
+            Err(errno) => {
+                let cause = std::io::Error::from_raw_os_error(errno);
+                Err(Error::io(format!("send signal {signal} to a process group"), cause))
+            }
+        }
+    }
+
     /// End it: TERM, and after `grace` KILL. With the first process of a pid namespace everything in it ends.
     pub async fn stop(&self, grace: Duration) -> Exit {
         self.stop_with(libc::SIGTERM, grace).await
@@ -138,10 +154,16 @@ impl Container {
     /// Start a further process in its namespaces.
     pub async fn exec(&self, spec: ExecSpec, stdio: Stdio) -> Result<Container> {
         let inner = &self.0;
-        let streams = inner.host.streams(stdio)?;
+        let (streams, terminal) = inner.host.streams(stdio)?;
         let cgroups = inner.cgroup.cgroup.lock().map_or(Vec::new(), |c| c.as_ref().map_or(Vec::new(), Cgroup::procs));
         let ready = plan::joining(inner.host.ground(), &spec, inner.pidfd.clone(), inner.kinds, cgroups, streams)?;
-        inner.host.start(inner.spawner, ready, inner.scratch.clone(), None, inner.kinds).await
+        let belongings = Belongings { scratch: inner.scratch.clone(), cgroup: None, kinds: inner.kinds, terminal };
+        inner.host.start(inner.spawner, ready, belongings).await
+    }
+
+    /// Our end of its terminal, where it was started with one.
+    pub fn terminal(&self) -> Option<&Terminal> {
+        self.0.terminal.as_ref()
     }
 
     /// The scratch directory that its writes go to, where its root filesystem has one.

@@ -20,6 +20,7 @@ use crate::{
     enter::{self, Entered},
     error::Step,
     plan::{self, Ground, Ready, Streams, UpperDirs},
+    pty::Awaited,
     scratch::Reaper,
     spawner::{self, Answer},
     user,
@@ -131,7 +132,7 @@ impl Host {
 
     /// Start a process. It has been executed when this returns; everything before is an error, with the step.
     pub async fn spawn(&self, spec: Spec, stdio: Stdio) -> Result<Container> {
-        let streams = self.streams(stdio)?;
+        let (streams, terminal) = self.streams(stdio)?;
         let (scratch, upper) = self.upper(&spec.rootfs)?;
         let id = self.0.ids.fetch_add(1, Ordering::Relaxed);
         let (cgroup, procs) = self.0.cgroups.create(id, &spec.resources)?.unzip();
@@ -142,7 +143,8 @@ impl Host {
         };
         let procs = procs.unwrap_or_default();
         let ready = plan::container(&self.0.ground, &spec, upper, procs, joined, streams)?;
-        self.start(spawner, ready, scratch, Some(held), plan::own_namespaces(&spec)).await
+        let kinds = plan::own_namespaces(&spec);
+        self.start(spawner, ready, Belongings { scratch, cgroup: Some(held), kinds, terminal }).await
     }
 
     /// Resolve `user`, `user:group`, `1000`, `1000:1000` against `/etc/passwd` and `/etc/group` of a root filesystem
@@ -156,10 +158,14 @@ impl Host {
         &self.0.ground
     }
 
-    pub(crate) fn streams(&self, stdio: Stdio) -> Result<Streams> {
+    pub(crate) fn streams(&self, stdio: Stdio) -> Result<(Streams, Option<Awaited>)> {
+        if stdio.terminal {
+            let (awaited, theirs) = Awaited::pair()?;
+            return Ok((Streams::Terminal(theirs), Some(awaited)));
+        }
         let or_null = |fd: Option<OwnedFd>| fd.map_or_else(|| self.0.null.clone(), Arc::new);
         let fds = [or_null(stdio.stdin), or_null(stdio.stdout), or_null(stdio.stderr)];
-        Ok(Streams { fds, terminal: stdio.terminal })
+        Ok((Streams::Given(fds), None))
     }
 
     fn upper(&self, rootfs: &Rootfs) -> Result<(Option<Scratch>, Option<UpperDirs>)> {
@@ -178,14 +184,8 @@ impl Host {
         }
     }
 
-    pub(crate) async fn start(
-        &self,
-        index: usize,
-        ready: Ready,
-        scratch: Option<Scratch>,
-        cgroup: Option<HeldCgroup>,
-        kinds: i32,
-    ) -> Result<Container> {
+    pub(crate) async fn start(&self, index: usize, ready: Ready, belongings: Belongings) -> Result<Container> {
+        let Belongings { scratch, cgroup, kinds, terminal } = belongings;
         let gone = || Error::Gone("it was killed or has crashed".into());
         let spawner = self.0.spawners.get(index).ok_or_else(gone)?;
         let held = |cgroup| HeldCgroup { cgroup: Mutex::new(cgroup), reaper: self.0.reaper.clone() };
@@ -201,7 +201,9 @@ impl Host {
         drop(permit);
         match answer {
             Ok(pidfd) => {
-                let inner = ContainerInner { host: self.clone(), spawner: index, pidfd, exit, scratch, cgroup, kinds };
+                let terminal = terminal.map(Awaited::take).transpose()?;
+                let host = self.clone();
+                let inner = ContainerInner { host, spawner: index, pidfd, exit, scratch, cgroup, kinds, terminal };
                 Ok(Container(Arc::new(inner)))
             }
             Err((step, errno)) => {
@@ -211,6 +213,15 @@ impl Host {
             }
         }
     }
+}
+
+/// What a process that is being started has beside its plan.
+pub(crate) struct Belongings {
+    pub(crate) scratch: Option<Scratch>,
+    pub(crate) cgroup: Option<HeldCgroup>,
+    /// The kinds of namespace it does not share with the host.
+    pub(crate) kinds: i32,
+    pub(crate) terminal: Option<Awaited>,
 }
 
 /// The host's side of one spawner.

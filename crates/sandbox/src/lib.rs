@@ -24,6 +24,7 @@ pub mod net;
 mod op;
 mod plan;
 mod probe;
+mod pty;
 mod scratch;
 mod seccomp;
 mod spawner;
@@ -38,6 +39,7 @@ pub use container::{Container, Exit};
 pub use error::{Error, StartError};
 pub use host::{EnterOptions, Host, early};
 pub use probe::{CgroupDriver, Probe, UidMap};
+pub use pty::Terminal;
 pub use scratch::Scratch;
 pub use seccomp::SeccompProfile;
 pub use spec::{

@@ -71,7 +71,10 @@ ops! {
     /// Write `/proc/self/oom_score_adj`.
     OomScore { value: CString },
     /// The standard streams.
-    Streams { stdin: Fd, stdout: Fd, stderr: Fd, terminal: bool },
+    Streams { stdin: Fd, stdout: Fd, stderr: Fd },
+    /// A new terminal of this user in the container's `/dev/pts` as the standard streams, and as the controlling one;
+    /// its other end goes through the socket.
+    Terminal { socket: Fd, uid: u32 },
     /// A resource limit.
     Limit { resource: u32, soft: u64, hard: u64 },
     /// Drop from the bounding set what is not among these.

@@ -68,10 +68,10 @@ pub(crate) struct Ready {
     pub(crate) words: Vec<String>,
 }
 
-/// The standard streams, all given.
-pub(crate) struct Streams {
-    pub(crate) fds: [Arc<OwnedFd>; 3],
-    pub(crate) terminal: bool,
+/// The standard streams, all given; or the socket through which the host gets its end of a new terminal.
+pub(crate) enum Streams {
+    Given([Arc<OwnedFd>; 3]),
+    Terminal(Arc<OwnedFd>),
 }
 
 /// Upper and work directory, and whether the upper is thrown away.
@@ -272,10 +272,17 @@ impl Draft {
         Ok(())
     }
 
-    fn streams(&mut self, streams: Streams) {
-        let terminal = streams.terminal;
-        let [stdin, stdout, stderr] = streams.fds.map(|fd| self.fd(fd));
-        self.step("standard streams", Op::Streams { stdin, stdout, stderr, terminal });
+    fn streams(&mut self, streams: Streams, user: &User) {
+        match streams {
+            Streams::Given(fds) => {
+                let [stdin, stdout, stderr] = fds.map(|fd| self.fd(fd));
+                self.step("standard streams", Op::Streams { stdin, stdout, stderr });
+            }
+            Streams::Terminal(socket) => {
+                let socket = self.fd(socket);
+                self.step("open a terminal in /dev/pts", Op::Terminal { socket, uid: user.uid });
+            }
+        }
     }
 
     fn identity(&mut self, ground: &Ground, privileges: &Privileges<'_>) -> Result<()> {
@@ -427,7 +434,7 @@ pub(crate) fn container(
     if let Some(score) = spec.oom_score_adj {
         draft.step("oom_score_adj", Op::OomScore { value: literal(&score.to_string()) });
     }
-    draft.streams(streams);
+    draft.streams(streams, &spec.user);
     for (resource, soft, hard) in &spec.rlimits {
         let op = Op::Limit { resource: number(*resource), soft: *soft, hard: *hard };
         draft.step(format!("resource limit {resource:?}"), op);
@@ -464,7 +471,7 @@ pub(crate) fn joining(
     draft.step("join the container", Op::Join { fd, kinds });
     let path = target_text(&spec.cwd)?;
     draft.step(format!("working directory {}", spec.cwd.display()), Op::Directory { path, create: false });
-    draft.streams(streams);
+    draft.streams(streams, &spec.user);
     let privileges = Privileges {
         user: &spec.user,
         capabilities: spec.capabilities,

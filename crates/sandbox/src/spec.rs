@@ -285,7 +285,7 @@ impl ExecSpec {
     }
 }
 
-/// The three standard streams. What is not given is `/dev/null`.
+/// The three standard streams. What is not given is `/dev/null`; a terminal is all three.
 #[derive(Debug, Default)]
 pub struct Stdio {
     /// Standard input.
@@ -294,7 +294,8 @@ pub struct Stdio {
     pub stdout: Option<OwnedFd>,
     /// Standard error.
     pub stderr: Option<OwnedFd>,
-    /// The streams are a terminal's user end: make it the controlling terminal.
+    /// Make a new terminal in the container's `/dev/pts`: it is all three streams and the controlling terminal.
+    /// [`Container::terminal`] is its other end.
     pub terminal: bool,
 }
 
@@ -302,5 +303,10 @@ impl Stdio {
     /// All three on `/dev/null`.
     pub fn null() -> Stdio {
         Stdio::default()
+    }
+
+    /// A new terminal.
+    pub fn terminal() -> Stdio {
+        Stdio { terminal: true, ..Stdio::default() }
     }
 }

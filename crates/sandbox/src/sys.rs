@@ -251,6 +251,15 @@ pub(crate) fn dup_onto(fd: RawFd, onto: RawFd) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_dup3, fd, onto, 0) }).map(drop)
 }
 
+/// Signals the process group of an open process.
+pub(crate) fn pidfd_signal_group(pidfd: RawFd, signal: i32) -> Result<(), Errno> {
+    const PIDFD_SIGNAL_PROCESS_GROUP: u32 = 1 << 2;
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: numbers, and no information beside the signal.
+    let answer = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal, none, PIDFD_SIGNAL_PROCESS_GROUP) };
+    check(answer).map(drop)
+}
+
 pub(crate) fn controlling_terminal() -> Result<(), Errno> {
     // SAFETY: the argument is a number.
     check(unsafe { libc::syscall(libc::SYS_ioctl, 0, libc::TIOCSCTTY, 0) }).map(drop)
@@ -306,4 +315,61 @@ pub(crate) fn exit_now(code: i32) -> ! {
         // SAFETY: ends the process without running anything of it.
         unsafe { libc::syscall(libc::SYS_exit_group, code) };
     }
+}
+
+/// Opens a path on which there is no symbolic link.
+pub(crate) fn open_plain(path: &CStr, flags: i32) -> Result<RawFd, Errno> {
+    const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+    let resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+    let how = OpenHow { flags: (flags | libc::O_CLOEXEC) as u64, mode: 0, resolve };
+    // SAFETY: `path` and `how` outlive the call, and the size is that of `how`.
+    check_fd(unsafe { libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, path.as_ptr(), &how, size_of::<OpenHow>()) })
+}
+
+pub(crate) fn filesystem_kind(fd: RawFd) -> Result<i64, Errno> {
+    // SAFETY: an all-zero `statfs` is a valid value of it.
+    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` outlives the call.
+    check(unsafe { libc::fstatfs(fd, &mut stat) }.into())?;
+    // The type differs by C library.
+    #[allow(clippy::unnecessary_cast)]
+    Ok(stat.f_type as i64)
+}
+
+/// Major and minor number of a device file.
+pub(crate) fn device(fd: RawFd) -> Result<(u32, u32), Errno> {
+    // SAFETY: an all-zero `stat` is a valid value of it.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` outlives the call.
+    check(unsafe { libc::fstat(fd, &mut stat) }.into())?;
+    Ok((libc::major(stat.st_rdev), libc::minor(stat.st_rdev)))
+}
+
+/// An `ioctl` whose argument is a number, or the address of something that outlives the call.
+pub(crate) fn ioctl(fd: RawFd, request: u64, argument: u64) -> Result<i32, Errno> {
+    // SAFETY: callers pass what the request takes.
+    check(unsafe { libc::syscall(libc::SYS_ioctl, fd, request, argument) }).map(|answer| answer as i32)
+}
+
+pub(crate) fn fchown(fd: RawFd, uid: u32) -> Result<(), Errno> {
+    // SAFETY: only numbers are passed; the group stays.
+    check(unsafe { libc::syscall(libc::SYS_fchown, fd, uid, -1i32) }).map(drop)
+}
+
+/// Sends one byte with this control message.
+pub(crate) fn send_with(socket: RawFd, control: *const u8, len: usize) -> Result<(), Errno> {
+    let mut byte = 0u8;
+    let mut slice = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    // SAFETY: an all-zero `msghdr` is a valid value of it.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut slice;
+    message.msg_iovlen = 1;
+    message.msg_control = control.cast_mut().cast();
+    // The type differs by C library.
+    #[allow(clippy::unnecessary_cast)]
+    {
+        message.msg_controllen = len as _;
+    }
+    // SAFETY: the message's parts outlive the call, which only reads them.
+    check(unsafe { libc::syscall(libc::SYS_sendmsg, socket, &message, libc::MSG_NOSIGNAL) }).map(drop)
 }

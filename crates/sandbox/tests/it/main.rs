@@ -5,6 +5,7 @@
 mod cases;
 mod root;
 mod switch;
+mod terminals;
 
 use std::{
     future::Future,
@@ -104,7 +105,7 @@ fn again(user: Option<u32>, extra: &[&str], filter: &str) -> bool {
 fn run(bench: &Bench, filter: &str) -> (u32, u32, u32) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (mut passed, mut failed, mut not_run) = (0, 0, 0);
-    let all = cases::list().into_iter().chain(switch::list()).chain(root::list());
+    let all = cases::list().into_iter().chain(switch::list()).chain(terminals::list()).chain(root::list());
     for (name, possible, case) in all.filter(|(name, ..)| name.contains(filter)) {
         if let Err(why) = possible(bench.host.probe()) {
             println!("NOT RUN {name}: {why}");
