@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use windlass_lang::{Diagnostic, Sources, Span, suggest::nearest};
@@ -66,10 +67,8 @@ pub struct Request {
     pub compression: Compression,
     /// Ask each destination before the build whether it may be pushed to.
     pub check_push: bool,
-    /// The network of `RUN`.
-    pub network: Network,
-    /// The `/etc/resolv.conf` of `RUN`.
-    pub resolv_conf: String,
+    /// Opens the network of `RUN`; asked once, when the first one starts. Without, there is loopback only.
+    pub network: Option<OpenNetwork>,
     /// Where output goes.
     pub log: Log,
     /// Set to stop the build.
@@ -98,11 +97,29 @@ impl Request {
             family: None,
             compression: Compression::Gzip,
             check_push: true,
-            network: Network::None,
-            resolv_conf: String::new(),
+            network: None,
             log: Log::none(),
             cancel,
         }
+    }
+}
+
+/// Opens a network for the commands of one build.
+pub type OpenNetwork = Arc<dyn Fn() -> BoxFuture<'static, Opened> + Send + Sync>;
+
+/// The network of a build's commands.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// The namespace.
+    pub network: Network,
+    /// The `/etc/resolv.conf` within.
+    pub resolv_conf: String,
+}
+
+impl Opened {
+    /// Loopback only.
+    pub fn none() -> Self {
+        Self { network: Network::None, resolv_conf: String::new() }
     }
 }
 
@@ -192,7 +209,7 @@ impl Builder {
             .collect();
         let total = counts.iter().sum();
         let ground = self.host.scratch().map_err(|e| output("prepare the build", e.into()))?;
-        prepare(ground.upper(), &request).map_err(|e| output("prepare the build", e))?;
+        prepare(ground.upper()).map_err(|e| output("prepare the build", e))?;
         let cores = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4));
         let shop = Arc::new(Shop {
             host: self.host.clone(),
@@ -206,6 +223,7 @@ impl Builder {
             target,
             sources,
             ground,
+            network: tokio::sync::OnceCell::new(),
             containers: Semaphore::new(cores),
             file,
             request,
@@ -244,6 +262,11 @@ impl Builder {
             request.log.line(format!("Pushed {}@{digest}", destination.name()));
             pushed.push((destination.clone(), digest));
         }
+        for stage in needed {
+            if let Some(Ok(finished)) = stages[stage].peek() {
+                shop.adopt(finished).await;
+            }
+        }
         Ok(Built { image, pushed, steps, cached })
     }
 
@@ -275,12 +298,12 @@ impl Builder {
 }
 
 /// Files that containers need, beneath the build's own scratch directory.
-fn prepare(ground: &Path, request: &Request) -> Result<(), Fault> {
+fn prepare(ground: &Path) -> Result<(), Fault> {
     crate::run::skeleton(&ground.join("skeleton"))?;
     let empty = ground.join("empty");
     std::fs::create_dir(&empty).doing(|| format!("make {}", empty.display()))?;
     let hosts = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.1.1 build\n";
-    for (name, text) in [("hosts", hosts), ("resolv.conf", &request.resolv_conf), ("hostname", "build\n")] {
+    for (name, text) in [("hosts", hosts), ("hostname", "build\n")] {
         let path = ground.join(name);
         std::fs::write(&path, text).doing(|| format!("write {}", path.display()))?;
     }

@@ -23,7 +23,7 @@ mod stage;
 mod users;
 mod view;
 
-pub use builder::{Builder, Built, Request};
+pub use builder::{Builder, Built, OpenNetwork, Opened, Request};
 pub use context::Context;
 pub use error::{BuildError, Fault};
 pub use expand::{ExpandFault, expand};

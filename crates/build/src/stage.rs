@@ -16,7 +16,7 @@ use windlass_oci::layer::{PackOptions, Time};
 use windlass_oci::{Family, Layer, Platform, Reference, Store};
 use windlass_sandbox::{Host, Mount, Network, Scratch, User};
 
-use crate::builder::{PROXY_ARGS, Request, invalid};
+use crate::builder::{Opened, PROXY_ARGS, Request, invalid};
 use crate::cache::{Cache, Key, Record};
 use crate::config::{Config, ports};
 use crate::copy::{self, Rules, is_directory_text};
@@ -43,6 +43,8 @@ pub(crate) struct Shop {
     pub(crate) target: usize,
     pub(crate) sources: Sources,
     pub(crate) ground: Scratch,
+    /// Opened with the first `RUN` that wants one.
+    pub(crate) network: tokio::sync::OnceCell<Network>,
     pub(crate) containers: Semaphore,
     pub(crate) file: Dockerfile,
     pub(crate) request: Request,
@@ -61,6 +63,43 @@ impl Shop {
 
     fn userxattr(&self) -> bool {
         self.host.probe().userxattr
+    }
+
+    /// The network of commands, and the `resolv.conf` that goes with it.
+    async fn network(&self) -> Result<Network, Fault> {
+        let open = async || {
+            let opened = match &self.request.network {
+                Some(open) => open().await,
+                None => Opened::none(),
+            };
+            let path = self.ground("resolv.conf");
+            std::fs::write(&path, &opened.resolv_conf).doing(|| format!("write {}", path.display()))?;
+            Ok::<_, Fault>(opened.network)
+        };
+        self.network.get_or_try_init(open).await.cloned()
+    }
+
+    fn pack_options(&self) -> PackOptions {
+        PackOptions {
+            overlay: Some(self.store.marks()),
+            mtime_max: self.request.epoch.map(|seconds| Time { seconds, nanos: 0 }),
+            compression: self.request.compression,
+            ..PackOptions::default()
+        }
+    }
+
+    /// Gives the directories of a stage that nobody mounts any more to the store, as the unpacked form of their layers:
+    /// who runs or builds on the image does not unpack them again.
+    pub(crate) async fn adopt(&self, finished: &Finished) {
+        for item in &finished.items {
+            let Item::Fresh { scratch, packed } = item else { continue };
+            let Ok(layer) = packed.clone().await else { continue };
+            let (store, options, scratch) = (self.store.clone(), self.pack_options(), scratch.clone());
+            let moved = blocking(move || Ok(store.adopt_layer(scratch.upper(), &layer, &options)?)).await;
+            if let Err(why) = moved {
+                tracing::debug!(%why, "a layer will be unpacked when it is needed");
+            }
+        }
     }
 
     /// Layers as directories, bottom first; those of the store are unpacked where they are not yet.
@@ -240,7 +279,7 @@ impl Stage {
         let base_layers = self.items.len();
         let base_history = self.config.history_len();
         if shop.request.single_snapshot && self.at == shop.target {
-            self.single = Some(shop.host.scratch().map_err(|e| self.failed(e.into()))?);
+            self.single = Some(shop.host.disk_scratch().map_err(|e| self.failed(e.into()))?);
             self.executed = true;
         }
         let triggers = self.config.list("OnBuild");
@@ -303,12 +342,23 @@ impl Stage {
             Base::Scratch => Ok(Arc::new(Finished::of_nothing())),
             // Its own failure was reported where it happened.
             Base::Stage(at) => self.earlier[*at].clone().await.map_err(|e| waited(&e)),
-            Base::Image(reference, platform) => self.image(reference, platform).await,
+            Base::Image(reference, platform) => self.image(reference, platform, self.needs_files()).await,
         }
     }
 
-    async fn image(&self, reference: &Reference, platform: &Platform) -> Result<Arc<Finished>, Fault> {
-        let options = PullOptions { unpack: false, platform: platform.clone(), ..PullOptions::default() };
+    /// Whether this stage has steps that work on files.
+    fn needs_files(&self) -> bool {
+        let works = |kind: &Kind| matches!(kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_));
+        self.shop.file.stages[self.at].instructions.iter().any(|instruction| works(&instruction.kind))
+    }
+
+    async fn image(&self, reference: &Reference, platform: &Platform, files: bool) -> Result<Arc<Finished>, Fault> {
+        let (store, name) = (self.shop.store.clone(), reference.clone());
+        let known = blocking(move || Ok(store.resolve(&name)?.is_some())).await?;
+        // What the cache could answer needs no files. It has nothing on an image that is new here: that one is unpacked
+        // while it comes.
+        let unpack = files && !(known && self.shop.request.cache);
+        let options = PullOptions { unpack, platform: platform.clone(), ..PullOptions::default() };
         let image = self.shop.client.pull(reference, &options).await?;
         Ok(Arc::new(Finished {
             items: image.layers().iter().cloned().map(Item::Stored).collect(),
@@ -484,12 +534,7 @@ impl Stage {
 
     fn pack(&self, scratch: &Scratch) -> Packed {
         let (store, scratch) = (self.shop.store.clone(), scratch.clone());
-        let options = PackOptions {
-            overlay: Some(store.marks()),
-            mtime_max: self.shop.request.epoch.map(|seconds| Time { seconds, nanos: 0 }),
-            compression: self.shop.request.compression,
-            ..PackOptions::default()
-        };
+        let options = self.shop.pack_options();
         let work = tokio::task::spawn_blocking(move || Ok(store.commit_layer(scratch.upper(), &options)?));
         async move {
             match work.await {
@@ -504,7 +549,8 @@ impl Stage {
     fn scratch(&self) -> Result<Scratch, Fault> {
         match &self.single {
             Some(single) => Ok(single.clone()),
-            None => Ok(self.shop.host.scratch()?),
+            // On disk: a layer may be large, and becomes the store's unpacked one by being moved.
+            None => Ok(self.shop.host.disk_scratch()?),
         }
     }
 
@@ -655,7 +701,9 @@ impl Stage {
         }
         let mut all = vec![shop.ground("skeleton")];
         all.extend(lowers);
-        let network = if command.no_network { Network::None } else { shop.request.network.clone() };
+        // Asked for in any case: `resolv.conf` comes with it.
+        let network = shop.network().await?;
+        let network = if command.no_network { Network::None } else { network };
         let permit = shop.containers.acquire().await.map_err(|_| Fault::Cancelled)?;
         let command = run::Command {
             lowers: all,
@@ -819,7 +867,7 @@ impl Stage {
             return self.earlier[stage].clone().await.map(From::Finished).map_err(|e| waited(&e));
         }
         let reference = Reference::parse(from).map_err(|e| Fault::said(e.to_string()))?;
-        self.image(&reference, &Platform::host()).await.map(From::Finished)
+        self.image(&reference, &Platform::host(), true).await.map(From::Finished)
     }
 }
 

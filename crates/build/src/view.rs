@@ -91,6 +91,8 @@ impl View {
             if let Some((upper, work)) = upper {
                 rustix::mount::fsconfig_set_string(fs, "upperdir", upper.as_os_str())?;
                 rustix::mount::fsconfig_set_string(fs, "workdir", work.as_os_str())?;
+                // Else the end of the mount would write everything on that disk through. Not known before Linux 5.10.
+                let _ = rustix::mount::fsconfig_set_flag(fs, "volatile");
             }
             for (key, value) in [("redirect_dir", "off"), ("index", "off"), ("metacopy", "off"), ("xino", "off")] {
                 // `userxattr` switches these two off by itself and refuses to hear of them.

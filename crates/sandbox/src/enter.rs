@@ -94,7 +94,11 @@ pub(crate) fn enter(options: &EnterOptions, spawners: usize) -> Result<Entered> 
 pub(crate) fn leave(base: &Path) {
     // Nothing is mounted there when scratch is on disk.
     let _not_mounted = rustix::mount::unmount(base, rustix::mount::UnmountFlags::DETACH);
-    if fs::remove_dir_all(base).is_err() {
+    let gone = |path: &Path| match fs::remove_dir_all(path) {
+        Ok(()) => true,
+        Err(e) => e.kind() == io::ErrorKind::NotFound,
+    };
+    if !gone(&scratch::on_disk(base)) || !gone(base) {
         // Containers may still be dying. The lock file tells the next process to sweep.
         return;
     }
@@ -274,6 +278,11 @@ impl Place {
         let (userxattr, layers_one_by_one) = found.unwrap_or((true, false));
         Ok(Place { tmpfs: false, overlay, userxattr, layers_one_by_one })
     }
+}
+
+/// Whether overlay uppers work in this directory on disk, with the same kind of marks as elsewhere.
+pub(crate) fn disk_works(directory: &Path, userxattr: bool) -> bool {
+    fs::create_dir_all(directory).is_ok() && overlay_works(directory).is_ok_and(|(found, _)| found == userxattr)
 }
 
 /// Mount an overlay with its upper in `base`: whether its marks are `user.*`, and whether `lowerdir+` exists.

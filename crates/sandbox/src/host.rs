@@ -75,6 +75,8 @@ struct Inner {
     spawners: Vec<Arc<Spawner>>,
     null: Arc<OwnedFd>,
     reaper: Reaper,
+    /// Whether overlay uppers work on the disk beside `base`; tried when first asked for.
+    disk: OnceLock<bool>,
 }
 
 impl Drop for Inner {
@@ -109,6 +111,7 @@ impl Host {
             spawners,
             null: Arc::new(null.into()),
             reaper: Reaper::default(),
+            disk: OnceLock::new(),
         })))
     }
 
@@ -128,6 +131,17 @@ impl Host {
     pub fn scratch(&self) -> Result<Scratch> {
         let id = self.0.ids.fetch_add(1, Ordering::Relaxed);
         Scratch::create(self.0.uppers.join(id.to_string()), self.0.volatile, self.0.reaper.clone())
+    }
+
+    /// A new scratch directory on the disk that [`EnterOptions::scratch`] is on: for what may be large, or is to be moved
+    /// somewhere on that disk. Where overlays do not work there it is as [`Host::scratch`] gives it.
+    pub fn disk_scratch(&self) -> Result<Scratch> {
+        let directory = crate::scratch::on_disk(&self.0.base);
+        if !*self.0.disk.get_or_init(|| enter::disk_works(&directory, self.0.probe.userxattr)) {
+            return self.scratch();
+        }
+        let id = self.0.ids.fetch_add(1, Ordering::Relaxed);
+        Scratch::create(directory.join(id.to_string()), true, self.0.reaper.clone())
     }
 
     /// Start a process. It has been executed when this returns; everything before is an error, with the step.

@@ -97,6 +97,13 @@ fn perform(job: Job) {
     }
 }
 
+/// Where scratch directories on disk go, beside `base`, on which a tmpfs may be mounted.
+pub(crate) fn on_disk(base: &Path) -> PathBuf {
+    let mut name = base.as_os_str().to_owned();
+    name.push(".disk");
+    name.into()
+}
+
 /// Delete what an earlier process left in `home` and nobody holds any more; take a directory of our own there.
 pub(crate) fn claim(home: &Path) -> Result<(PathBuf, std::fs::File)> {
     std::fs::create_dir_all(home).step(|| format!("create {}", home.display()))?;
@@ -105,8 +112,12 @@ pub(crate) fn claim(home: &Path) -> Result<(PathBuf, std::fs::File)> {
         let Some(number) = name.to_str().and_then(|n| n.strip_suffix(".lock")) else { continue };
         let Ok(lock) = std::fs::File::open(entry.path()) else { continue };
         if lock.try_lock().is_ok() {
-            let left = std::fs::remove_dir_all(home.join(number));
-            if left.is_ok() || left.is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+            let gone = |path: PathBuf| match std::fs::remove_dir_all(path) {
+                Ok(()) => true,
+                Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+            };
+            let base = home.join(number);
+            if gone(on_disk(&base)) && gone(base) {
                 drop(std::fs::remove_file(entry.path()));
             }
         }

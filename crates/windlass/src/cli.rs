@@ -408,7 +408,8 @@ pub(crate) struct LintArgs {
 #[derive(Debug, Args)]
 pub(crate) struct BuildArgs {
     /// The context: a directory
-    #[arg(default_value = ".")]
+    // An id of its own: `--context` is a kubeconfig's, and clap keeps both in one table.
+    #[arg(id = "directory", value_name = "CONTEXT", default_value = ".")]
     pub(crate) context: PathBuf,
     /// The Dockerfile, relative to the context
     #[arg(short = 'f', long = "file", visible_alias = "dockerfile", value_name = "FILE")]

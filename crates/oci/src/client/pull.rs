@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::transport::Target;
 use super::{Client, OnProgress, Progress, blocking};
 use crate::store::{Pointer, choose};
-use crate::{Digest, Error, Image, Platform, Reference, Result, media};
+use crate::{Digest, Error, Image, Layer, Platform, Reference, Result, media};
 
 /// How to pull.
 #[derive(Clone)]
@@ -82,7 +82,7 @@ impl Client {
         let about = describe(&manifest, "config")
             .ok_or_else(|| Error::malformed(format!("manifest {}", image.digest), "it has no configuration"))?;
         let target = Target::new(&place, "pull");
-        self.fetch_blob(&target, &about.0, about.1, None).await?;
+        self.fetch_blob(&target, &about.0, about.1, None, None).await?;
         let (store, members) = (self.store.clone(), [Some(top.clone()), inner.clone()]);
         let (digest, platform) = (image.digest.clone(), options.platform.clone());
         let image = blocking(move || {
@@ -268,7 +268,12 @@ impl Client {
             if store.is_unpacked(&layer.diff_id) && !store.has_blob(&layer.digest) {
                 return Ok(());
             }
-            self.fetch_blob(target, &layer.digest, layer.size, options.progress.as_ref()).await?;
+            let unpack = options.unpack && !store.is_unpacked(&layer.diff_id);
+            if !unpack || store.has_blob(&layer.digest) {
+                self.fetch_blob(target, &layer.digest, layer.size, options.progress.as_ref(), None).await?;
+            } else if self.fetch_unpacking(target, &layer, options).await? {
+                return Ok(());
+            }
             if options.unpack {
                 blocking(move || store.unpack_layer(&layer)).await?;
             }
@@ -278,13 +283,34 @@ impl Client {
         Ok(())
     }
 
-    /// Brings one blob, going on where the connection broke off.
+    /// Brings a layer and unpacks it while it comes; false where somebody else is unpacking it. Nothing of it shows
+    /// before its digests were right.
+    async fn fetch_unpacking(&self, target: &Target, layer: &Layer, options: &PullOptions) -> Result<bool> {
+        let pipe = || {
+            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+            // A small pipe only costs some more wakeups.
+            let _ = rustix::pipe::fcntl_setpipe_size(&write, 1 << 20);
+            Ok::<_, rustix::io::Errno>((std::fs::File::from(read), std::fs::File::from(write)))
+        };
+        let (read, write) = pipe().map_err(|e| Error::io("making a pipe", e))?;
+        let (store, wanted) = (self.store.clone(), layer.clone());
+        let unpacking = tokio::task::spawn_blocking(move || store.unpack_stream(&wanted, read));
+        let fetched = self.fetch_blob(target, &layer.digest, layer.size, options.progress.as_ref(), Some(write)).await;
+        // The pipe has ended with the fetch, so this does too.
+        let unpacked = unpacking.await.map_err(|e| Error::io("unpacking a layer", std::io::Error::other(e)))?;
+        fetched?;
+        unpacked
+    }
+
+    /// Brings one blob, going on where the connection broke off. `beside` gets the same bytes for as long as it takes
+    /// them.
     async fn fetch_blob(
         &self,
         target: &Target,
         digest: &Digest,
         size: u64,
         progress: Option<&OnProgress>,
+        mut beside: Option<std::fs::File>,
     ) -> Result<()> {
         let tell = |what: Progress| progress.iter().for_each(|progress| progress(what.clone()));
         let present = self.store.has_blob(digest);
@@ -300,7 +326,10 @@ impl Client {
             while let Some(bytes) = receiver.blocking_recv() {
                 std::io::Write::write_all(&mut blob, &bytes)
                     .map_err(|e| Error::io(format!("writing blob {expected}"), e))?;
+                // Whoever closed the other end says why.
+                beside = beside.filter(|mut beside| std::io::Write::write_all(&mut beside, &bytes).is_ok());
             }
+            drop(beside);
             // A sender that gave up leaves less; the digest refuses that too.
             blob.finish(Some(&expected)).map(drop)
         });

@@ -14,13 +14,18 @@ use crate::{Error, Reference, Result};
 
 pub(super) struct Transport {
     pub(super) options: ClientOptions,
-    http: reqwest::Client,
+    /// Each client is made when first needed: reading the system's certificate authorities takes longer than a small
+    /// build.
+    http: OnceLock<reqwest::Client>,
     /// For registries on this machine: no proxy knows those.
-    direct: reqwest::Client,
-    /// Made when first needed: it checks no certificate.
+    direct: OnceLock<reqwest::Client>,
+    /// For registries on this machine that speak plain HTTP: it knows no certificate authority.
+    plain: OnceLock<reqwest::Client>,
+    /// It checks no certificate.
     unchecked: OnceLock<reqwest::Client>,
+    extra_roots: Vec<reqwest::Certificate>,
     /// Without certificate authorities there is no TLS; plain registries still work.
-    no_roots: Option<String>,
+    no_roots: OnceLock<String>,
     /// Base URLs that answered, by registry.
     bases: Mutex<HashMap<String, String>>,
     /// What each registry and scope was last satisfied with.
@@ -83,21 +88,14 @@ impl Transport {
                     .map_err(|e| Error::malformed("certificate authority (PEM)", e))?,
             );
         }
-        let broken = |e: reqwest::Error| Error::malformed("TLS", chain(&e));
-        let (http, direct, no_roots) = match builder().tls_certs_merge(roots.clone()).build() {
-            Ok(http) => (http, builder().no_proxy().tls_certs_merge(roots).build().map_err(broken)?, None),
-            Err(error) => {
-                let http = builder().tls_certs_only(roots.clone()).build().map_err(broken)?;
-                let direct = builder().no_proxy().tls_certs_only(roots).build().map_err(broken)?;
-                (http, direct, Some(chain(&error)))
-            }
-        };
         Ok(Self {
             options,
-            http,
-            direct,
+            http: OnceLock::new(),
+            direct: OnceLock::new(),
+            plain: OnceLock::new(),
             unchecked: OnceLock::new(),
-            no_roots,
+            extra_roots: roots,
+            no_roots: OnceLock::new(),
             bases: Mutex::default(),
             tokens: Mutex::default(),
         })
@@ -117,16 +115,29 @@ impl Transport {
         }
     }
 
-    fn client(&self, registry: &str) -> Result<&reqwest::Client> {
-        if !self.options.skip_tls_verify_all && !self.options.skip_tls_verify.iter().any(|r| r == registry) {
-            return Ok(if is_loopback(registry) { &self.direct } else { &self.http });
+    /// The client for a URL of this registry.
+    fn client(&self, registry: &str, url: &str) -> Result<&reqwest::Client> {
+        let broken = |e: reqwest::Error| Error::malformed("TLS", chain(&e));
+        let local = is_loopback(registry);
+        if local && url.starts_with("http://") {
+            // It cannot follow to a store on TLS; `send_once` does.
+            let plain_only = reqwest::redirect::Policy::custom(|attempt| match attempt.url().scheme() {
+                "http" if attempt.previous().len() < 10 => attempt.follow(),
+                _ => attempt.stop(),
+            });
+            let make = || builder().no_proxy().tls_certs_only([]).redirect(plain_only).build().map_err(broken);
+            return kept(&self.plain, make);
         }
-        if let Some(client) = self.unchecked.get() {
-            return Ok(client);
+        if self.options.skip_tls_verify_all || self.options.skip_tls_verify.iter().any(|r| r == registry) {
+            return kept(&self.unchecked, || builder().tls_danger_accept_invalid_certs(true).build().map_err(broken));
         }
-        let client =
-            builder().tls_danger_accept_invalid_certs(true).build().map_err(|e| Error::malformed("TLS", chain(&e)))?;
-        Ok(self.unchecked.get_or_init(|| client))
+        let builder = || if local { builder().no_proxy() } else { builder() };
+        kept(if local { &self.direct } else { &self.http }, || {
+            builder().tls_certs_merge(self.extra_roots.clone()).build().or_else(|error| {
+                let _told_before = self.no_roots.set(chain(&error));
+                builder().tls_certs_only(self.extra_roots.clone()).build().map_err(broken)
+            })
+        })
     }
 
     /// Sends a request for a path below `/v2/`, with credentials where the registry asks for them.
@@ -176,7 +187,7 @@ impl Transport {
         url: &str,
         prepare: &impl Fn(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response> {
-        let client = self.client(&target.registry)?;
+        let client = self.client(&target.registry, url)?;
         let key = (target.registry.clone(), target.scopes.join(" "));
         // A registry may hand out upload and download addresses elsewhere: credentials are not for those.
         let home = self.bases().get(&target.registry).is_some_and(|base| url.starts_with(&format!("{base}/")));
@@ -186,6 +197,13 @@ impl Transport {
             request = request.header(AUTHORIZATION, token.header.clone());
         }
         let response = request.send().await.map_err(|e| self.unreachable(target, &e))?;
+        if let Some(elsewhere) = elsewhere(&response) {
+            // What the registry keeps elsewhere is reached by a URL that needs no credential.
+            let request = prepare(
+                self.client(elsewhere.host_str().unwrap_or_default(), elsewhere.as_str())?.request(method, elsewhere),
+            );
+            return request.send().await.map_err(|e| self.unreachable(target, &e));
+        }
         if response.status() != StatusCode::UNAUTHORIZED || !home {
             return Ok(response);
         }
@@ -241,7 +259,7 @@ impl Transport {
         if realm.starts_with("http://") && !plain_base && credential.is_some() {
             return Err(self.refused(target, "its token service is not on TLS, so no credential was sent to it", true));
         }
-        let client = self.client(&target.registry)?;
+        let client = self.client(&target.registry, realm)?;
         let service = parameters.get("service").map(|service| ("service", service.clone()));
         let scopes = target.scopes.iter().map(|scope| ("scope", scope.clone()));
         let had_credential = credential.is_some();
@@ -300,8 +318,8 @@ impl Transport {
         let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
         let (secure, plain) = (format!("https://{host}"), format!("http://{host}"));
         let listed = self.options.insecure_all || self.options.insecure.iter().any(|name| name == registry);
-        let client = self.client(registry)?;
         let answers = async |base: &str| {
+            let Ok(client) = self.client(registry, base) else { return false };
             let request = client.get(format!("{base}/v2/")).timeout(Duration::from_secs(10)).send();
             match request.await {
                 // What a TLS server says to plain HTTP.
@@ -375,7 +393,7 @@ impl Transport {
     pub(super) fn unreachable(&self, target: &Target, error: &reqwest::Error) -> Error {
         let detail = chain(error);
         let lower = detail.to_lowercase();
-        let help = if let Some(why) = &self.no_roots
+        let help = if let Some(why) = self.no_roots.get()
             && (lower.contains("certificate") || lower.contains("issuer"))
         {
             format!("this system has no certificate authorities ({why}): install ca-certificates")
@@ -397,6 +415,20 @@ impl Transport {
 
     fn tokens(&self) -> MutexGuard<'_, HashMap<(String, String), Token>> {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a redirection leads that the client did not follow.
+fn elsewhere(response: &Response) -> Option<reqwest::Url> {
+    let location = response.headers().get(reqwest::header::LOCATION).filter(|_| response.status().is_redirection())?;
+    response.url().join(location.to_str().ok()?).ok()
+}
+
+/// The client in this cell, made where there is none.
+fn kept(cell: &OnceLock<reqwest::Client>, make: impl FnOnce() -> Result<reqwest::Client>) -> Result<&reqwest::Client> {
+    match cell.get() {
+        Some(client) => Ok(client),
+        None => make().map(|client| cell.get_or_init(|| client)),
     }
 }
 

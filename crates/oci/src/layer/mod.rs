@@ -1,6 +1,7 @@
 //! Layers: tar archives of what changed, and the directories that an overlay mount stacks. [`pack`] and [`unpack`] are
 //! each other's inverse. Must never follow a link out of the directory that it works in.
 
+mod ahead;
 mod entry;
 mod marks;
 mod pack;

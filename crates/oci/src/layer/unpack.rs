@@ -14,9 +14,10 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timesp
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::ahead::{self, Ahead};
 use super::entry::{OPAQUE, WHITEOUT};
 use super::marks::is_overlay_attribute;
-use super::reader::{ArchiveReader, decompress};
+use super::reader::ArchiveReader;
 use super::{Entry, Kind, Marks, Time};
 use crate::digest::Hasher;
 use crate::media::Compression;
@@ -77,7 +78,7 @@ pub struct Unpacked {
 /// Unpacks a layer into an empty directory. The archive is read to its end in any case, so that the digests are
 /// complete.
 pub fn unpack(
-    archive: impl Read,
+    archive: impl Read + Send,
     compression: Compression,
     target: &Path,
     options: &UnpackOptions,
@@ -88,8 +89,12 @@ pub fn unpack(
     unpack_at(archive, compression, root, options)
 }
 
-fn unpack_at(archive: impl Read, compression: Compression, root: OwnedFd, options: &UnpackOptions) -> Result<Unpacked> {
-    let mut blob = Hashing { input: archive, hasher: Hasher::new(), left: u64::MAX };
+fn unpack_at(
+    archive: impl Read + Send,
+    compression: Compression,
+    root: OwnedFd,
+    options: &UnpackOptions,
+) -> Result<Unpacked> {
     let mut unpacker = Work {
         root,
         options: *options,
@@ -101,30 +106,17 @@ fn unpack_at(archive: impl Read, compression: Compression, root: OwnedFd, option
         skipped: Vec::new(),
         buffer: vec![0; 1 << 17],
     };
-    let mut entries = 0;
-    let diff_id = {
-        let plain = decompress(&mut blob, compression)?;
-        let mut plain = Hashing { input: plain, hasher: Hasher::new(), left: options.limits.bytes_max };
-        let mut reader = ArchiveReader::new(&mut plain);
-        while let Some(entry) = reader.next()? {
-            entries += 1;
-            if entries > options.limits.entries_max {
-                return Err(Error::TooLarge { limit: format!("{} entries", options.limits.entries_max) });
-            }
-            unpacker.entry(&entry, &mut reader).map_err(|error| match error {
-                Error::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
-                    Error::TooLarge { limit: format!("{} bytes unpacked", options.limits.bytes_max) }
-                }
-                other => other,
-            })?;
-        }
-        plain.hasher.finish()
-    };
+    let (digest, diff_id, entries) = std::thread::scope(|scope| {
+        let (plain, thread) = ahead::start(scope, archive, compression)?;
+        let unpacked = unpacker.entries(plain);
+        let digest = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let (diff_id, entries) = unpacked?;
+        Ok::<_, Error>((digest?, diff_id, entries))
+    })?;
     unpacker.finish_directories()?;
-    io::copy(&mut blob, &mut io::sink()).map_err(|e| Error::io("reading a layer", e))?;
     let implied = unpacker.directories.iter().filter(|(_, about)| about.is_none()).map(|(path, _)| path.clone());
     Ok(Unpacked {
-        digest: blob.hasher.finish(),
+        digest,
         diff_id,
         entries,
         bytes: unpacker.bytes,
@@ -170,6 +162,27 @@ struct Work {
 }
 
 impl Work {
+    /// Everything in the archive; its digest and the number of entries.
+    fn entries(&mut self, plain: Ahead) -> Result<(Digest, u64)> {
+        let limits = self.options.limits;
+        let mut plain = Hashing { input: plain, hasher: Hasher::new(), left: limits.bytes_max };
+        let mut reader = ArchiveReader::new(&mut plain);
+        let mut entries = 0;
+        while let Some(entry) = reader.next()? {
+            entries += 1;
+            if entries > limits.entries_max {
+                return Err(Error::TooLarge { limit: format!("{} entries", limits.entries_max) });
+            }
+            self.entry(&entry, &mut reader).map_err(|error| match error {
+                Error::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
+                    Error::TooLarge { limit: format!("{} bytes unpacked", limits.bytes_max) }
+                }
+                other => other,
+            })?;
+        }
+        Ok((plain.hasher.finish(), entries))
+    }
+
     fn entry(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<()> {
         let path = clean(&entry.path, "a path may not contain `..`")?;
         let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::rootfs::remove_tree;
 use super::{Image, Store};
 use crate::layer::PackOptions;
 use crate::{Error, Layer, Platform, Reference, Result, media};
@@ -59,8 +60,9 @@ impl Store {
         let mut writer = self.layer_writer(options.compression)?;
         crate::layer::pack(dir, options, &mut writer)?;
         let layer = writer.finish()?;
-        if options.keep {
-            self.keep_unpacked(dir, &layer, options)?;
+        if options.keep && !self.adopt_layer(dir, &layer, options)? {
+            self.unpack_layer(&layer)?;
+            remove_tree(dir)?;
         }
         Ok(layer)
     }

@@ -39,6 +39,7 @@ struct Inner {
     unpacker: Arc<dyn Unpacker>,
     /// Images already read, by manifest digest: a pod start must not parse JSON again.
     images: Mutex<HashMap<Digest, Image>>,
+    unsettled: Arc<Mutex<rootfs::Unsettled>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -62,6 +63,7 @@ impl Store {
             limits: Limits::default(),
             unpacker: Arc::new(InProcess),
             images: Mutex::default(),
+            unsettled: Arc::default(),
             root,
         }));
         let layers = store.layers_dir();
@@ -80,6 +82,7 @@ impl Store {
             limits: self.0.limits,
             unpacker,
             images: Mutex::default(),
+            unsettled: self.0.unsettled.clone(),
         }))
     }
 

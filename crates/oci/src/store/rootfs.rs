@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +15,8 @@ use crate::layer::{self, Limits, Marks, PackOptions, UnpackOptions, Unpacked};
 use crate::media::Compression;
 use crate::{Digest, Error, Layer, Result};
 
-/// Unpacks one layer. The store calls it with an open blob and an empty directory; an implementation may do the work in
-/// a confined process that gets nothing but these two.
+/// Unpacks one layer. The store calls it with an open blob, or a pipe through which one comes, and an empty directory; an
+/// implementation may do the work in a confined process that gets nothing but these two.
 pub trait Unpacker: Send + Sync {
     /// Unpacks the archive into the directory and tells what it was.
     fn unpack(&self, blob: File, compression: Compression, target: &Path, options: &UnpackOptions) -> Result<Unpacked>;
@@ -54,8 +55,8 @@ impl Store {
             self.unpack_layer(only)?;
         } else if !absent.is_empty() {
             let threads = std::thread::available_parallelism().map_or(2, |n| n.get().max(2)).min(absent.len());
-            let queue = std::sync::Mutex::new(absent.into_iter());
-            let next = || queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
+            let queue = Mutex::new(absent.into_iter());
+            let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
             std::thread::scope(|scope| {
                 let workers: Vec<_> = (0..threads)
                     .map(|_| {
@@ -102,18 +103,48 @@ impl Store {
         dir.join("synced").exists() || read_record(dir).is_some_and(|record| record.boot == boot_id())
     }
 
+    /// Unpacks a layer out of a pipe, while it is fetched. Whoever comes second leaves it to the first, and the pipe is
+    /// closed: false then.
+    pub(crate) fn unpack_stream(&self, layer: &Layer, pipe: File) -> Result<bool> {
+        let dir = self.layer_dir(&layer.diff_id);
+        if self.is_usable(&dir) {
+            return Ok(false);
+        }
+        let (lock, lock_path) = unpack_lock(&dir)?;
+        match lock.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => return Ok(false),
+            other => other.map_err(io::Error::from).doing("locking", &lock_path)?,
+        }
+        if self.is_usable(&dir) {
+            return Ok(false);
+        }
+        self.unpack_from(layer, &dir, pipe).map(|()| true)
+    }
+
     fn unpack_to(&self, layer: &Layer, dir: &Path) -> Result<()> {
         if self.is_usable(dir) {
             return Ok(());
         }
         // One unpacks, the others (threads and processes) wait for it.
-        let lock_path = dir.with_extension("lock");
-        let lock =
-            File::options().create(true).truncate(false).write(true).open(&lock_path).doing("opening", &lock_path)?;
+        let (lock, lock_path) = unpack_lock(dir)?;
         lock.lock().doing("locking", &lock_path)?;
         if self.is_usable(dir) {
             return Ok(());
         }
+        let result = self.unpack_from(layer, dir, self.open_blob(&layer.digest)?);
+        match &result {
+            Err(Error::DigestMismatch { expected, .. }) if *expected == layer.digest => {
+                self.forget_damaged(&layer.digest);
+            }
+            Err(Error::DigestMismatch { .. }) | Ok(()) => {}
+            // A damaged blob must not stay: it would fail for ever.
+            Err(_) => self.verify_blob(&layer.digest)?,
+        }
+        result
+    }
+
+    /// Unpacks into a directory that appears when it is whole.
+    fn unpack_from(&self, layer: &Layer, dir: &Path, blob: File) -> Result<()> {
         if dir.exists() {
             // From before a power cut, and never confirmed as written.
             remove_tree(dir)?;
@@ -123,18 +154,9 @@ impl Store {
         fs::create_dir(&fs_dir).doing("creating", &fs_dir)?;
         fs::set_permissions(&fs_dir, fs::Permissions::from_mode(0o755)).doing("creating", &fs_dir)?;
         let options = UnpackOptions { marks: self.0.marks, limits: self.0.limits };
-        let blob = self.open_blob(&layer.digest)?;
         let compression = Compression::of_layer(&layer.media_type)?;
-        let unpacked = match self.0.unpacker.unpack(blob, compression, &fs_dir, &options) {
-            Ok(unpacked) => unpacked,
-            Err(error) => {
-                // A damaged blob must not stay: it would fail for ever.
-                self.verify_blob(&layer.digest)?;
-                return Err(error);
-            }
-        };
+        let unpacked = self.0.unpacker.unpack(blob, compression, &fs_dir, &options)?;
         if unpacked.digest != layer.digest {
-            self.forget_damaged(&layer.digest);
             return Err(Error::DigestMismatch {
                 what: "layer as stored".to_owned(),
                 expected: layer.digest.clone(),
@@ -181,7 +203,7 @@ impl Store {
             Err(error) => return Err(error).doing("creating", dir),
         }
         sync_dir(&self.layers_dir())?;
-        confirm_later(dir.to_owned());
+        settle_later(&self.0.unsettled, dir.to_owned());
         Ok(())
     }
 
@@ -205,44 +227,50 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a directory just packed into a layer that layer's unpacked form, by moving it. On another disk, or when
-    /// the archive differs from the directory (times clamped, owners set), the layer is unpacked from its blob instead.
-    pub(super) fn keep_unpacked(&self, dir: &Path, layer: &Layer, options: &PackOptions) -> Result<()> {
-        if self.is_unpacked(&layer.diff_id) {
-            return remove_tree(dir);
+    /// Makes a directory just packed into a layer that layer's unpacked form, by moving it: no overlay may be mounted
+    /// with it any more, and its path is free afterwards. False where the layer is unpacked already, the directory is on
+    /// another disk, or the archive differs from it (times clamped, owners set).
+    pub fn adopt_layer(&self, dir: &Path, layer: &Layer, options: &PackOptions) -> Result<bool> {
+        if options.overlay != Some(self.0.marks) || options.rewrites() {
+            return Ok(false);
         }
-        if options.overlay == Some(self.0.marks) && !options.rewrites() {
-            let tmp = self.layer_tmp()?;
-            match fs::rename(dir, tmp.path().join("fs")) {
-                Ok(()) => {
-                    if !options.root_entry {
-                        // Not part of the layer, so it must look as if unpacked from the blob.
-                        let root = tmp.path().join("fs");
-                        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).doing("writing", &root)?;
-                    }
-                    for path in &options.exclude {
-                        let path = tmp.path().join("fs").join(path.strip_prefix("/").unwrap_or(path));
-                        if path.symlink_metadata().is_ok() {
-                            remove_tree(&path)?;
-                        }
-                    }
-                    let unpacked = Unpacked {
-                        digest: layer.digest.clone(),
-                        diff_id: layer.diff_id.clone(),
-                        entries: 0,
-                        bytes: 0,
-                        owners_dropped: 0,
-                        skipped: Vec::new(),
-                        implied: Vec::new(),
-                    };
-                    return self.publish_layer(tmp, &self.layer_dir(&layer.diff_id), unpacked);
-                }
-                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
-                Err(error) => return Err(error).doing("moving", dir),
+        let target = self.layer_dir(&layer.diff_id);
+        let (lock, lock_path) = unpack_lock(&target)?;
+        lock.lock().doing("locking", &lock_path)?;
+        if self.is_usable(&target) {
+            return Ok(false);
+        }
+        if target.exists() {
+            // From before a power cut, and never confirmed as written.
+            remove_tree(&target)?;
+        }
+        let tmp = self.layer_tmp()?;
+        let root = tmp.path().join("fs");
+        match fs::rename(dir, &root) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return Ok(false),
+            Err(error) => return Err(error).doing("moving", dir),
+        }
+        if !options.root_entry {
+            // Not part of the layer, so it must look as if unpacked from the blob.
+            fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).doing("writing", &root)?;
+        }
+        for path in &options.exclude {
+            let path = root.join(path.strip_prefix("/").unwrap_or(path));
+            if path.symlink_metadata().is_ok() {
+                remove_tree(&path)?;
             }
         }
-        self.unpack_layer(layer)?;
-        remove_tree(dir)
+        let unpacked = Unpacked {
+            digest: layer.digest.clone(),
+            diff_id: layer.diff_id.clone(),
+            entries: 0,
+            bytes: 0,
+            owners_dropped: 0,
+            skipped: Vec::new(),
+            implied: Vec::new(),
+        };
+        self.publish_layer(tmp, &target, unpacked).map(|()| true)
     }
 
     /// Gives directories that a layer only implies (`a/b` without `a`) the attributes that they have in the layers
@@ -291,6 +319,13 @@ impl Store {
     }
 }
 
+/// Held by whoever unpacks into this directory.
+fn unpack_lock(dir: &Path) -> Result<(File, PathBuf)> {
+    let path = dir.with_extension("lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(&path).doing("opening", &path)?;
+    Ok((lock, path))
+}
+
 /// The directory's attributes, if this path is one within the layer and no link leads there.
 fn real_dir(lower: &Path, path: &Path) -> Option<fs::Metadata> {
     let mut at = lower.to_owned();
@@ -311,17 +346,46 @@ fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-/// Writes the layer's files through in the background, then notes that they can be trusted after a power cut too.
-/// Syncing each file while unpacking would be many times slower, and what is lost is only a cache.
-fn confirm_later(dir: PathBuf) {
+/// How long the disk is left alone after a layer was unpacked: a process that only runs shortly must not wait for it.
+const SETTLE_PAUSE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Layers whose files may not be on the disk yet.
+#[derive(Default)]
+pub(super) struct Unsettled {
+    dirs: Vec<PathBuf>,
+    running: bool,
+}
+
+/// Writes layers' files through in the background, then notes that they can be trusted after a power cut too. Syncing
+/// each file while unpacking would be many times slower, and what is lost is only a cache.
+fn settle_later(unsettled: &Arc<Mutex<Unsettled>>, dir: PathBuf) {
+    let mut now = unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+    now.dirs.push(dir);
+    if now.running {
+        return;
+    }
+    let waiting = unsettled.clone();
     let work = move || {
-        let synced = File::open(dir.join("fs")).and_then(|fd| rustix::fs::syncfs(&fd).map_err(io::Error::from));
-        if synced.is_ok() {
-            let _ = File::create(dir.join("synced")).and_then(|file| file.sync_all());
+        loop {
+            std::thread::sleep(SETTLE_PAUSE);
+            let dirs = {
+                let mut now = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                now.running = !now.dirs.is_empty();
+                std::mem::take(&mut now.dirs)
+            };
+            let Some(first) = dirs.first() else { return };
+            // All are in one directory, so on one disk.
+            let synced = File::open(first).and_then(|fd| rustix::fs::syncfs(&fd).map_err(io::Error::from));
+            for dir in dirs.iter().filter(|_| synced.is_ok()) {
+                let _ = File::create(dir.join("synced")).and_then(|file| file.sync_all());
+            }
         }
     };
-    if let Err(error) = std::thread::Builder::new().name("layer-sync".to_owned()).spawn(work) {
-        tracing::debug!(%error, "no thread to sync an unpacked layer; it will be unpacked again after a reboot");
+    match std::thread::Builder::new().name("layer-sync".to_owned()).spawn(work) {
+        Ok(_) => now.running = true,
+        Err(error) => {
+            tracing::debug!(%error, "no thread to sync an unpacked layer; it will be unpacked again after a reboot");
+        }
     }
 }
 
@@ -348,10 +412,10 @@ impl Store {
     #[must_use]
     pub fn with_limits(&self, limits: Limits) -> Self {
         let store = self.with_unpacker(self.0.unpacker.clone());
-        match std::sync::Arc::try_unwrap(store.0) {
+        match Arc::try_unwrap(store.0) {
             Ok(mut inner) => {
                 inner.limits = limits;
-                Self(std::sync::Arc::new(inner))
+                Self(Arc::new(inner))
             }
             Err(shared) => Self(shared),
         }

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use windlass_build::{BuildError, Builder, Built, Context, Log, Request, Stream, kaniko::Options};
@@ -23,13 +24,13 @@ pub(crate) struct Kaniko {
     /// The rules that `registries` were made with: a step's own mirrors come after them.
     remap: Vec<String>,
     cache: PathBuf,
-    network: BuildNetwork,
+    network: Arc<BuildNetwork>,
 }
 
 impl Kaniko {
     /// For steps on this host; `cache` keeps the records of the layer cache.
     pub(crate) fn new(host: Host, store: Store, registries: ClientOptions, remap: Vec<String>, cache: PathBuf) -> Self {
-        Self { host, store, registries, remap, cache, network: BuildNetwork::default() }
+        Self { host, store, registries, remap, cache, network: Arc::default() }
     }
 
     async fn run(&self, request: &BuildRequest) -> Result<(), (i32, String)> {
@@ -96,9 +97,7 @@ impl Kaniko {
         if !options.no_push {
             build.destinations.clone_from(&options.destinations);
         }
-        let network = self.network.open(&request.log).await;
-        build.network = network.network;
-        build.resolv_conf = network.resolv_conf;
+        build.network = Some(self.network.opener(request.log.clone()));
         build.log = log(&request.log);
         build.cancel = request.cancel.clone();
 

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use windlass_build::{OpenNetwork, Opened};
 use windlass_node::LogSink;
-use windlass_sandbox::Network;
 use windlass_sandbox::net::{Cidr, Netns, Outward, Switch};
 
 /// Addresses of builds: 10.43.0.1/16, beside those of pods.
@@ -20,20 +20,23 @@ pub(crate) struct BuildNetwork {
     last: AtomicU32,
 }
 
-/// The network of one build.
-pub(crate) struct Opened {
-    pub(crate) network: Network,
-    pub(crate) resolv_conf: String,
-}
-
 impl BuildNetwork {
-    /// A namespace for one build. Where there is none to be had, the log says so and commands have loopback only.
-    pub(crate) async fn open(&self, log: &LogSink) -> Opened {
+    /// Opens a namespace for one build when that asks for it. Where there is none to be had, the log says so and
+    /// commands have loopback only.
+    pub(crate) fn opener(self: &Arc<Self>, log: LogSink) -> OpenNetwork {
+        let network = self.clone();
+        Arc::new(move || {
+            let (network, log) = (network.clone(), log.clone());
+            Box::pin(async move { network.open(&log).await })
+        })
+    }
+
+    async fn open(&self, log: &LogSink) -> Opened {
         match self.attach().await {
             Ok(netns) => Opened { network: netns.network(), resolv_conf: resolv_conf() },
             Err(why) => {
                 log.err(&format!("RUN has no network: {why}\n"));
-                Opened { network: Network::None, resolv_conf: String::new() }
+                Opened::none()
             }
         }
     }

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
@@ -58,10 +59,8 @@ pub(super) async fn run(session: Session, args: BuildArgs) -> Result<ExitCode> {
         };
     };
     request.log = Log::new(write);
-    let network = BuildNetwork::default();
-    let opened = network.open(&LogSink::new(|_, text| eprint!("{text}"))).await;
-    request.network = opened.network;
-    request.resolv_conf = opened.resolv_conf;
+    let network = Arc::new(BuildNetwork::default());
+    request.network = Some(network.opener(LogSink::new(|_, text| eprint!("{text}"))));
     let (stop, cancel) = tokio::sync::watch::channel(false);
     request.cancel = cancel;
     tokio::spawn(async move {

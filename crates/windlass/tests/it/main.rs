@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod bad_input;
+mod build;
 mod deliveries;
 mod disk;
 mod durable;
