@@ -9,6 +9,7 @@ mod act;
 mod lint;
 mod outcome;
 mod retention;
+mod settings;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +29,7 @@ use windlass_schedule::trigger::Policy;
 pub struct Settings {
     /// Where Deliveries are.
     pub namespace: String,
-    /// The manifest's path in a repository.
+    /// The manifest's path in a repository, where the ConfigMap `windlass-webhooks` does not say otherwise.
     pub path: String,
     /// What may be created, and where.
     pub policy: Policy,
@@ -50,7 +51,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             namespace: "default".to_owned(),
-            path: ".ci/workflow.yaml".to_owned(),
+            path: windlass_schedule::settings::MANIFEST.to_owned(),
             policy: Policy::default(),
             credentials: None,
             parallel: 4,

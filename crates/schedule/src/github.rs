@@ -4,6 +4,9 @@
 use serde_json::Value;
 use windlass_model::delivery::{DeliveryEvent, DeliveryRepo};
 
+pub use crate::forge::{Parsed, is_zero};
+use crate::forge::{Reader, ignored, invalid, is_ref, is_repository, payload, ref_type};
+
 /// What the request said about the body.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Headers<'a> {
@@ -11,27 +14,6 @@ pub struct Headers<'a> {
     pub event: Option<&'a str>,
     /// `X-GitHub-Delivery`: the same on a redelivery.
     pub delivery: Option<&'a str>,
-}
-
-/// What a request means.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Parsed {
-    /// Something happened.
-    Event(Box<DeliveryEvent>),
-    /// GitHub asks whether anybody is there.
-    Ping,
-    /// Authentic, and nothing to do.
-    Ignored {
-        /// One word.
-        reason: &'static str,
-        /// A sentence.
-        message: String,
-    },
-    /// Not something GitHub sends.
-    Invalid {
-        /// What is wrong.
-        message: String,
-    },
 }
 
 /// Events that GitHub has and nothing here starts from (yet).
@@ -73,8 +55,6 @@ const KNOWN: &[&str] = &[
     "workflow_run",
 ];
 
-const TEXT_BYTES_MAX: usize = 1024;
-
 /// Reads one request.
 pub fn parse(headers: Headers<'_>, body: &[u8]) -> Parsed {
     let Some(event) = headers.event.filter(|e| !e.is_empty()) else {
@@ -85,15 +65,10 @@ pub fn parse(headers: Headers<'_>, body: &[u8]) -> Parsed {
     else {
         return invalid("the X-GitHub-Delivery header is missing or malformed");
     };
-    let payload: Value = match serde_json::from_slice(body) {
+    let payload = match payload(body) {
         Ok(payload) => payload,
-        Err(error) => {
-            return invalid(format!("the body is not JSON: line {}, column {}", error.line(), error.column()));
-        }
+        Err(message) => return invalid(message),
     };
-    if !payload.is_object() {
-        return invalid("the body is not a JSON object");
-    }
     match event {
         "ping" => Parsed::Ping,
         "push" | "delete" | "check_run" | "check_suite" => match Reader(&payload).event(event, delivery) {
@@ -110,60 +85,14 @@ pub fn parse(headers: Headers<'_>, body: &[u8]) -> Parsed {
     }
 }
 
-fn invalid(message: impl Into<String>) -> Parsed {
-    Parsed::Invalid { message: message.into() }
-}
-
-fn ignored(reason: &'static str, message: impl Into<String>) -> Parsed {
-    Parsed::Ignored { reason, message: message.into() }
-}
-
-/// Whether an object id is git's "nothing": forty or sixty-four zeros.
-pub fn is_zero(id: &str) -> bool {
-    matches!(id.len(), 40 | 64) && id.bytes().all(|b| b == b'0')
-}
-
-struct Reader<'a>(&'a Value);
-
 impl Reader<'_> {
-    /// Text at a JSON pointer; empty where it is absent or null.
-    fn text(&self, pointer: &str) -> Result<String, String> {
-        let name = || pointer.trim_start_matches('/').replace('/', ".");
-        match self.0.pointer(pointer) {
-            None | Some(Value::Null) => Ok(String::new()),
-            Some(Value::String(text)) if text.len() > TEXT_BYTES_MAX => Err(format!("{} is too long", name())),
-            Some(Value::String(text)) if text.chars().any(char::is_control) => {
-                Err(format!("{} holds control characters", name()))
-            }
-            Some(Value::String(text)) => Ok(text.clone()),
-            Some(_) => Err(format!("{} is not a text", name())),
-        }
-    }
-
-    fn required(&self, pointer: &str) -> Result<String, String> {
-        let text = self.text(pointer)?;
-        match text.is_empty() {
-            true => Err(format!("{} is missing", pointer.trim_start_matches('/').replace('/', "."))),
-            false => Ok(text),
-        }
-    }
-
-    fn object_id(&self, pointer: &str, required: bool) -> Result<String, String> {
-        let id = if required { self.required(pointer)? } else { self.text(pointer)? };
-        if id.is_empty() || (matches!(id.len(), 40 | 64) && id.bytes().all(|b| b.is_ascii_hexdigit())) {
-            return Ok(id);
-        }
-        Err(format!("{} is not a commit id", pointer.trim_start_matches('/').replace('/', ".")))
-    }
-
     fn repo(&self) -> Result<DeliveryRepo, String> {
         let full_name = self.required("/repository/full_name")?;
-        let (owner, name) = full_name.split_once('/').unwrap_or(("", &full_name));
-        let (owner, name) = (owner.to_owned(), name.to_owned());
-        let shape = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | '~');
-        if !full_name.chars().all(shape) || full_name.split('/').any(|part| part.is_empty() || part == "..") {
+        if !is_repository(&full_name) {
             return Err("repository.full_name is not a repository's name".to_owned());
         }
+        let (owner, name) = full_name.split_once('/').unwrap_or(("", &full_name));
+        let (owner, name) = (owner.to_owned(), name.to_owned());
         Ok(DeliveryRepo {
             owner,
             name,
@@ -236,45 +165,10 @@ impl Reader<'_> {
     }
 }
 
-fn ref_type(name: &str) -> String {
-    match name {
-        _ if name.starts_with("refs/heads/") => "branch".to_owned(),
-        _ if name.starts_with("refs/tags/") => "tag".to_owned(),
-        _ => String::new(),
-    }
-}
-
-/// `git check-ref-format`.
-fn is_ref(name: &str) -> bool {
-    let bad = |c: char| c.is_control() || matches!(c, ' ' | '~' | '^' | ':' | '?' | '*' | '[' | '\\');
-    !name.chars().any(bad)
-        && !name.contains("..")
-        && !name.contains("@{")
-        && !name.ends_with('.')
-        && name.split('/').all(|part| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock"))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn refs() {
-        for good in ["refs/heads/main", "refs/heads/Feature/ä-1", "refs/tags/v1.0"] {
-            assert!(is_ref(good), "{good}");
-        }
-        for bad in [
-            "refs/heads/a..b",
-            "refs/heads/a b",
-            "refs/heads//a",
-            "refs/heads/.a",
-            "refs/heads/a.lock",
-            "refs/heads/a\n",
-        ] {
-            assert!(!is_ref(bad), "{bad:?}");
-        }
-    }
 
     #[test]
     fn any_body_is_answered() {

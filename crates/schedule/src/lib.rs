@@ -4,9 +4,12 @@
 //! hands in the manifest; both act on what is answered here. Duplicates are decided here and nowhere else, by names that
 //! follow from the delivery.
 
+pub mod bitbucket;
+pub mod forge;
 pub mod github;
 pub mod hook;
 pub mod names;
 pub mod payload;
 pub mod retention;
+pub mod settings;
 pub mod trigger;

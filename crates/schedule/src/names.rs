@@ -14,6 +14,12 @@ const NAME_BYTES_MAX: usize = 63;
 
 /// The name of the Delivery object for a provider's delivery id.
 pub fn delivery(provider: &str, id: &str) -> String {
+    // One of several changes that came with one request. A name without this has no dot after a plain id.
+    if let Some((request, index)) = id.rsplit_once('#')
+        && let Ok(index) = index.parse::<u16>()
+    {
+        return format!("{}.{index:03}", delivery(provider, request));
+    }
     let plain = !id.is_empty()
         && id.len() <= 48
         && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -58,6 +64,10 @@ mod tests {
         );
         assert!(delivery("github", "UPPER_case/..").starts_with("github."));
         assert_ne!(delivery("github", "A"), delivery("github", "a"));
+        assert_eq!(delivery("bitbucket", "9f-1#2"), "bitbucket-9f-1.002");
+        assert!(
+            delivery("bitbucket", "A#12").starts_with("bitbucket.") && delivery("bitbucket", "A#12").ends_with(".012")
+        );
         let name = submitted("ci-app-", "github-1", 0);
         assert_eq!(name, submitted("ci-app-", "github-1", 0));
         assert_ne!(name, submitted("ci-app-", "github-1", 1));

@@ -32,6 +32,16 @@ impl Answer {
         self
     }
 
+    /// The status word.
+    pub fn status(&self) -> &str {
+        self.body["status"].as_str().unwrap_or_default()
+    }
+
+    /// The Delivery that it tells of.
+    pub fn delivery(&self) -> Option<&str> {
+        self.body["delivery"].as_str()
+    }
+
     /// The status code.
     pub fn code(&self) -> StatusCode {
         self.code
@@ -54,5 +64,9 @@ impl IntoResponse for Answer {
 
 /// 404 for everything else.
 pub async fn no_such_path() -> Answer {
-    Answer::new(StatusCode::NOT_FOUND, "error", "no such path; webhooks are posted to /webhooks/github")
+    Answer::new(
+        StatusCode::NOT_FOUND,
+        "error",
+        "no such path; webhooks are posted to /webhooks/github or /webhooks/bitbucket",
+    )
 }

@@ -1,5 +1,6 @@
-//! `POST /webhooks/github` and `POST /`: an authentic event is stored as a Delivery, durably, before it is answered with
-//! 202. Everything that takes time (fetching, deciding, creating) happens elsewhere, from that object.
+//! `POST /webhooks/github`, `POST /webhooks/bitbucket`, `POST /webhooks/bitbucketserver` and `POST /`, which tells them
+//! apart by their headers: an authentic event is stored as a Delivery, durably, before it is answered with 202.
+//! Everything that takes time (fetching, deciding, creating) happens elsewhere, from that object.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +15,9 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use windlass_model::delivery::{Delivery, DeliveryEvent, DeliveryPhase, DeliverySpec};
 use windlass_model::{ObjectMeta, WINDLASS_API_VERSION, WINDLASS_GROUP};
-use windlass_schedule::github::{self, Parsed};
+use windlass_schedule::forge::Parsed;
 use windlass_schedule::names;
+use windlass_schedule::{bitbucket, github};
 
 use crate::answer::Answer;
 use crate::signature::Secrets;
@@ -64,6 +66,28 @@ struct Inner {
 }
 
 const KIB: usize = 1024;
+const GITHUB: &str = "/webhooks/github";
+const BITBUCKET: &str = "/webhooks/bitbucket";
+const BITBUCKET_SERVER: &str = "/webhooks/bitbucketserver";
+
+/// Whose words a request speaks.
+#[derive(Clone, Copy, PartialEq)]
+enum Forge {
+    GitHub,
+    /// Cloud and Server: which of them, the event's own name tells.
+    Bitbucket,
+}
+
+impl Forge {
+    fn of(path: &str, headers: &HeaderMap) -> Self {
+        match path {
+            GITHUB => Self::GitHub,
+            BITBUCKET | BITBUCKET_SERVER => Self::Bitbucket,
+            _ if headers.contains_key("x-event-key") && !headers.contains_key("x-github-event") => Self::Bitbucket,
+            _ => Self::GitHub,
+        }
+    }
+}
 
 /// The API resource of Delivery.
 pub fn delivery_resource() -> ApiResource {
@@ -83,7 +107,11 @@ impl Webhook {
     /// The routes.
     pub fn routes(&self) -> Router {
         let method = post(receive).fallback(wrong_method);
-        Router::new().route("/webhooks/github", method.clone()).route("/", method).with_state(self.clone())
+        let mut router = Router::new();
+        for path in ["/", GITHUB, BITBUCKET, BITBUCKET_SERVER] {
+            router = router.route(path, method.clone());
+        }
+        router.with_state(self.clone())
     }
 }
 
@@ -118,24 +146,64 @@ impl Inner {
             Ok(Ok(body)) => body.to_bytes(),
         };
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        if !self.options.secrets.is_empty() && !self.options.secrets.verify(header("x-hub-signature-256"), &body) {
-            let message = "X-Hub-Signature-256 is missing or does not fit the body; \
-                           use the same secret here and in the repository's webhook settings";
+        let forge = Forge::of(parts.uri.path(), &parts.headers);
+        let asked = bitbucket::Headers {
+            event: header("x-event-key"),
+            request: header("x-request-uuid").or_else(|| header("x-request-id")),
+            hook: header("x-hook-uuid"),
+        };
+        // Bitbucket writes the digest's name into the header's value and not into its name.
+        let name = if forge == Forge::GitHub { "X-Hub-Signature-256" } else { "X-Hub-Signature" };
+        let signature = header(&name.to_ascii_lowercase());
+        // Bitbucket Server asks whether anybody is there without signing; the answer says nothing else.
+        let unsigned_ping = forge == Forge::Bitbucket && signature.is_none() && bitbucket::is_ping(asked);
+        if !self.options.secrets.is_empty() && !unsigned_ping && !self.options.secrets.verify(signature, &body) {
+            let message = format!(
+                "{name} is missing or does not fit the body; \
+                 use the same secret here and in the repository's webhook settings"
+            );
             return Err(Answer::new(StatusCode::UNAUTHORIZED, "error", message));
         }
         let decoded = if form { Some(form_payload(&body)?) } else { None };
         let payload = decoded.as_deref().unwrap_or(&body);
-        let headers = github::Headers { event: header("x-github-event"), delivery: header("x-github-delivery") };
-        match github::parse(headers, payload) {
+        let parsed = match forge {
+            Forge::Bitbucket => bitbucket::parse(asked, payload),
+            Forge::GitHub => {
+                let headers =
+                    github::Headers { event: header("x-github-event"), delivery: header("x-github-delivery") };
+                github::parse(headers, payload)
+            }
+        };
+        match parsed {
             Parsed::Ping => Ok(Answer::new(StatusCode::OK, "pong", "the webhook works; push to start a workflow")),
             Parsed::Ignored { reason, message } => {
                 Ok(Answer::new(StatusCode::ACCEPTED, "ignored", message).with("reason", reason))
             }
             Parsed::Invalid { message } => Err(Answer::new(StatusCode::BAD_REQUEST, "error", message)),
-            Parsed::Event(event) => match tokio::time::timeout(self.options.store_timeout, self.store(*event)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(unavailable()),
-            },
+            Parsed::Event(event) => self.store_in_time(vec![*event]).await,
+            Parsed::Events(events) => self.store_in_time(events).await,
+        }
+    }
+
+    async fn store_in_time(&self, events: Vec<DeliveryEvent>) -> Result<Answer, Answer> {
+        match tokio::time::timeout(self.options.store_timeout, self.store_all(events)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(unavailable()),
+        }
+    }
+
+    /// Stores what came with one request, in its order. When one cannot be stored the sender is told to come again: what
+    /// is stored by then is known by its name.
+    async fn store_all(&self, events: Vec<DeliveryEvent>) -> Result<Answer, Answer> {
+        let mut stored = Vec::with_capacity(events.len());
+        for event in events {
+            stored.push(self.store(event).await?);
+        }
+        let first = stored.iter().find(|answer| answer.status() == "accepted").or(stored.first()).cloned();
+        let Some(first) = first else { return Err(unavailable()) };
+        match stored.len() {
+            1 => Ok(first),
+            _ => Ok(first.with("deliveries", stored.iter().filter_map(Answer::delivery).collect::<Vec<_>>())),
         }
     }
 

@@ -94,8 +94,16 @@ impl Shared {
     }
 
     async fn attempt(&self, name: &str, delivery: &Delivery) -> Outcome {
-        let event = &delivery.spec.event;
-        let source = match trigger::manifest_source(event) {
+        let rules = match self.rules().await {
+            Ok(rules) => rules,
+            Err(outcome) => return outcome,
+        };
+        let mut event = delivery.spec.event.clone();
+        if let Err(message) = rules.complete(&mut event) {
+            return Outcome::failed("NoCloneUrl", message);
+        }
+        let path = rules.manifest(&event, &self.settings.path).to_owned();
+        let source = match trigger::manifest_source(&event) {
             Ok(source) => source,
             Err(message) => return Outcome::failed("NoCloneUrl", message),
         };
@@ -103,7 +111,7 @@ impl Shared {
             url: source.url,
             revision: source.revision,
             reference: source.reference,
-            path: self.settings.path.clone(),
+            path: path.clone(),
             credentials: self.settings.credentials.clone(),
             bytes_max: self.settings.manifest_bytes_max,
         };
@@ -119,24 +127,24 @@ impl Shared {
             }
         };
         let Ok(text) = String::from_utf8(found.bytes) else {
-            return Outcome::failed("InvalidManifest", format!("{} is not UTF-8 text", self.settings.path));
+            return Outcome::failed("InvalidManifest", format!("{path} is not UTF-8 text"));
         };
         let mut sources = Sources::default();
-        let id = sources.add(self.settings.path.clone(), text);
+        let id = sources.add(path.clone(), text);
         let loaded = windlass_lang::yaml::load(&sources, id);
         let mut diagnostics = loaded.diagnostics;
         diagnostics.extend(
             super::lint::lint(&self.client, &self.settings.policy.namespace, &sources, &loaded.documents).await,
         );
-        let submission = trigger::decide(event, name, loaded.documents, &self.settings.policy);
+        let submission = trigger::decide(&event, name, loaded.documents, &self.settings.policy);
         diagnostics.extend(submission.diagnostics);
         if windlass_lang::diagnostic::has_errors(&diagnostics) {
             return Outcome::invalid(&diagnostics, &sources);
         }
-        self.create(name, &found.commit, submission.objects).await
+        self.create(name, &path, &found.commit, submission.objects).await
     }
 
-    async fn create(&self, name: &str, commit: &str, objects: Vec<Planned>) -> Outcome {
+    async fn create(&self, name: &str, path: &str, commit: &str, objects: Vec<Planned>) -> Outcome {
         let mut made = Vec::new();
         let mut workflow = None;
         for planned in objects {
@@ -149,7 +157,7 @@ impl Shared {
             made.push(format!("{} {}/{}", planned.kind, planned.namespace, planned.name));
         }
         let short = commit.get(..12).unwrap_or(commit);
-        Outcome::submitted(workflow, format!("{} at {short} made {}", self.settings.path, made.join(", ")))
+        Outcome::submitted(workflow, format!("{path} at {short} made {}", made.join(", ")))
     }
 
     async fn create_one(&self, delivery: &str, planned: &Planned) -> Result<(), Outcome> {

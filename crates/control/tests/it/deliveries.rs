@@ -210,3 +210,58 @@ async fn old_deliveries_go() {
     stop.cancel();
     running.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_bitbucket_push_runs_the_file_that_the_settings_name() {
+    let Some(house) = House::new().await else { return };
+    // A server whose clone URLs are `{url}/scm/{project}/{repository}.git`.
+    let (path, commit) = house.repo("scm/cg/backend.git", None);
+    std::fs::write(path.join("argo.yml"), MANIFEST).unwrap();
+    git(&path, &["add", "-A"]);
+    git(&path, &["commit", "-q", "-m", "two"]);
+    let second = git(&path, &["rev-parse", "HEAD"]);
+    let maps: Api<k8s_openapi::api::core::v1::ConfigMap> = Api::namespaced(house.client.clone(), "default");
+    let set = async |text: &str| {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "windlass-webhooks"},
+            "data": {"settings.yaml": text}});
+        let params = PatchParams::default();
+        if maps.patch("windlass-webhooks", &params, &Patch::Merge(&map)).await.is_err() {
+            maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+        }
+    };
+    let deliver = async |name: &str, event: &str, revision: &str| {
+        let object = json!({
+            "apiVersion": "windlass.dev/v1alpha1", "kind": "Delivery", "metadata": {"name": name},
+            "spec": {"event": {
+                "provider": "bitbucketserver", "event": event, "deliveryId": name, "ref": "refs/heads/main",
+                "revision": revision, "repo": {"fullName": "CG/backend", "owner": "CG", "name": "backend"},
+            }},
+        });
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        house.deliveries().create(&PostParams::default(), &object).await.unwrap();
+        house.finished(name).await
+    };
+    let (stop, running) = house.start(Settings::default());
+    let status = deliver("unset", "push", &second).await;
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("NoCloneUrl")), "{status}");
+    set("repositories: [{name: CG/*, manifest: 7}]").await;
+    let status = deliver("wrong", "push", &second).await;
+    assert_eq!(status["reason"], "InvalidSettings", "{status}");
+    let server = format!("bitbucketServer: {{url: '{}'}}\n", url(house.dir.path()));
+    set(&format!("{server}repositories: [{{name: CG/*, manifest: argo.yml}}]")).await;
+    let status = deliver("first", "push", &commit).await;
+    assert_eq!(status["reason"], "MissingManifest", "{status}");
+    let status = deliver("second", "push", &second).await;
+    assert_eq!(status["phase"], "Submitted", "{status}");
+    let message = status["message"].as_str().unwrap();
+    assert!(message.starts_with(&format!("argo.yml at {} made", &second[..12])), "{message}");
+    let workflows = house.workflows().await;
+    let annotations = workflows[0].metadata.annotations.clone().unwrap();
+    assert_eq!(annotations["k8s-webhook-handler.io/repo_name"], "CG/backend");
+    assert!(annotations["k8s-webhook-handler.io/repo_url"].ends_with("/scm/cg/backend.git"));
+    assert_eq!(annotations["k8s-webhook-handler.io/event_type"], "push");
+    // A deletion reads the default branch.
+    assert_eq!(deliver("gone", "delete", "").await["phase"], "Submitted");
+    stop.cancel();
+    running.await.unwrap();
+}

@@ -1,6 +1,8 @@
 //! Events and manifests as files, decisions as snapshots. A new case is a new file.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod bitbucket;
+
 use windlass_lang::Sources;
 use windlass_schedule::github::{self, Headers, Parsed};
 use windlass_schedule::payload::{self, Commit, Person, Push, Repository, Update};
@@ -13,8 +15,8 @@ fn settings(name: &str) -> insta::Settings {
     settings
 }
 
-fn cases(ending: &str) -> Vec<(String, String)> {
-    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/cases");
+fn cases(dir: &str, ending: &str) -> Vec<(String, String)> {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/cases").join(dir);
     let mut cases: Vec<_> = std::fs::read_dir(dir)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -33,7 +35,7 @@ fn parse(event: &str, body: &serde_json::Value) -> Parsed {
 
 #[test]
 fn events() {
-    for (name, text) in cases("json") {
+    for (name, text) in cases("", "json") {
         let case: serde_json::Value = serde_json::from_str(&text).unwrap();
         let parsed = parse(case["event"].as_str().unwrap(), &case["body"]);
         let mut lines = vec![];
@@ -55,7 +57,7 @@ fn manifests() {
     let case: serde_json::Value = serde_json::from_str(include_str!("cases/push_new_branch.json")).unwrap();
     let Parsed::Event(event) = parse("push", &case["body"]) else { panic!("an event") };
     let policy = Policy { namespace: "ci".to_owned(), ..Policy::default() };
-    for (name, text) in cases("yaml") {
+    for (name, text) in cases("", "yaml") {
         let mut sources = Sources::default();
         let id = sources.add(".ci/workflow.yaml", text);
         let loaded = windlass_lang::yaml::load(&sources, id);

@@ -166,6 +166,67 @@ async fn every_answer() {
     assert_eq!(code, StatusCode::ACCEPTED);
 }
 
+async fn bitbucket(
+    router: &Router,
+    path: &str,
+    event: &str,
+    request: &str,
+    body: &Value,
+    secret: Option<&str>,
+) -> (StatusCode, Value) {
+    let body = body.to_string().into_bytes();
+    let mut builder = Request::post(path).header("content-type", "application/json").header("x-event-key", event);
+    if !request.is_empty() {
+        let name = if event.starts_with("repo:refs") { "x-request-id" } else { "x-request-uuid" };
+        builder = builder.header(name, request).header("x-hook-uuid", "b4dcf8a0-0d5d-4c8f-9a8e-3a1a5f2f7d10");
+    }
+    if let Some(signature) = secret.and_then(|secret| Secrets::one(secret).sign(&body)) {
+        builder = builder.header("x-hub-signature", signature);
+    }
+    answer(router, builder.body(Body::from(body)).unwrap()).await
+}
+
+#[tokio::test]
+async fn each_ref_of_a_bitbucket_push_is_a_delivery() {
+    let client = cluster().await;
+    let router = router(Webhook::new(client.clone(), options()));
+    let case = |text: &str| serde_json::from_str::<Value>(text).unwrap()["body"].clone();
+    let three = case(include_str!("../../../schedule/tests/it/cases/bitbucket/cloud_three_changes.json"));
+    let server = case(include_str!("../../../schedule/tests/it/cases/bitbucket/server_push.json"));
+    let hush = Some("hush");
+    let mut lines = Vec::new();
+    for (what, path, event, request, body, secret) in [
+        ("three changes", "/webhooks/bitbucket", "repo:push", "one", &three, hush),
+        ("the same again", "/", "repo:push", "one", &three, hush),
+        ("wrong secret", "/webhooks/bitbucket", "repo:push", "two", &three, Some("other")),
+        ("no signature", "/", "repo:push", "two", &three, None),
+        ("no id", "/", "repo:push", "", &three, hush),
+        ("no id again", "/", "repo:push", "", &three, hush),
+        ("server", "/webhooks/bitbucketserver", "repo:refs_changed", "three", &server, hush),
+        ("server's ping", "/webhooks/bitbucketserver", "diagnostics:ping", "", &json!({"test": true}), None),
+        ("server's ping, wrong", "/", "diagnostics:ping", "", &json!({"test": true}), Some("other")),
+        ("pull request", "/webhooks/bitbucket", "pullrequest:created", "four", &json!({}), hush),
+        ("to GitHub's path", "/webhooks/github", "repo:push", "five", &three, hush),
+    ] {
+        let (code, body) = bitbucket(&router, path, event, request, body, secret).await;
+        lines.push(format!("{what}: {} {body}", code.as_u16()));
+    }
+    let stored = deliveries(&client).list(&ListParams::default()).await.unwrap().items;
+    for delivery in &stored {
+        let event = &delivery.data["spec"]["event"];
+        let name = delivery.metadata.name.as_deref().unwrap();
+        lines.push(format!("{name}: {} {} {}", event["event"], event["ref"], event["revision"]));
+    }
+    insta::assert_snapshot!("bitbucket", lines.join("\n"));
+    // One of three had failed: only that one is tried again.
+    let failed = json!({"status": {"phase": "Failed", "reason": "HostUnreachable"}});
+    let name = "bitbucket-one.001";
+    deliveries(&client).patch_status(name, &PatchParams::default(), &Patch::Merge(&failed)).await.unwrap();
+    let (_, again) = bitbucket(&router, "/", "repo:push", "one", &three, hush).await;
+    assert_eq!((&again["status"], &again["delivery"]), (&json!("accepted"), &json!(name)));
+    assert_eq!(deliveries(&client).get(name).await.unwrap().data["status"]["phase"], "Received");
+}
+
 #[tokio::test]
 async fn slow_and_unannounced_bodies_end() {
     let options = WebhookOptions { body_timeout: Duration::from_millis(200), ..options() };
