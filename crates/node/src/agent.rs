@@ -2,21 +2,21 @@
 //! scheduler beside it.
 
 use crate::event::Events;
+use crate::feed::{self, News, Seen};
 use crate::heartbeat;
 use crate::image::Images;
 use crate::kaniko::StepBuilder;
 use crate::log::{self, LogError, LogOptions, LogStream, Progress};
 use crate::network::{Doors, Fabric};
+use crate::objects::Accounts;
 use crate::placement;
 use crate::plan::Allowed;
 use crate::recovery;
 use crate::step;
 use crate::turn::Turns;
 use crate::worker::{self, Update, Worker};
-use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod, PodStatus};
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use kube::runtime::{WatchStreamExt, watcher};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -116,12 +116,16 @@ struct Inner {
     executable: Arc<OwnedFd>,
     state: Mutex<State>,
     idle: tokio::sync::Notify,
+    /// All Pods that live were told.
+    listed: tokio::sync::Notify,
+    accounts: Accounts,
     turns: Turns,
 }
 
 #[derive(Default)]
 struct State {
-    workers: HashMap<String, watch::Sender<Update>>,
+    /// By UID, with the Pod as its worker knows it.
+    workers: HashMap<String, (watch::Sender<Update>, Seen)>,
     /// UIDs whose worker has ended and whose object is still there.
     finished: HashSet<String>,
     binding: HashSet<String>,
@@ -145,6 +149,11 @@ impl Drop for Followed {
     fn drop(&mut self) {
         self.agent.state().follows.remove(&self.key);
     }
+}
+
+/// All of a Pod; one that cannot be read is told and left alone.
+fn readable(seen: &Seen) -> Option<Pod> {
+    seen.pod().inspect_err(|error| tracing::warn!(uid = seen.uid(), %error, "a pod cannot be read")).ok()
 }
 
 fn uid(pod: &Pod) -> String {
@@ -174,6 +183,8 @@ impl Agent {
             executable: Arc::new(executable.into()),
             state: Mutex::default(),
             idle: tokio::sync::Notify::new(),
+            listed: tokio::sync::Notify::new(),
+            accounts: Accounts::default(),
             turns: Turns::new(),
             config,
         };
@@ -191,13 +202,14 @@ impl Agent {
         recovery::take_up(self).await.map_err(|e| AgentError::Api(Box::new(e)))?;
         let tasks = [
             tokio::spawn(heartbeat::run(self.clone())),
+            tokio::spawn(recovery::sweep(self.clone())),
             tokio::spawn(self.0.fabric.clone().run(self.0.config.client.clone(), self.0.events.clone())),
         ];
         tokio::select! {
-            () = self.watch_pods() => {}
+            () = feed::follow(&self.0.config.client, |news| self.hear(news)) => {}
             () = shutdown => {}
         }
-        for worker in self.state().workers.values() {
+        for (worker, _) in self.state().workers.values() {
             let _ = worker.send(Update::Shutdown);
         }
         let quiet = async {
@@ -215,32 +227,36 @@ impl Agent {
         Ok(())
     }
 
-    async fn watch_pods(&self) {
-        let api: Api<Pod> = Api::all(self.0.config.client.clone());
-        let stream = watcher(api, watcher::Config::default()).default_backoff();
-        let mut stream = std::pin::pin!(stream);
-        let mut listed: HashSet<String> = HashSet::new();
-        loop {
-            match stream.try_next().await {
-                Ok(Some(watcher::Event::Apply(pod))) => self.dispatch(pod),
-                Ok(Some(watcher::Event::InitApply(pod))) => {
-                    listed.insert(uid(&pod));
-                    self.dispatch(pod);
+    fn hear(&self, news: News) {
+        match news {
+            News::Now(seen) => self.dispatch(&seen),
+            News::Gone(seen) => self.gone(&seen.name()),
+            News::Listed(all) => {
+                let listed: HashSet<&str> = all.iter().map(Seen::uid).collect();
+                let mut state = self.state();
+                // One that ended a moment ago is not among them either: asked for one by one.
+                let missing: Vec<Pod> = state.workers.iter().filter(|(uid, _)| !listed.contains(uid.as_str()))
+                    .map(|(_, (_, seen))| seen.name()).collect();
+                state.finished.retain(|uid| listed.contains(uid.as_str()));
+                drop(state);
+                for pod in missing {
+                    let agent = self.clone();
+                    tokio::spawn(async move { agent.look_for(pod).await });
                 }
-                Ok(Some(watcher::Event::Init)) => listed.clear(),
-                Ok(Some(watcher::Event::InitDone)) => {
-                    let mut state = self.state();
-                    for (_, worker) in state.workers.iter().filter(|(uid, _)| !listed.contains(*uid)) {
-                        let _ = worker.send(Update::Gone);
-                    }
-                    state.finished.retain(|uid| listed.contains(uid));
-                    drop(state);
-                    recovery::drop_logs(&self.0.config.home, &listed);
-                }
-                Ok(Some(watcher::Event::Delete(pod))) => self.gone(&pod),
-                Ok(None) => return,
-                Err(error) => tracing::warn!(%error, "watching pods"),
+                all.iter().for_each(|seen| self.dispatch(seen));
+                self.0.listed.notify_one();
             }
+        }
+    }
+
+    /// Tells the Pod's worker where its object is no more.
+    async fn look_for(&self, pod: Pod) {
+        let api = self.api(&pod);
+        match api.get_metadata_opt(pod.metadata.name.as_deref().unwrap_or_default()).await {
+            Ok(Some(now)) if now.metadata.uid == pod.metadata.uid => {}
+            Ok(_) => self.gone(&pod),
+            // It is asked for again with the next list; what the worker writes finds out as well.
+            Err(error) => tracing::debug!(%error, "looking for a pod"),
         }
     }
 
@@ -250,7 +266,7 @@ impl Agent {
         state.finished.remove(&uid);
         state.binding.remove(&uid);
         match state.workers.get(&uid) {
-            Some(worker) => drop(worker.send(Update::Gone)),
+            Some((worker, _)) => drop(worker.send(Update::Gone)),
             None => {
                 drop(state);
                 // Logs stay for as long as the Pod's object.
@@ -260,23 +276,29 @@ impl Agent {
         }
     }
 
-    /// What an event about `pod` means here.
-    fn dispatch(&self, pod: Pod) {
+    /// What an event about a Pod means here.
+    fn dispatch(&self, seen: &Seen) {
         let config = &self.0.config;
-        let spec_node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty());
-        if spec_node.is_some_and(|n| n != config.name) {
+        let bound = seen.node();
+        if bound.is_some_and(|n| n != config.name) {
             return;
         }
-        let uid = uid(&pod);
+        let uid = seen.uid();
         let mut state = self.state();
-        if let Some(worker) = state.workers.get(&uid) {
-            let _ = worker.send(Update::Pod(Arc::new(pod)));
+        if let Some((worker, before)) = state.workers.get_mut(uid) {
+            // Most changes are of the status, which the worker wrote itself.
+            if before.mark() != seen.mark() {
+                let Some(pod) = readable(seen) else { return };
+                *before = seen.clone();
+                let _ = worker.send(Update::Pod(Arc::new(pod)));
+            }
             return;
         }
-        let over = is_over(&pod) || state.finished.contains(&uid);
-        if pod.metadata.deletion_timestamp.is_some() {
+        let over = seen.is_over() || state.finished.contains(uid);
+        if seen.is_deleted() {
             // It does not run here (any more): nothing to wait for.
-            if pod.metadata.deletion_grace_period_seconds != Some(0) && (over || spec_node.is_some()) {
+            if seen.grace() != Some(0) && (over || bound.is_some()) {
+                let pod = seen.name();
                 let api = self.api(&pod);
                 tokio::spawn(async move { worker::release(&api, &pod).await });
             }
@@ -285,7 +307,8 @@ impl Agent {
         if over {
             return;
         }
-        if spec_node.is_none() {
+        let Some(pod) = readable(seen) else { return };
+        if bound.is_none() {
             if let Some(message) = placement::misfit(&pod, &config.name, &self.0.labels) {
                 drop(state);
                 self.unschedulable(pod, message);
@@ -293,17 +316,17 @@ impl Agent {
             }
             // A step's Pod runs at once: its binding would be a third of its writes.
             if step::task(&pod).is_none() {
-                if state.binding.insert(uid) {
+                if state.binding.insert(uid.to_owned()) {
                     let agent = self.clone();
                     tokio::spawn(async move { agent.bind(&pod).await });
                 }
                 return;
             }
         }
-        state.binding.remove(&uid);
+        state.binding.remove(uid);
         let pod = Arc::new(pod);
         let (sender, receiver) = watch::channel(Update::Pod(pod.clone()));
-        state.workers.insert(uid, sender);
+        state.workers.insert(uid.to_owned(), (sender, seen.clone()));
         drop(state);
         tokio::spawn(Worker::new(self.clone(), pod, receiver).run());
     }
@@ -420,6 +443,15 @@ impl Agent {
         &self.0.images
     }
 
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.0.accounts
+    }
+
+    /// Waits until all Pods that live were told (again).
+    pub(crate) async fn listed(&self) {
+        self.0.listed.notified().await;
+    }
+
     pub(crate) fn turns(&self) -> &Turns {
         &self.0.turns
     }
@@ -478,7 +510,7 @@ impl Agent {
         let gone = {
             let mut state = self.state();
             let worker = state.workers.remove(&uid);
-            let gone = worker.is_some_and(|w| matches!(*w.borrow(), Update::Gone));
+            let gone = worker.is_some_and(|(w, _)| matches!(*w.borrow(), Update::Gone));
             if !gone {
                 state.finished.insert(uid);
             }

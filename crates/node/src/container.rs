@@ -202,7 +202,8 @@ impl Context {
             Ok(variables) => variables,
             // What was missing when the Pod was set up may be there by now.
             Err(_) => {
-                let found = objects::find(&self.agent.config().client, &self.pod, &objects::named(&self.pod)).await;
+                let (client, accounts) = (&self.agent.config().client, self.agent.accounts());
+                let found = objects::find(client, accounts, &self.pod, &objects::named(&self.pod)).await;
                 let found = found.map_err(|e| config_error(e.to_string()))?;
                 self.setup.environment(&self.pod, container, &found)?
             }
@@ -287,7 +288,7 @@ impl Context {
         let message_path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
         mounts.push(Mount::bind(&termination, message_path));
         let network = match (&self.setup.attachment, self.agent.config().policy.host_network) {
-            (Some(attachment), _) => attachment.netns.network(),
+            (Some(attachment), _) => attachment.netns().network(),
             (None, true) => Network::Host,
             (None, false) => Network::None,
         };

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use windlass_oci::client::{Client, ClientOptions, DockerConfig, PullOptions};
-use windlass_oci::{Image, Reference, Store};
+use windlass_oci::{Digest, Image, Reference, Store};
 
 /// An image ready to run.
 #[derive(Clone, Debug)]
@@ -37,7 +37,12 @@ pub(crate) struct Images {
     /// With the node's own credentials; its connections are shared.
     client: Client,
     flights: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    /// Images as they were last found, by name, with what the name led to then.
+    found: Mutex<HashMap<String, (Digest, Ready)>>,
 }
+
+/// How many images stay known.
+const FOUND_MAX: usize = 256;
 
 /// `imagePullPolicy`, with Kubernetes' default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +68,7 @@ impl PullPolicy {
 impl Images {
     pub(crate) fn new(store: Store, options: ClientOptions) -> windlass_oci::Result<Self> {
         let client = Client::new(store.clone(), options.clone())?;
-        Ok(Self { store, options, client, flights: Mutex::default() })
+        Ok(Self { store, options, client, flights: Mutex::default(), found: Mutex::default() })
     }
 
     /// The image of `container`, pulled where it has to be.
@@ -79,12 +84,53 @@ impl Images {
             message: format!("Failed to apply default image tag {name:?}: {error}"),
         })?;
         let policy = PullPolicy::of(container, &reference);
+        let before = self.store.resolve(&reference).ok().flatten();
+        if let Some(pointer) = &before
+            && (policy != PullPolicy::Always || pointer.made_here || answers_here(&reference))
+            && let Some(ready) = self.known(name, &pointer.digest)
+        {
+            return Ok(ready);
+        }
+        let ready = self.find(name, &reference, policy, found, pull_secrets).await?;
+        // A name that was moved meanwhile is looked at again by the next Pod.
+        let after = self.store.resolve(&reference).ok().flatten();
+        if let (Some(before), Some(after)) = (before, after)
+            && before.digest == after.digest
+        {
+            self.remember(name, after.digest, &ready);
+        }
+        Ok(ready)
+    }
+
+    /// The image of this name as it was last found, if the name still leads there and its layers are in their place.
+    fn known(&self, name: &str, digest: &Digest) -> Option<Ready> {
+        let all = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, ready) = all.get(name).filter(|(known, _)| known == digest)?;
+        ready.lowers.iter().all(|lower| lower.exists()).then(|| ready.clone())
+    }
+
+    fn remember(&self, name: &str, digest: Digest, ready: &Ready) {
+        let mut all = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= FOUND_MAX {
+            all.clear();
+        }
+        all.insert(name.to_owned(), (digest, Ready { pulled: false, ..ready.clone() }));
+    }
+
+    async fn find(
+        &self,
+        name: &str,
+        reference: &Reference,
+        policy: PullPolicy,
+        found: &Found,
+        pull_secrets: &[String],
+    ) -> Result<Ready, ImageError> {
         let failed = |error: &windlass_oci::Error| ImageError {
             reason: "ErrImagePull",
             message: format!("failed to pull image {name:?}: {error}"),
         };
         if policy != PullPolicy::Always {
-            if let Some(image) = self.stored(&reference).await.map_err(|e| failed(&e))? {
+            if let Some(image) = self.stored(reference).await.map_err(|e| failed(&e))? {
                 return self.unpacked(image, false).await.map_err(|e| failed(&e));
             }
             if policy == PullPolicy::Never {
@@ -96,16 +142,16 @@ impl Images {
         let flight = self.flight(name);
         let waited = flight.try_lock().is_err();
         let _turn = flight.lock().await;
-        if waited && let Some(image) = self.stored(&reference).await.map_err(|e| failed(&e))? {
+        if waited && let Some(image) = self.stored(reference).await.map_err(|e| failed(&e))? {
             return self.unpacked(image, false).await.map_err(|e| failed(&e));
         }
         let client = self.client(found, pull_secrets).map_err(|e| failed(&e))?;
         let options = PullOptions { always: policy == PullPolicy::Always, ..PullOptions::default() };
-        match client.pull(&reference, &options).await {
+        match client.pull(reference, &options).await {
             Ok(image) => self.unpacked(image, true).await.map_err(|e| failed(&e)),
             Err(error) => {
                 // Offline, an image that is here is better than none, also for `Always`.
-                match self.stored(&reference).await {
+                match self.stored(reference).await {
                     Ok(Some(image)) if error.is_transient() => {
                         tracing::warn!(image = name, %error, "the registry did not answer; using the image that is here");
                         self.unpacked(image, false).await.map_err(|e| failed(&e))
@@ -150,6 +196,11 @@ impl Images {
             }
         }
     }
+}
+
+/// Names that no registry is ever asked about, whatever the pull policy.
+fn answers_here(reference: &Reference) -> bool {
+    reference.is_local() || reference.digest().is_some()
 }
 
 async fn blocking<T: Send + 'static>(

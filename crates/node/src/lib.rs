@@ -16,6 +16,7 @@ mod container;
 mod downward;
 mod env;
 mod event;
+mod feed;
 mod heartbeat;
 mod image;
 mod kaniko;

@@ -6,7 +6,9 @@ use crate::lifecycle;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use kube::api::Api;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -66,13 +68,52 @@ pub(crate) fn account_name(pod: &Pod) -> String {
     name.filter(|n| !n.is_empty()).unwrap_or_else(|| "default".into())
 }
 
+/// How long a ServiceAccount that was read is good for: a burst of Pods of one namespace asks once.
+const ACCOUNT_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// ServiceAccounts read a moment ago, by namespace and name.
+#[derive(Debug, Default)]
+pub(crate) struct Accounts(Mutex<HashMap<(String, String), (Instant, ServiceAccount)>>);
+
+impl Accounts {
+    /// One that is there; what is missing is asked for each time.
+    async fn get(
+        &self,
+        api: &Api<ServiceAccount>,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<ServiceAccount>, kube::Error> {
+        let key = (namespace.to_owned(), name.to_owned());
+        if let Some((_, account)) = self.lock().get(&key).filter(|(read, _)| read.elapsed() < ACCOUNT_AGE_MAX) {
+            return Ok(Some(account.clone()));
+        }
+        let now = Instant::now();
+        let account = api.get_opt(name).await?;
+        let mut all = self.lock();
+        all.retain(|_, (read, _)| read.elapsed() < ACCOUNT_AGE_MAX);
+        if let Some(account) = &account {
+            all.insert(key, (now, account.clone()));
+        }
+        Ok(account)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), (Instant, ServiceAccount)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Reads what `pod` names. Only an API that does not answer is an error.
-pub(crate) async fn find(client: &kube::Client, pod: &Pod, named: &Named) -> Result<Found, kube::Error> {
+pub(crate) async fn find(
+    client: &kube::Client,
+    known: &Accounts,
+    pod: &Pod,
+    named: &Named,
+) -> Result<Found, kube::Error> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    let account = accounts.get_opt(&named.account);
+    let account = known.get(&accounts, namespace, &named.account);
     let secrets_read = try_join_all(named.secrets.iter().map(|name| secrets.get_opt(name)));
     let maps_read = try_join_all(named.config_maps.iter().map(|name| config_maps.get_opt(name)));
     let (account, found_secrets, found_maps) = futures::try_join!(account, secrets_read, maps_read)?;

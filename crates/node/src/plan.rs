@@ -3,7 +3,7 @@
 
 use crate::env;
 use crate::quantity;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SeccompProfile as SeccompProfileSpec};
 use std::collections::BTreeMap;
 use windlass_sandbox::{Capabilities, Resources, SeccompProfile};
 
@@ -105,6 +105,21 @@ pub(crate) fn refusals(pod: &Pod, allowed: Allowed) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Whether no process of the Pod could change the configuration of its network namespace, or keep a way into it.
+pub(crate) fn leaves_network_alone(pod: &Pod) -> bool {
+    let spec = pod.spec.as_ref();
+    let confined = |profile: Option<&SeccompProfileSpec>| profile.is_none_or(|p| p.type_ == "RuntimeDefault");
+    let whole = spec.and_then(|s| s.security_context.as_ref());
+    confined(whole.and_then(|s| s.seccomp_profile.as_ref()))
+        && !spec.and_then(|s| s.host_network).unwrap_or(false)
+        && crate::lifecycle::containers(pod).filter_map(|c| Some((c, c.security_context.as_ref()?))).all(|(c, s)| {
+            !s.privileged.unwrap_or(false)
+                && s.proc_mount.is_none()
+                && added(c).next().is_none()
+                && confined(s.seccomp_profile.as_ref())
+        })
 }
 
 fn added(container: &Container) -> impl Iterator<Item = &str> {
@@ -265,6 +280,24 @@ mod tests {
         assert_eq!(process.capabilities, Capabilities::parse("NET_ADMIN").unwrap());
         let process = run(json!({"resources": {"limits": {"memory": "64Mi", "cpu": "500m"}}}));
         assert_eq!((process.resources.memory, process.resources.cpu_millis), (Some(64 << 20), Some(500)));
+    }
+
+    #[test]
+    fn who_may_change_the_network() {
+        let alone = |spec: Value| leaves_network_alone(&serde_json::from_value(json!({"spec": spec})).unwrap());
+        let with = |security: Value| json!({"containers": [{"name": "a"}, {"name": "b", "securityContext": security}]});
+        assert!(alone(with(json!({"runAsUser": 0, "capabilities": {"drop": ["ALL"]}}))));
+        assert!(alone(with(json!({"seccompProfile": {"type": "RuntimeDefault"}}))));
+        for security in [
+            json!({"privileged": true}),
+            json!({"capabilities": {"add": ["NET_ADMIN"]}}),
+            json!({"seccompProfile": {"type": "Unconfined"}}),
+            json!({"procMount": "Unmasked"}),
+        ] {
+            assert!(!alone(with(security.clone())), "{security}");
+        }
+        assert!(!alone(json!({"containers": [], "securityContext": {"seccompProfile": {"type": "Unconfined"}}})));
+        assert!(!alone(json!({"containers": [], "hostNetwork": true})));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! their agent: a Pod that had begun is `NodeLost`, unless its end had been noted; one that had not begun simply runs.
 
 use crate::agent::{Agent, is_over};
+use crate::feed;
 use crate::worker;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
@@ -11,9 +12,13 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const BEGUN: &str = "begun";
 const END: &str = "status.json";
+/// How long after the Pods were listed old logs are looked for.
+const SWEEP_AFTER: Duration = Duration::from_secs(2);
+const SWEEP_AT_ONCE: u32 = 500;
 const LOST: &str = "The node agent ended while the pod was running";
 
 /// The directory of one Pod.
@@ -64,7 +69,7 @@ pub(crate) fn left(home: &Path, pod: &Pod) -> Left {
 pub(crate) async fn take_up(agent: &Agent) -> Result<(), kube::Error> {
     let config = agent.config();
     let api: Api<Pod> = Api::all(config.client.clone());
-    let pods = api.list(&ListParams::default()).await?;
+    let pods = api.list(&ListParams::default().fields(feed::LIVE)).await?;
     for pod in &pods.items {
         let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty());
         if is_over(pod) || node.is_some_and(|n| n != config.name) {
@@ -138,15 +143,53 @@ fn lost(pod: &Pod, now: Timestamp) -> PodStatus {
     status
 }
 
-/// Removes the logs of Pods whose objects are gone.
-pub(crate) fn drop_logs(home: &Path, alive: &HashSet<String>) {
-    for entry in fs::read_dir(home.join("logs")).into_iter().flatten().flatten() {
+/// Removes the logs of Pods that were deleted while no agent saw it: some time after the Pods were listed, as nobody waits
+/// for it.
+pub(crate) async fn sweep(agent: Agent) {
+    loop {
+        agent.listed().await;
+        tokio::time::sleep(SWEEP_AFTER).await;
+        let kept = kept(&agent.config().home);
+        // Read before the Pods: a directory is only made for a Pod that is there.
+        if kept.is_empty() {
+            continue;
+        }
+        match alive(&agent).await {
+            Ok(alive) => drop_logs(kept.into_iter().filter(|(uid, _)| !alive.contains(uid))),
+            Err(error) => tracing::debug!(%error, "logs of pods that are gone stay for now"),
+        }
+    }
+}
+
+/// The UIDs of all Pods, ended ones too; a part at a time, as there may be many.
+async fn alive(agent: &Agent) -> Result<HashSet<String>, kube::Error> {
+    let api: Api<Pod> = Api::all(agent.config().client.clone());
+    let mut uids = HashSet::new();
+    let mut parameters = ListParams::default().limit(SWEEP_AT_ONCE);
+    loop {
+        let part = api.list_metadata(&parameters).await?;
+        uids.extend(part.items.into_iter().filter_map(|pod| pod.metadata.uid));
+        match part.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters.continue_token = Some(token),
+            None => return Ok(uids),
+        }
+    }
+}
+
+/// The directories of logs, by their Pods' UIDs.
+fn kept(home: &Path) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(home.join("logs")).into_iter().flatten().flatten();
+    let named = |entry: fs::DirEntry| {
         let name = entry.file_name();
-        let uid = name.to_str().and_then(|n| n.rsplit('_').next()).unwrap_or_default();
-        if !alive.contains(uid)
-            && let Err(error) = fs::remove_dir_all(entry.path())
-        {
-            tracing::debug!(path = %entry.path().display(), %error, "an old log stays");
+        Some((name.to_str()?.rsplit('_').next()?.to_owned(), entry.path()))
+    };
+    entries.filter_map(named).collect()
+}
+
+fn drop_logs(of: impl Iterator<Item = (String, PathBuf)>) {
+    for (_, path) in of {
+        if let Err(error) = fs::remove_dir_all(&path) {
+            tracing::debug!(path = %path.display(), %error, "an old log stays");
         }
     }
 }
@@ -190,12 +233,13 @@ mod tests {
     }
 
     #[test]
-    fn logs_go_with_their_pods() {
+    fn logs_are_known_by_their_pods() {
         let home = tempfile::tempdir().unwrap();
+        assert!(kept(home.path()).is_empty());
         for uid in ["a", "b"] {
             fs::create_dir_all(home.path().join(format!("logs/ns_p_{uid}"))).unwrap();
         }
-        drop_logs(home.path(), &HashSet::from(["a".to_owned()]));
+        drop_logs(kept(home.path()).into_iter().filter(|(uid, _)| uid == "b"));
         assert!(home.path().join("logs/ns_p_a").exists() && !home.path().join("logs/ns_p_b").exists());
     }
 }

@@ -67,8 +67,10 @@ pub(crate) async fn prepare(agent: &Agent, pod: &Pod) -> Result<Setup, SetupErro
     let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".into());
     let named = objects::named(pod);
     let host_network = spec.host_network.unwrap_or(false);
-    let find =
-        async { objects::find(&config.client, pod, &named).await.map_err(|e| SetupError::soon("FailedMount", e)) };
+    let find = async {
+        let found = objects::find(&config.client, agent.accounts(), pod, &named).await;
+        found.map_err(|e| SetupError::soon("FailedMount", e))
+    };
     let attach = async {
         if host_network {
             return Ok(None);

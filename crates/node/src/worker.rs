@@ -85,6 +85,8 @@ pub(crate) struct Worker {
     end: Option<End>,
     write_at: Option<Timestamp>,
     written: Option<PodStatus>,
+    /// Others may have been told that the Pod answers at its address.
+    announced: bool,
 }
 
 impl Worker {
@@ -103,6 +105,7 @@ impl Worker {
             (None, false) => Some(Stop::Failed { reason: "Forbidden".into(), message: faults.join("; ") }),
             (None, true) => None,
         };
+        let pod_is_running = pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
         let start = pod.status.as_ref().and_then(|s| s.start_time.as_ref()).map_or(now, |t| t.0);
         Self {
             slots: lifecycle::slots(&pod, task.is_some()),
@@ -137,6 +140,7 @@ impl Worker {
             end: None,
             write_at: None,
             written: None,
+            announced: pod_is_running,
         }
     }
 
@@ -632,6 +636,7 @@ impl Worker {
         if self.written.as_ref() == Some(&summary) {
             return;
         }
+        self.announced |= summary.phase.as_deref() == Some("Running");
         match write(&self.api(), &self.pod, &summary).await {
             Ok(()) => self.written = Some(summary),
             Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
@@ -654,6 +659,11 @@ impl Worker {
         }
         let deleted = self.pod.metadata.deletion_timestamp.is_some();
         let pod = self.pod.clone();
+        let whole = self.end.is_some() && !self.gone && !self.shutdown && !self.announced;
+        let attachment = self.context.as_ref().and_then(|c| c.setup.attachment.as_ref());
+        if let Some(attachment) = attachment.filter(|_| whole && plan::leaves_network_alone(&pod)) {
+            attachment.use_again();
+        }
         self.context = None;
         self.remains = None;
         if let Some(end) = self.end.take().filter(|_| !self.gone && !self.shutdown) {

@@ -3,6 +3,7 @@
 //! on anything but loopback outside of the switch.
 
 pub(crate) mod dns;
+mod pool;
 pub(crate) mod proxy;
 pub(crate) mod table;
 
@@ -12,10 +13,11 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
+use pool::{Connected, Pool};
 use proxy::{Connections, Entrances, Router};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use table::{Entrance, Table};
@@ -52,6 +54,7 @@ pub(crate) struct Fabric {
     changed: Arc<watch::Sender<u64>>,
     connections: Arc<Connections>,
     addresses: Arc<Mutex<Addresses>>,
+    pool: Pool,
     outward: Arc<Outward>,
 }
 
@@ -83,24 +86,59 @@ impl Addresses {
     }
 }
 
-/// A Pod's network namespace and address; the address is given back when the last clone goes.
+/// A Pod's network namespace and address; both are given back when the last clone goes.
 #[derive(Clone)]
 pub(crate) struct Attachment {
-    pub(crate) netns: Netns,
     pub(crate) address: Ipv4Addr,
-    _lease: Arc<AddressLease>,
+    lease: Arc<Lease>,
 }
 
-struct AddressLease {
+struct Lease {
     fabric: Fabric,
-    number: u16,
+    connected: Connected,
+    again: AtomicBool,
 }
 
-impl Drop for AddressLease {
+impl Attachment {
+    fn new(fabric: Fabric, connected: Connected) -> Self {
+        let address = pod_address(connected.number);
+        Self { address, lease: Arc::new(Lease { fabric, connected, again: AtomicBool::new(false) }) }
+    }
+
+    /// The namespace.
+    pub(crate) fn netns(&self) -> &Netns {
+        &self.lease.connected.netns
+    }
+
+    /// Says that the Pod's processes have ended, that none could change the namespace, and that nobody was told of the
+    /// address: given back, it may serve another Pod at once, if nothing was said in it.
+    pub(crate) fn use_again(&self) {
+        self.lease.again.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Lease {
     fn drop(&mut self) {
-        self.fabric.addresses.lock().unwrap_or_else(PoisonError::into_inner).used.remove(&self.number);
-        let address = pod_address(self.number).into();
-        self.fabric.change(|table| table.unretire(address));
+        let (fabric, connected) = (self.fabric.clone(), self.connected.clone());
+        if self.again.load(Ordering::Relaxed) {
+            self.fabric.pool.give(connected, move |refused| fabric.free(refused.number));
+        } else {
+            fabric.free(connected.number);
+        }
+    }
+}
+
+/// An address on its way to a Pod; free again where the way ends early.
+struct Reserved<'a> {
+    fabric: &'a Fabric,
+    number: Option<u16>,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.fabric.free(number);
+        }
     }
 }
 
@@ -114,12 +152,14 @@ impl Fabric {
     pub(crate) async fn create(doors: &Doors) -> Result<Self, NetworkError> {
         let switch = Switch::create(Cidr { address: GATEWAY, prefix: POD_PREFIX }, &[SERVICES])?;
         let outward = if doors.outward { switch.connect_outward() } else { Outward::None("switched off".to_owned()) };
+        let pool = Pool::new(switch.netns());
         let fabric = Self {
             switch,
             table: Arc::default(),
             changed: Arc::new(watch::Sender::new(0)),
             connections: Arc::default(),
             addresses: Arc::default(),
+            pool,
             outward: Arc::new(outward),
         };
         fabric.open(doors).await?;
@@ -156,12 +196,25 @@ impl Fabric {
 
     /// A namespace and an address for one Pod.
     pub(crate) async fn attach(&self) -> Result<Attachment, NetworkError> {
+        if let Some(connected) = self.pool.take() {
+            return Ok(Attachment::new(self.clone(), connected));
+        }
         let number =
             self.addresses.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(NetworkError::Exhausted)?;
-        let lease = Arc::new(AddressLease { fabric: self.clone(), number });
-        let address = pod_address(number);
-        let netns = self.switch.attach(address).await?;
-        Ok(Attachment { netns, address, _lease: lease })
+        let mut reserved = Reserved { fabric: self, number: Some(number) };
+        let netns = self.switch.attach(pod_address(number)).await?;
+        reserved.number = None;
+        Ok(Attachment::new(self.clone(), Connected { netns, number }))
+    }
+
+    /// The address may be given to another Pod, after all those that have not been used for longer.
+    fn free(&self, number: u16) {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).used.remove(&number);
+        let address = pod_address(number).into();
+        let retired = self.table.read().unwrap_or_else(PoisonError::into_inner).is_retired(address);
+        if retired {
+            self.change(|table| table.unretire(address));
+        }
     }
 
     fn change(&self, edit: impl FnOnce(&mut Table)) {

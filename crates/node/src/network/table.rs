@@ -77,6 +77,10 @@ impl Table {
         self.retired.insert(address);
     }
 
+    pub(crate) fn is_retired(&self, address: IpAddr) -> bool {
+        self.retired.contains(&address)
+    }
+
     pub(crate) fn unretire(&mut self, address: IpAddr) {
         self.retired.remove(&address);
     }

@@ -144,6 +144,8 @@ async fn an_agent_after_another(bench: Bench) {
     stop.send(()).unwrap();
     tokio::time::timeout(Duration::from_secs(10), running).await.unwrap().unwrap();
     bench.pod("q", on_second("true")).await;
+    let gone = home.join("logs/ns_deleted_f6b1");
+    std::fs::create_dir_all(&gone).unwrap();
     let second = make().await;
     tokio::spawn(async move { second.run(std::future::pending()).await });
     let pod = bench.ended("p").await;
@@ -151,4 +153,13 @@ async fn an_agent_after_another(bench: Bench) {
     assert_eq!(main_status(&pod)["state"]["terminated"]["exitCode"], 137);
     // What had not begun simply runs.
     bench.succeeded("q").await;
+    // Logs stay for as long as their Pods, and those of Pods that were deleted meanwhile go.
+    let begun = Instant::now();
+    while gone.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the log of a pod that is gone stays");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    let kept = std::fs::read_dir(home.join("logs")).unwrap().flatten();
+    assert!(kept.into_iter().any(|e| e.file_name().to_str().unwrap().ends_with(uid)));
 }

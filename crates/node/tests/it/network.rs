@@ -3,15 +3,22 @@
 use crate::bench::{Bench, IMAGE};
 use crate::{List, cases};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub fn list() -> List {
-    cases![containers_of_a_pod_meet, the_host_is_out_of_reach, services_and_names, only_ready_pods_are_asked]
+    cases![
+        containers_of_a_pod_meet,
+        the_host_is_out_of_reach,
+        services_and_names,
+        only_ready_pods_are_asked,
+        a_network_that_nobody_used_serves_again,
+    ]
 }
 
 async fn containers_of_a_pod_meet(bench: Bench) {
-    let serve = json!({"name": "serve", "command": ["sh", "-c", "echo hi | nc -l -p 7000"]});
+    let serve = json!({"name": "serve", "command": ["sh", "-c", "nc -l -p 7000 -e echo hi"]});
     let ask = "for i in $(seq 50); do nc 127.0.0.1 7000 && exit 0; sleep 0.1; done; exit 1";
     bench.pod("p", json!({"containers": [{"name": "main", "command": ["sh", "-c", ask]}, serve]})).await;
     let pod = bench.succeeded("p").await;
@@ -127,4 +134,34 @@ async fn only_ready_pods_are_asked(bench: Bench) {
     let service = bench.kind("v1", "Service").get("web").await.unwrap();
     assert_eq!(service.data["status"]["loadBalancer"]["ingress"][0]["ip"], "127.0.0.1");
     bench.delete("two").await;
+}
+
+async fn a_network_that_nobody_used_serves_again(bench: Bench) {
+    let start = async |name: &str, script: &str| {
+        bench.step(name, json!({}), json!({"command": ["sh", "-c", script]})).await;
+    };
+    let address = async |name: &str| bench.succeeded(name).await["status"]["podIP"].as_str().unwrap().to_owned();
+    // One that talked, if only to itself, and one whose address was told to others.
+    start("talks", "nc -w 1 127.0.0.1 9 </dev/null || true").await;
+    start("stays", "sleep 0.8").await;
+    bench.until("stays", |pod| pod["status"]["phase"] == "Running").await;
+    let never = [address("talks").await, address("stays").await];
+    // Two at a time never share.
+    let together: Vec<String> = (0..12).map(|i| format!("together-{i}")).collect();
+    for name in &together {
+        start(name, "sleep 0.6").await;
+    }
+    let mut all = BTreeSet::new();
+    for name in &together {
+        assert!(all.insert(address(name).await), "{name} shares an address");
+    }
+    // Quiet ones, one after the other. An address of a namespace that was taken apart rests for much longer.
+    let mut seen = BTreeSet::new();
+    for index in 0..40 {
+        let name = format!("quiet-{index}");
+        start(&name, "true").await;
+        seen.insert(address(&name).await);
+    }
+    assert!(seen.len() < 40, "no namespace was used again");
+    assert!(never.iter().all(|address| !seen.contains(address)), "{never:?} {seen:?}");
 }

@@ -7,10 +7,12 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::{Error, Network, Result, error::Step, namespaces, sys};
 
+mod inspector;
 mod netlink;
 mod outward;
 mod switch;
 
+pub use inspector::Inspector;
 pub use switch::{Cidr, Outward, Switch};
 
 /// A network namespace. Clones are the same namespace; it ends with its last handle and process.

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use windlass_sandbox::{
     Probe,
-    net::{Cidr, Netns, Outward, Switch},
+    net::{Cidr, Inspector, Netns, Outward, Switch},
 };
 
 use crate::{Bench, List};
@@ -21,6 +21,7 @@ pub(crate) fn list() -> List {
     vec![
         ("pods_reach_each_other_and_services", netns, |bench| Box::pin(pods(bench))),
         ("addresses_are_used_again", netns, |_| Box::pin(again())),
+        ("use_of_a_namespace_is_seen", netns, |bench| Box::pin(touched(bench))),
         ("hundred_pods", netns, |_| Box::pin(hundred())),
         ("outward", netns, |bench| Box::pin(outward(bench))),
     ]
@@ -92,6 +93,47 @@ async fn again() {
         let peer = echo_once(&pod, ([0, 0, 0, 0], 80).into()).await;
         ask(switch.netns(), ([10, 42, 0, 10], 80).into()).await;
         peer.await.unwrap();
+    }
+}
+
+async fn untouched(inspector: &Inspector, netns: &Netns) -> bool {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    inspector.untouched(netns.clone(), move |_, untouched| tell.send(untouched).unwrap());
+    told.await.unwrap()
+}
+
+async fn touched(bench: Bench) {
+    let switch = Switch::create(GATEWAY, &[SERVICES]).unwrap();
+    let inspector = Inspector::new(switch.netns().clone());
+    let address = |number| ([10, 42, 0, number], 80).into();
+    // A program that does not talk leaves no trace, however often.
+    let quiet = switch.attach([10, 42, 0, 10].into()).await.unwrap();
+    for _ in 0..2 {
+        let mut spec = bench.sh("echo quiet");
+        spec.network = quiet.network();
+        assert_eq!(bench.output(spec).await, "quiet");
+        assert!(untouched(&inspector, &quiet).await);
+    }
+    // A socket is seen while it is open, though nothing was sent.
+    let listener = quiet.tcp_listener(address(10)).await.unwrap();
+    assert!(!untouched(&inspector, &quiet).await);
+    drop(listener);
+    assert!(untouched(&inspector, &quiet).await);
+    // A packet that came is seen, though nobody listened; so is one that went, if only over loopback.
+    assert!(switch.netns().tcp_connect(address(10)).await.is_err());
+    assert!(!untouched(&inspector, &quiet).await);
+    let inward = switch.attach([10, 42, 0, 11].into()).await.unwrap();
+    let mut spec = bench.sh("nc -w 1 127.0.0.1 9 </dev/null || echo refused");
+    spec.network = inward.network();
+    assert!(bench.output(spec).await.ends_with("refused"));
+    assert!(!untouched(&inspector, &inward).await);
+    // The inspector's thread did not stay where it looked: a new namespace is as new as the first.
+    let fresh = switch.attach([10, 42, 0, 12].into()).await.unwrap();
+    let begin = std::time::Instant::now();
+    // The kernel lets go of the socket that configured it a moment later.
+    while !untouched(&inspector, &fresh).await {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(5));
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
 
