@@ -235,8 +235,12 @@ impl Agent {
                 let listed: HashSet<&str> = all.iter().map(Seen::uid).collect();
                 let mut state = self.state();
                 // One that ended a moment ago is not among them either: asked for one by one.
-                let missing: Vec<Pod> = state.workers.iter().filter(|(uid, _)| !listed.contains(uid.as_str()))
-                    .map(|(_, (_, seen))| seen.name()).collect();
+                let missing: Vec<Pod> = state
+                    .workers
+                    .iter()
+                    .filter(|(uid, _)| !listed.contains(uid.as_str()))
+                    .map(|(_, (_, seen))| seen.name())
+                    .collect();
                 state.finished.retain(|uid| listed.contains(uid.as_str()));
                 drop(state);
                 for pod in missing {

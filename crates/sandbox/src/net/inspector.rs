@@ -1,11 +1,20 @@
 //! Whether anybody has used a network namespace: a thread goes in, looks, and comes back. It changes nothing there.
 
 use std::{
+    collections::VecDeque,
     fs,
-    sync::{OnceLock, mpsc},
+    sync::{
+        OnceLock,
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
 };
 
 use super::Netns;
+
+/// The kernel lets go of some sockets only when no core can be looking at them any more.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOKS_MAX: u32 = 10;
 
 type Tell = Box<dyn FnOnce(Netns, bool) + Send>;
 
@@ -32,7 +41,8 @@ impl Inspector {
     /// Finds out whether the namespace is as it was made: it has no socket, not even one that waits for its last
     /// packets, and no IPv4 packet ever came in or went out, be it over loopback. IPv6 leads no further than the other
     /// end of the link. `tell` is called on the inspector's thread and must not block; what cannot be found out is
-    /// told as `false`.
+    /// told as `false`. Sockets alone are looked at again for a while, as the kernel is slow to
+    /// let go of some.
     ///
     /// Whether processes are in the namespace, and who may have changed its configuration, is for the caller to know.
     pub fn untouched(&self, netns: Netns, tell: impl FnOnce(Netns, bool) + Send + 'static) {
@@ -54,22 +64,62 @@ impl Inspector {
 }
 
 fn work(jobs: &mpsc::Receiver<Job>, home: &Netns) {
-    for Job { netns, tell } in jobs {
-        let untouched = netns.enter().is_ok() && is_untouched().unwrap_or(false);
+    // Those with sockets that the kernel may only not have let go of yet, the earliest first.
+    let mut again: VecDeque<(Instant, u32, Job)> = VecDeque::new();
+    loop {
+        let due = again.front().map(|(at, ..)| at.saturating_duration_since(Instant::now()));
+        let next = match due {
+            Some(wait) if wait.is_zero() => None,
+            Some(wait) => match jobs.recv_timeout(wait) {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            },
+            None => match jobs.recv() {
+                Ok(job) => Some(job),
+                Err(_) => return,
+            },
+        };
+        let (looks, job) = match next {
+            Some(job) => (0, job),
+            None => match again.pop_front() {
+                Some((_, looks, job)) => (looks, job),
+                None => continue,
+            },
+        };
+        let found = job.netns.enter().ok().and_then(|()| look());
         // A thread keeps alive the namespace that it is in.
         let back = home.enter();
-        tell(netns, untouched);
+        match found {
+            Some(Found::Sockets) if looks < LOOKS_MAX && back.is_ok() => {
+                again.push_back((Instant::now() + LOOK_AGAIN, looks + 1, job));
+            }
+            found => (job.tell)(job.netns, found == Some(Found::Nothing)),
+        }
         if back.is_err() {
             return;
         }
     }
 }
 
+/// What was found in a namespace.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    /// Sockets that nothing was sent through.
+    Sockets,
+    Packets,
+}
+
 /// Of the calling thread's namespace; `None` where the kernel does not say.
-fn is_untouched() -> Option<bool> {
+fn look() -> Option<Found> {
     let sockets = fs::read_to_string("/proc/thread-self/net/sockstat").ok()?;
     let packets = fs::read_to_string("/proc/thread-self/net/snmp").ok()?;
-    Some(no_sockets(&sockets)? && no_packets(&packets)?)
+    Some(match (no_sockets(&sockets)?, no_packets(&packets)?) {
+        (true, true) => Found::Nothing,
+        (false, true) => Found::Sockets,
+        (_, false) => Found::Packets,
+    })
 }
 
 /// From `sockstat`: `sockets: used 0` and `TCP: inuse 0 orphan 0 tw 0 …`.
