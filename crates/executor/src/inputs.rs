@@ -4,6 +4,7 @@
 use crate::ExecutorError;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 use windlass_artifacts::archive::{ExtractOptions, Strategy};
 use windlass_artifacts::git::GitAccess;
 use windlass_artifacts::location::{Location, SecretRef, secret_refs};
@@ -167,13 +168,27 @@ fn stage_one(
         ..ExtractOptions::default()
     };
     let access = Access { local: &stores.local, git: &stores.git };
-    match transfer::load(&location, &access, &root, &place.target, &options, cancel) {
-        Ok(()) => Ok(true),
-        Err(error) if error.is_not_found() && artifact.optional => Ok(false),
-        Err(error) if error.is_cancelled() => Err(ExecutorError::Cancelled),
-        Err(error) => Err(failed(error)),
+    let mut attempt = 0;
+    loop {
+        let begun = Instant::now();
+        match transfer::load(&location, &access, &root, &place.target, &options, cancel) {
+            Ok(()) => return Ok(true),
+            Err(error) if error.is_not_found() && artifact.optional => return Ok(false),
+            Err(error) if error.is_cancelled() => return Err(ExecutorError::Cancelled),
+            // A host that restarts is back in a moment; one that keeps us waiting is not asked to do so again.
+            Err(error) if error.is_retryable() && attempt < RETRIES_MAX && begun.elapsed() < QUICK_MAX => {
+                std::thread::sleep(Duration::from_millis(250 << attempt));
+                attempt += 1;
+            }
+            Err(error) => return Err(failed(error)),
+        }
     }
 }
+
+/// Inputs whose host did not answer are tried again so often, after 250 ms, 500 ms, 1 s.
+const RETRIES_MAX: u32 = 3;
+/// A failure that took longer is final.
+const QUICK_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -4,7 +4,7 @@
 use crate::agent::Agent;
 use crate::env;
 use crate::image::Ready;
-use crate::kaniko::{self, BuildRequest, LogSink, PathMap};
+use crate::kaniko::{self, BuildFailure, BuildRequest, LogSink, PathMap};
 use crate::lifecycle::Exit;
 use crate::log;
 use crate::objects;
@@ -474,25 +474,34 @@ impl Context {
         });
         // Its own task: a builder that panics must not take the Pod's worker with it.
         let mut work = tokio::spawn(async move { builder.build(request).await });
-        let code = tokio::select! {
-            code = &mut work => Some(code.unwrap_or(1)),
+        let ended = tokio::select! {
+            ended = &mut work => Some(ended),
             () = raised(&mut cancel) => None,
         };
-        let code = match code {
-            Some(code) => code,
+        let ended = match ended {
+            Some(ended) => Some(ended),
             None => match tokio::time::timeout(Duration::from_secs(10), &mut work).await {
-                Ok(code) => code.unwrap_or(1),
+                Ok(ended) => Some(ended),
                 Err(_) => {
                     work.abort();
-                    137
+                    None
                 }
             },
+        };
+        let (code, cause) = match ended {
+            Some(Ok(Ok(()))) => (0, None),
+            Some(Ok(Err(BuildFailure { code, message }))) => {
+                writer.text("stderr", &format!("{message}\n"));
+                (code, message.lines().next().map(str::to_owned))
+            }
+            Some(Err(_)) => (1, Some("the builder ended with a fault of ours; see the log of windlass".to_owned())),
+            None => (137, None),
         };
         let exit = Exit {
             code,
             signal: None,
             reason: if code == 0 { "Completed".into() } else { "Error".into() },
-            message: self.message(container, &termination, code != 0),
+            message: self.message(container, &termination, code != 0).or(cause),
             started: Some(begun),
             finished: Timestamp::now(),
             container_id: Some(id),

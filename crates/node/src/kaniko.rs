@@ -28,8 +28,17 @@ pub struct BuildRequest {
 /// Builds images for kaniko steps. Implemented by whoever wires the agent.
 #[async_trait::async_trait]
 pub trait StepBuilder: Send + Sync {
-    /// Runs one kaniko command line to its end; answers the exit code. Errors are written to the log before.
-    async fn build(&self, request: BuildRequest) -> i32;
+    /// Runs one kaniko command line to its end.
+    async fn build(&self, request: BuildRequest) -> Result<(), BuildFailure>;
+}
+
+/// Why a build failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildFailure {
+    /// The step's exit code.
+    pub code: i32,
+    /// For the log; its first line is the step's message, so that nobody has to look for the log.
+    pub message: String,
 }
 
 /// Takes text, and whether it is standard error.

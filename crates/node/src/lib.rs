@@ -37,6 +37,6 @@ mod volume;
 mod worker;
 
 pub use agent::{Agent, AgentError, Config, Policy};
-pub use kaniko::{BuildRequest, LogSink, PathMap, Place, StepBuilder, is_kaniko};
+pub use kaniko::{BuildFailure, BuildRequest, LogSink, PathMap, Place, StepBuilder, is_kaniko};
 pub use log::{LogError, LogOptions, LogStream};
 pub use network::{API_ADDRESS, DNS_ADDRESS, REGISTRY_ADDRESS, REGISTRY_NAME};

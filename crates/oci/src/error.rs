@@ -120,12 +120,10 @@ pub enum Error {
         detail: String,
     },
     /// The registry could not be reached.
-    #[error("registry {registry} cannot be reached for repository {repository} ({detail}): {help}")]
+    #[error("registry {registry} cannot be reached: {detail} ({help})")]
     Unreachable {
         /// The registry's host.
         registry: String,
-        /// The repository.
-        repository: String,
         /// What failed.
         detail: String,
         /// What to do.

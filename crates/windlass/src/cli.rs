@@ -603,4 +603,32 @@ mod tests {
             assert!(help.contains("windlass "), "{} has no example", verb.get_name());
         }
     }
+
+    /// Every example of the help is a command line that is understood; the verbs' flags do not clash with those of all.
+    #[test]
+    fn every_example_is_understood() {
+        let mut verbs: Vec<clap::Command> = Cli::command().get_subcommands().cloned().collect();
+        let inner: Vec<clap::Command> = verbs.iter().flat_map(|v| v.get_subcommands().cloned()).collect();
+        verbs.extend(inner);
+        let mut understood = 0;
+        for verb in verbs {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().map(str::trim).filter(|l| l.starts_with("windlass ")) {
+                // What a shell would take away.
+                let line = line.split(" | ").next().unwrap().split(" > ").next().unwrap().replace('\'', "\"");
+                // Words in quotes are one.
+                let word = |(at, text): (usize, &str)| match at % 2 {
+                    0 => text.to_owned(),
+                    _ => text.replace(' ', "_"),
+                };
+                let line: String = line.split('"').enumerate().map(word).collect();
+                if let Err(error) = Cli::try_parse_from(line.split_whitespace()) {
+                    let kind = error.kind();
+                    assert!(matches!(kind, clap::error::ErrorKind::DisplayHelp), "{line}: {error}");
+                }
+                understood += 1;
+            }
+        }
+        assert!(understood > 15, "only {understood} examples were found");
+    }
 }

@@ -114,7 +114,9 @@ pub enum GitError {
     #[error("git repository: {0}")]
     Refused(#[from] AllowError),
     /// The host does not answer, or broke off: trying again may help.
-    #[error("git repository {url}: cannot be reached: {cause}")]
+    #[error(
+        "git repository {url}: cannot be reached: {cause} (check the URL and its host, or map it with --remap-git)"
+    )]
     Unreachable {
         /// The URL, without credentials.
         url: String,

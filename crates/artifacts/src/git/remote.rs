@@ -94,7 +94,7 @@ fn with_remote<T>(
             .with_transport_options(Box::new(options(access, remote, url)));
         act(connection)
     };
-    work().map_err(|error| describe(&remote.shown, remote.credentials.is_some(), &error))
+    work().map_err(|error| describe(&remote.shown, remote.credentials.is_some(), access, &error))
 }
 
 fn credentials(
@@ -167,7 +167,7 @@ fn refs(map: &fetch::RefMap) -> Refs {
 }
 
 /// gix's chain of causes becomes one line and one decision.
-fn describe(url: &str, had_credentials: bool, error: &gix::Error) -> GitError {
+fn describe(url: &str, had_credentials: bool, access: &GitAccess, error: &gix::Error) -> GitError {
     let url = url.to_owned();
     let texts = causes(error);
     let mentions = |needle: &str| texts.iter().any(|text| text.contains(needle));
@@ -190,8 +190,14 @@ fn describe(url: &str, had_credentials: bool, error: &gix::Error) -> GitError {
         || mentions("error sending request")
         || mentions("timed out")
         || mentions("connection");
-    match network {
-        true => GitError::Unreachable { url, cause: innermost },
+    let timed_out = mentions("timed out") || mentions("deadline has elapsed");
+    let cause = match timed_out {
+        true if mentions("(Connect)") => format!("no connection within {} s", access.connect_timeout.as_secs()),
+        true => format!("it said nothing for {} s", access.read_timeout.as_secs()),
+        false => innermost.clone(),
+    };
+    match network || timed_out {
+        true => GitError::Unreachable { url, cause },
         false => GitError::Broken { url, cause: innermost },
     }
 }

@@ -15,7 +15,7 @@ use windlass_artifacts::AllowPaths;
 use windlass_artifacts::git::GitAccess;
 use windlass_artifacts::store::LocalStore;
 use windlass_executor::inputs::Stores;
-use windlass_node::{Agent, BuildRequest, Config, LogOptions, Policy, StepBuilder};
+use windlass_node::{Agent, BuildFailure, BuildRequest, Config, LogOptions, Policy, StepBuilder};
 use windlass_oci::client::ClientOptions;
 use windlass_oci::{Reference, Store};
 use windlass_sandbox::Host;
@@ -62,19 +62,19 @@ struct Recorder;
 
 #[async_trait::async_trait]
 impl StepBuilder for Recorder {
-    async fn build(&self, request: BuildRequest) -> i32 {
+    async fn build(&self, request: BuildRequest) -> Result<(), BuildFailure> {
         request.log.out(&format!("args {:?} in {}", request.args, request.cwd.display()));
         let dockerfile = request.paths.place(&request.cwd.join("Dockerfile")).path();
         match std::fs::read_to_string(&dockerfile) {
             Ok(text) => request.log.out(text.trim()),
-            Err(error) => {
-                request.log.err(&error.to_string());
-                return 1;
-            }
+            Err(error) => return Err(BuildFailure { code: 1, message: error.to_string() }),
         }
         std::fs::write(request.paths.place(Path::new("/dev/termination-log")).path(), "sha256:feed").unwrap();
         std::fs::write(request.paths.place(Path::new("/tmp-digest")).path(), "sha256:feed\n").unwrap();
-        i32::from(request.docker_config.as_deref() != Some(b"{}"))
+        match request.docker_config.as_deref() {
+            Some(b"{}") => Ok(()),
+            _ => Err(BuildFailure { code: 1, message: "no config.json".to_owned() }),
+        }
     }
 }
 

@@ -2,12 +2,14 @@
 //! [`LOCAL_REGISTRY`](crate::LOCAL_REGISTRY), and never write a credential anywhere.
 
 mod credentials;
+mod patience;
 mod pull;
 mod push;
 mod remap;
 mod transport;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use credentials::{Credential, DockerConfig, Secret};
 pub use pull::{Fetched, PullOptions};
@@ -17,7 +19,7 @@ pub use remap::{Mapped, Remap};
 use crate::{Result, Store};
 
 /// How the client reaches registries.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct ClientOptions {
     /// Where credentials come from.
     pub credentials: DockerConfig,
@@ -35,12 +37,30 @@ pub struct ClientOptions {
     pub remap: Remap,
     /// How often a request is repeated when the network or the registry fails.
     pub retries: u32,
+    /// How long a registry may say nothing while it owes an answer, and take nothing while we send.
+    pub silence: Duration,
 }
 
 impl ClientOptions {
-    /// The defaults: no credentials, TLS except to this machine, three retries.
+    /// The defaults: no credentials, TLS except to this machine, three retries, 30 s of patience.
     pub fn new() -> Self {
-        Self { retries: 3, ..Self::default() }
+        Self {
+            credentials: DockerConfig::default(),
+            insecure: Vec::new(),
+            insecure_all: false,
+            skip_tls_verify: Vec::new(),
+            skip_tls_verify_all: false,
+            extra_roots: Vec::new(),
+            remap: Remap::default(),
+            retries: 3,
+            silence: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -170,8 +170,8 @@ impl Client {
         let said_type = header("content-type");
         let mut bytes = Vec::new();
         let mut stream = response.bytes_stream();
-        while let Some(chunk) = stream.next().await {
-            bytes.extend_from_slice(&chunk.map_err(|e| self.transport.unreachable(&target, &e))?);
+        while let Some(chunk) = self.transport.next(&target, &mut stream).await {
+            bytes.extend_from_slice(&chunk?);
             if bytes.len() as u64 > crate::store::DOCUMENT_BYTES_MAX {
                 return Err(Error::TooLarge { limit: "8 MiB for a manifest".to_owned() });
             }
@@ -210,7 +210,13 @@ impl Client {
                 return Err(self.transport.failed(&target, "listing tags", response).await);
             }
             let next = response.headers().get("link").and_then(|v| v.to_str().ok()).and_then(next_page);
-            let page: Value = response.json().await.map_err(|e| self.transport.unreachable(&target, &e))?;
+            let mut page = Vec::new();
+            let mut stream = response.bytes_stream();
+            while let Some(part) = self.transport.next(&target, &mut stream).await {
+                page.extend_from_slice(&part?);
+            }
+            let page: Value = serde_json::from_slice(&page)
+                .map_err(|e| Error::malformed(format!("the list of tags from {}", place.registry()), e))?;
             let list = page.get("tags").and_then(Value::as_array);
             tags.extend(list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
             match next {
@@ -371,7 +377,7 @@ impl Client {
             };
             let mut stream = response.bytes_stream();
             loop {
-                let mut chunk = match stream.next().await {
+                let mut chunk = match self.transport.next(target, &mut stream).await {
                     Some(Ok(chunk)) => chunk,
                     // An error after the last byte changes nothing.
                     _ if have >= size => return Ok(()),
@@ -379,16 +385,16 @@ impl Client {
                         broken += 1;
                         if broken > self.transport.options.retries {
                             return Err(match ended {
-                                Some(Err(error)) => self.transport.unreachable(target, &error),
+                                Some(Err(error)) => error,
                                 _ => Error::Unreachable {
                                     registry: target.registry.clone(),
-                                    repository: target.repository.clone(),
                                     detail: format!("blob {digest} ended after {have} of {size} bytes"),
                                     help: "try again".to_owned(),
                                 },
                             });
                         }
                         tracing::debug!(%digest, have, size, "a download broke off; going on");
+                        self.transport.pause(target, broken, None).await;
                         continue 'again;
                     }
                 };

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
+use super::patience::{Moved, retry_after};
 use super::transport::{Target, percent};
 use super::{Client, OnProgress, Progress, blocking};
 use crate::store::descriptors;
@@ -153,22 +154,42 @@ impl Client {
             }
         }
         let Some(size) = size else { return Err(Error::BlobMissing { digest: digest.clone() }) };
-        let response = match started {
-            Some(response) => response,
-            None => self.start_upload(target, "").await?,
-        };
-        if !response.status().is_success() {
-            return Err(self.transport.failed(target, &doing, response).await);
-        }
-        let url = location(target, &response)?;
-        let response = self.put_whole(target, &url, digest, size, options).await?;
-        match response.status() {
-            status if status.is_success() => Ok(()),
-            // A proxy with a limit, or a registry that wants pieces.
-            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::LENGTH_REQUIRED => {
-                self.put_chunks(target, digest, size, options).await
+        let mut attempt = 0;
+        loop {
+            let response = match started.take() {
+                Some(response) => response,
+                None => self.start_upload(target, "").await?,
+            };
+            if !response.status().is_success() {
+                return Err(self.transport.failed(target, &doing, response).await);
             }
-            _ => Err(self.transport.failed(target, &doing, response).await),
+            let url = location(target, &response)?;
+            let mut told = None;
+            let error = match self.put_whole(target, &url, digest, size, options).await {
+                Ok(response) if response.status().is_success() => return Ok(()),
+                // A proxy with a limit, or a registry that wants pieces.
+                Ok(response)
+                    if matches!(response.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::LENGTH_REQUIRED) =>
+                {
+                    return self.put_chunks(target, digest, size, options).await;
+                }
+                Ok(response) => {
+                    told = retry_after(&response);
+                    self.transport.failed(target, &doing, response).await
+                }
+                Err(error) => error,
+            };
+            if !error.is_transient() || attempt >= self.transport.options.retries {
+                return Err(match error {
+                    Error::Unreachable { registry, detail, help } => {
+                        Error::Unreachable { registry, detail: format!("{doing}: {detail}"), help }
+                    }
+                    other => other,
+                });
+            }
+            // What the broken upload left there is nobody's: a new one begins.
+            self.transport.pause(target, attempt, told).await;
+            attempt += 1;
         }
     }
 
@@ -184,11 +205,15 @@ impl Client {
         // The file is opened anew for each attempt.
         let (store, blob) = (self.store.clone(), digest.clone());
         let progress = options.progress.clone();
+        let moved = Moved::nothing_of(size);
+        let counter = moved.clone();
         let body = move || {
             let file = store.open_blob(&blob)?;
-            let (progress, blob) = (progress.clone(), blob.clone());
+            let (progress, blob, counter) = (progress.clone(), blob.clone(), counter.clone());
             let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), 1 << 17).inspect(move |chunk| {
-                if let (Some(progress), Ok(bytes)) = (&progress, chunk) {
+                let Ok(bytes) = chunk else { return };
+                counter.add(bytes.len() as u64);
+                if let Some(progress) = &progress {
                     progress(Progress::Moved { digest: blob.clone(), bytes: bytes.len() as u64 });
                 }
             });
@@ -196,7 +221,7 @@ impl Client {
         };
         body()?;
         self.transport
-            .send_url(target, Method::PUT, &url, |request| {
+            .upload(target, &url, &moved, |request| {
                 let request = request.header(CONTENT_LENGTH, size).header(CONTENT_TYPE, "application/octet-stream");
                 match body() {
                     Ok(body) => request.body(body),

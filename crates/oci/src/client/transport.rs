@@ -9,6 +9,7 @@ use reqwest::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 
+use super::patience::{Failure, Moved, SILENT_RETRIES_MAX, is_overloaded, retry_after};
 use super::{ClientOptions, Credential, Mapped, Secret, blocking};
 use crate::{Error, Reference, Result};
 
@@ -162,22 +163,30 @@ impl Transport {
     ) -> Result<Response> {
         let mut attempt = 0;
         loop {
-            let result = self.send_once(target, method.clone(), url, &prepare).await;
-            let again = match &result {
-                Err(error) => error.is_transient(),
-                Ok(response) => response.status().as_u16() == 429 || response.status().is_server_error(),
+            let result = self.send_once(target, method.clone(), url, &prepare, None).await;
+            let (again, attempts_max) = match &result {
+                Err(failure) if failure.silent => (true, self.options.retries.min(SILENT_RETRIES_MAX)),
+                Err(failure) => (failure.error.is_transient(), self.options.retries),
+                Ok(response) => (is_overloaded(response), self.options.retries),
             };
-            if !again || attempt >= self.options.retries {
-                return result;
+            if !again || attempt >= attempts_max {
+                return result.map_err(|failure| failure.error);
             }
-            let told = result.ok().and_then(|response| {
-                response.headers().get("retry-after")?.to_str().ok()?.parse::<u64>().ok().map(Duration::from_secs)
-            });
-            let pause = told.unwrap_or(Duration::from_millis(250 << attempt.min(6))).min(Duration::from_secs(30));
-            tracing::debug!(registry = target.registry, repository = target.repository, ?pause, "asking again");
-            tokio::time::sleep(pause).await;
+            let told = result.ok().as_ref().and_then(retry_after);
+            self.pause(target, attempt, told).await;
             attempt += 1;
         }
+    }
+
+    /// Sends a large body once: an upload that broke off is begun anew, which is the caller's.
+    pub(super) async fn upload(
+        &self,
+        target: &Target,
+        url: &str,
+        moved: &Moved,
+        prepare: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response> {
+        self.send_once(target, Method::PUT, url, &prepare, Some(moved)).await.map_err(|failure| failure.error)
     }
 
     async fn send_once(
@@ -186,7 +195,8 @@ impl Transport {
         method: Method,
         url: &str,
         prepare: &impl Fn(RequestBuilder) -> RequestBuilder,
-    ) -> Result<Response> {
+        moved: Option<&Moved>,
+    ) -> Result<Response, Failure> {
         let client = self.client(&target.registry, url)?;
         let key = (target.registry.clone(), target.scopes.join(" "));
         // A registry may hand out upload and download addresses elsewhere: credentials are not for those.
@@ -196,13 +206,13 @@ impl Transport {
         if let Some(token) = &known {
             request = request.header(AUTHORIZATION, token.header.clone());
         }
-        let response = request.send().await.map_err(|e| self.unreachable(target, &e))?;
+        let response = self.answer(target, request, moved).await?;
         if let Some(elsewhere) = elsewhere(&response) {
             // What the registry keeps elsewhere is reached by a URL that needs no credential.
             let request = prepare(
                 self.client(elsewhere.host_str().unwrap_or_default(), elsewhere.as_str())?.request(method, elsewhere),
             );
-            return request.send().await.map_err(|e| self.unreachable(target, &e));
+            return self.answer(target, request, moved).await;
         }
         if response.status() != StatusCode::UNAUTHORIZED || !home {
             return Ok(response);
@@ -210,7 +220,7 @@ impl Transport {
         self.tokens().remove(&key);
         let Some(token) = self.satisfy(target, &response).await? else { return Ok(response) };
         let request = prepare(client.request(method, url)).header(AUTHORIZATION, token.header.clone());
-        let response = request.send().await.map_err(|e| self.unreachable(target, &e))?;
+        let response = self.answer(target, request, moved).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             self.tokens().insert(key, token);
         }
@@ -289,7 +299,7 @@ impl Transport {
                 }
             }
         };
-        let response = request.send().await.map_err(|e| self.unreachable(target, &e))?;
+        let response = self.answer(target, request.timeout(self.options.silence), None).await.map_err(|f| f.error)?;
         let status = response.status();
         if !status.is_success() {
             return match status.as_u16() {
@@ -318,19 +328,45 @@ impl Transport {
         let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
         let (secure, plain) = (format!("https://{host}"), format!("http://{host}"));
         let listed = self.options.insecure_all || self.options.insecure.iter().any(|name| name == registry);
-        let answers = async |base: &str| {
-            let Ok(client) = self.client(registry, base) else { return false };
-            let request = client.get(format!("{base}/v2/")).timeout(Duration::from_secs(10)).send();
+        let probe = async |base: &str| {
+            let Ok(client) = self.client(registry, base) else { return Probe::Other };
+            let request = client.get(format!("{base}/v2/")).timeout(PROBE_MAX).send();
             match request.await {
                 // What a TLS server says to plain HTTP.
-                Ok(response) => response.status() != StatusCode::BAD_REQUEST,
-                Err(_) => false,
+                Ok(response) if response.status() == StatusCode::BAD_REQUEST => Probe::Other,
+                Ok(_) => Probe::Answers,
+                Err(error) if error.is_timeout() => Probe::Silent,
+                Err(_) => Probe::Other,
             }
         };
-        let base = if is_loopback(registry) {
-            if answers(&plain).await || !answers(&secure).await { plain } else { secure }
-        } else if listed {
-            if answers(&secure).await || !answers(&plain).await { secure } else { plain }
+        let silent = || Error::Unreachable {
+            registry: registry.to_owned(),
+            detail: format!("it takes connections and said nothing for {} s", PROBE_MAX.as_secs()),
+            help: "check that it is well, or try again later".to_owned(),
+        };
+        // On this machine plain HTTP is what is expected, listed or not.
+        let listed = listed && !is_loopback(registry);
+        let base = if is_loopback(registry) || listed {
+            // What speaks one of them may wait for ever when it hears the other: the preferred one first, and the
+            // other beside it only where that takes long.
+            let (first, second) = if listed { (&secure, &plain) } else { (&plain, &secure) };
+            let mut asked = std::pin::pin!(probe(first));
+            let (first, second) = match tokio::time::timeout(HEAD_START, &mut asked).await {
+                Ok(Probe::Answers) => (Probe::Answers, Probe::Other),
+                Ok(found) => (found, probe(second).await),
+                Err(_) => futures::join!(asked, probe(second)),
+            };
+            let (found_plain, found_secure) = if listed { (second, first) } else { (first, second) };
+            match (found_plain, found_secure) {
+                // Asked again it would only keep us waiting longer.
+                (Probe::Silent, Probe::Silent | Probe::Other) if !listed => return Err(silent()),
+                (Probe::Silent | Probe::Other, Probe::Silent) if listed => return Err(silent()),
+                (Probe::Answers, Probe::Answers) if listed => secure.clone(),
+                (Probe::Answers, _) => plain.clone(),
+                (_, Probe::Answers) => secure.clone(),
+                _ if listed => secure.clone(),
+                _ => plain.clone(),
+            }
         } else {
             secure
         };
@@ -341,7 +377,8 @@ impl Transport {
     /// Turns an answer that is not a success into an error.
     pub(super) async fn failed(&self, target: &Target, doing: &str, response: Response) -> Error {
         let status = response.status();
-        let bytes = response.bytes().await.unwrap_or_default();
+        let bytes = tokio::time::timeout(self.options.silence, response.bytes()).await;
+        let bytes = bytes.ok().and_then(Result::ok).unwrap_or_default();
         let said: Vec<String> = serde_json::from_slice::<ErrorBody>(&bytes)
             .map(|body| {
                 body.errors.into_iter().map(|e| format!("{} {}", e.code, e.message).trim().to_owned()).collect()
@@ -391,8 +428,8 @@ impl Transport {
     }
 
     pub(super) fn unreachable(&self, target: &Target, error: &reqwest::Error) -> Error {
-        let detail = chain(error);
-        let lower = detail.to_lowercase();
+        let lower = chain(error).to_lowercase();
+        let mut detail = innermost(error);
         let help = if let Some(why) = self.no_roots.get()
             && (lower.contains("certificate") || lower.contains("issuer"))
         {
@@ -402,11 +439,12 @@ impl Transport {
         } else if lower.contains("corrupt message") || lower.contains("invalidcontenttype") {
             "it does not speak TLS: allow plain HTTP for this registry if that is intended".to_owned()
         } else if lower.contains("dns") || lower.contains("lookup") || lower.contains("resolve") {
-            "its name cannot be resolved: check the name and the network, or map it with --remap-registry".to_owned()
+            detail = "its name cannot be resolved".to_owned();
+            "check the name, or map it with --remap-registry".to_owned()
         } else {
-            "check the network, or map the registry with --remap-registry".to_owned()
+            "check that it runs, or map it with --remap-registry".to_owned()
         };
-        Error::Unreachable { registry: target.registry.clone(), repository: target.repository.clone(), detail, help }
+        Error::Unreachable { registry: target.registry.clone(), detail, help }
     }
 
     fn bases(&self) -> MutexGuard<'_, HashMap<String, String>> {
@@ -435,8 +473,29 @@ fn kept(cell: &OnceLock<reqwest::Client>, make: impl FnOnce() -> Result<reqwest:
 fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION")))
+        // No timeout of the client's own for what follows: it would count a whole upload as one silence.
         .connect_timeout(Duration::from_secs(10))
-        .read_timeout(Duration::from_secs(60))
+}
+
+/// How long the first question may take.
+const PROBE_MAX: Duration = Duration::from_secs(10);
+/// So long the preferred protocol has for itself.
+const HEAD_START: Duration = Duration::from_millis(500);
+
+/// What the first question found.
+enum Probe {
+    Answers,
+    Silent,
+    Other,
+}
+
+/// The cause of all causes, without the URL and the layers above it.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(next) = inner.source() {
+        inner = next;
+    }
+    inner.to_string()
 }
 
 /// An error with its causes: the outermost alone says little.

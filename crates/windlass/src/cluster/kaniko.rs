@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use windlass_build::{BuildError, Builder, Built, Context, Log, Request, Stream, kaniko::Options};
 use windlass_lang::{Sources, render};
-use windlass_node::{BuildRequest, LogSink, PathMap, Place, StepBuilder};
+use windlass_node::{BuildFailure, BuildRequest, LogSink, PathMap, Place, StepBuilder};
 use windlass_oci::client::{ClientOptions, DockerConfig, Remap};
 use windlass_oci::{Reference, Store, layout};
 use windlass_sandbox::Host;
@@ -165,14 +165,8 @@ impl Kaniko {
 
 #[async_trait::async_trait]
 impl StepBuilder for Kaniko {
-    async fn build(&self, request: BuildRequest) -> i32 {
-        match self.run(&request).await {
-            Ok(()) => 0,
-            Err((code, text)) => {
-                request.log.err(&format!("{text}\n"));
-                code
-            }
-        }
+    async fn build(&self, request: BuildRequest) -> Result<(), BuildFailure> {
+        self.run(&request).await.map_err(|(code, message)| BuildFailure { code, message })
     }
 }
 

@@ -4,14 +4,17 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 
+use crate::hosts::Host;
 use crate::house::{House, LONG, Up, not_run, program, run, until};
 
-fn sign(house: &House, body: &[u8]) -> String {
+pub(crate) fn sign(house: &House, body: &[u8]) -> String {
     let secret = std::fs::read_to_string(house.home().join("run/webhook-secret")).unwrap();
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.trim().as_bytes()).unwrap();
     mac.update(body);
@@ -19,7 +22,7 @@ fn sign(house: &House, body: &[u8]) -> String {
 }
 
 /// Posts one event as GitHub does; the status and the answer.
-fn post(address: &str, event: &str, delivery: &str, signature: &str, body: &[u8]) -> (u16, String) {
+pub(crate) fn post(address: &str, event: &str, delivery: &str, signature: &str, body: &[u8]) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(LONG)).unwrap();
     stream.set_write_timeout(Some(LONG)).unwrap();
@@ -39,7 +42,7 @@ fn post(address: &str, event: &str, delivery: &str, signature: &str, body: &[u8]
     (status, answer)
 }
 
-fn git(dir: &Path, args: &[&str]) -> String {
+pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
     let mut command = Command::new("git");
     command.arg("-C").arg(dir).args(["-c", "user.name=A", "-c", "user.email=a@example.org"]).args(args);
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
@@ -47,12 +50,12 @@ fn git(dir: &Path, args: &[&str]) -> String {
 }
 
 /// A work tree beside a bare repository that it pushes to.
-struct Repository<'a> {
+pub(crate) struct Repository<'a> {
     house: &'a House,
 }
 
 impl Repository<'_> {
-    fn new(house: &House) -> Repository<'_> {
+    pub(crate) fn new(house: &House) -> Repository<'_> {
         std::fs::create_dir_all(house.path("src/acme")).unwrap();
         git(&house.path("src"), &["init", "-q", "--bare", "-b", "main", "acme/app.git"]);
         git(&house.path("src"), &["clone", "-q", "acme/app.git", "work"]);
@@ -60,12 +63,12 @@ impl Repository<'_> {
         Repository { house }
     }
 
-    fn bare(&self) -> String {
+    pub(crate) fn bare(&self) -> String {
         self.house.path("src/acme/app.git").to_str().unwrap().to_owned()
     }
 
     /// Commits a manifest (or none) and pushes it; the commit and what the push said.
-    fn push(&self, manifest: Option<&str>) -> (String, String) {
+    pub(crate) fn push(&self, manifest: Option<&str>) -> (String, String) {
         let work = self.house.path("src/work");
         std::fs::create_dir_all(work.join(".ci")).unwrap();
         let path = work.join(".ci/workflow.yaml");
@@ -82,7 +85,7 @@ impl Repository<'_> {
         (git(&work, &["rev-parse", "HEAD"]), said.stderr)
     }
 
-    fn event(&self, commit: &str) -> Vec<u8> {
+    pub(crate) fn event(&self, commit: &str) -> Vec<u8> {
         let url = format!("file://{}", self.bare());
         let event = json!({
             "ref": "refs/heads/main", "before": "0".repeat(40), "after": commit, "created": false, "deleted": false,
@@ -107,23 +110,23 @@ spec:
       command: [echo, 'built {{workflow.annotations.k8s-webhook-handler.io/revision}}']
 ";
 
-fn deliveries(house: &House) -> Vec<Value> {
+pub(crate) fn deliveries(house: &House) -> Vec<Value> {
     house.windlass(&["get", "delivery", "-o", "json"]).ok().json().as_array().unwrap().clone()
 }
 
-fn workflows(house: &House) -> Vec<String> {
+pub(crate) fn workflows(house: &House) -> Vec<String> {
     let list = house.windlass(&["list", "-o", "name"]).ok().stdout;
     list.lines().filter(|l| !l.is_empty()).map(str::to_owned).collect()
 }
 
 /// The delivery's entry when the loop has decided about it.
-fn decided(house: &House, which: impl Fn(&Value) -> bool) -> Value {
+pub(crate) fn decided(house: &House, which: impl Fn(&Value) -> bool) -> Value {
     until("the delivery is decided", Duration::from_secs(20), || {
         deliveries(house).into_iter().find(|d| which(d) && d["status"]["phase"].is_string())
     })
 }
 
-fn ready(case: &str) -> Option<House> {
+pub(crate) fn ready(case: &str) -> Option<House> {
     if program("git").is_none() {
         not_run(case, "there is no git");
         return None;
@@ -186,6 +189,53 @@ fn a_push_of_git_starts_the_workflow_of_its_commit() {
     running.end().exits(0);
     let (_, said) = repo.push(Some(MANIFEST));
     assert!(said.contains("windlass up"), "{said}");
+}
+
+/// kill -9 while the manifest is being fetched, and while the manifest's objects are being made: what is there after the
+/// next start is what one undisturbed delivery makes.
+#[test]
+fn a_kill_between_delivery_and_status_loses_and_doubles_nothing() {
+    const OBJECTS: usize = 40;
+    let Some(house) = ready("kill -9 in a delivery") else { return };
+    let repo = Repository::new(&house);
+    // Waits for ever: only that it was made counts here.
+    let one = MANIFEST.replace("    container:\n      image: busybox\n      command:", "    suspend: {}\n#");
+    let many = vec![one.as_str(); OBJECTS].join("---\n");
+    let (commit, _) = repo.push(Some(&many));
+    let open = Arc::new(AtomicBool::new(false));
+    let host = Host::git(&house.path("src"), open.clone());
+    let url = format!("http://{}/acme/app.git", host.address);
+    let text = String::from_utf8(repo.event(&commit)).unwrap();
+    let body = text.replace(&format!("file://{}", repo.bare()), &url).into_bytes();
+
+    let running = up(&house);
+    let (status, answer) = post(&running.webhooks(), "push", "killed", &sign(&house, &body), &body);
+    assert_eq!(status, 202, "{answer}");
+    // Stored and answered; the fetch is under way and will not end.
+    until("the manifest is asked for", LONG, || (!host.asked().is_empty()).then_some(()));
+    assert!(workflows(&house).is_empty());
+    running.crash();
+
+    open.store(true, Ordering::SeqCst);
+    let running = up(&house);
+    until("the first object is made", LONG, || (!workflows(&house).is_empty()).then_some(()));
+    running.crash();
+    let running = up(&house);
+    let before = workflows(&house).len();
+    println!("{before} of {OBJECTS} objects were there soon after the second kill");
+    let delivery = decided(&house, |d| d["status"]["phase"] == "Submitted");
+    let made = workflows(&house);
+    assert_eq!(made.len(), OBJECTS, "{made:?}");
+    assert_eq!(deliveries(&house).len(), 1);
+    let first = delivery["status"]["workflow"]["name"].as_str().unwrap();
+    assert!(made.iter().any(|name| name == first), "{delivery:#}");
+    // Posted again: the same, still.
+    let (status, _) = post(&running.webhooks(), "push", "killed", &sign(&house, &body), &body);
+    assert!((200..300).contains(&status));
+    running.crash();
+    let running = up(&house);
+    assert_eq!(workflows(&house).len(), OBJECTS);
+    running.end().exits(0);
 }
 
 #[test]

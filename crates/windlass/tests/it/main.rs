@@ -2,11 +2,13 @@
 //! that this machine cannot run says so with `NOT RUN:`, never in silence.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod away;
 mod bad_input;
 mod build;
 mod deliveries;
 mod disk;
 mod durable;
+mod hosts;
 mod house;
 mod interrupt;
 mod isolation;
