@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kube::Client;
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, Client};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -81,8 +82,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts everything, in the order in which one part needs another.
-    pub(crate) async fn start(host: Host, home: Home, flags: &ClusterArgs, listen: Listen) -> Result<Self> {
-        let lock = home.lock()?;
+    pub(crate) async fn start(host: Host, home: Home, lock: Lock, flags: &ClusterArgs, listen: Listen) -> Result<Self> {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let allow = AllowPaths::new(flags.allow_path.clone());
@@ -103,7 +103,8 @@ impl Cluster {
         let store = Store::open(home.images()).context("cannot open the image store")?;
         let images =
             ClientOptions { insecure: flags.insecure_registry.clone(), remap: registry_remap, ..ClientOptions::new() };
-        let mut ports = Ports { pid: std::process::id(), api: api_address, registry: FREE, webhooks: FREE };
+        let one_run = listen.open.is_none();
+        let mut ports = Ports { pid: std::process::id(), one_run, api: api_address, registry: FREE, webhooks: FREE };
         let controller = api.client(Identity::system("windlass:controller"));
 
         if let Some(open) = &listen.open {
@@ -143,13 +144,13 @@ impl Cluster {
         let token = StaticToken::load_or_create(&home.run().join("token"))?;
         let kubeconfig = Kubeconfig { server: &url, ca_pem: &ca, token: token.reveal(), namespace: "default" };
         kubeconfig.write(&home.kubeconfig()).context("cannot write the kubeconfig")?;
-        home.write_ports(&ports)?;
 
         let stores = Stores {
             local: LocalStore::open(&home.artifacts()).context("cannot open the artifact store")?,
             git: GitAccess { allow: allow.clone(), remap: git_remap, ..Default::default() },
         };
         let name = flags.node_name.clone().unwrap_or_else(host_name);
+        let node = name.clone();
         let builder = kaniko::Kaniko::new(
             host.clone(),
             store.clone(),
@@ -190,6 +191,11 @@ impl Cluster {
         tasks.spawn(workflow::run(controller, workflow::Settings::default(), stop.clone()));
         tasks.close();
         let client = api.client(Identity::admin());
+        if !one_run {
+            node_ready(&client, &node).await?;
+        }
+        // Last: who reads it may use everything.
+        home.write_ports(&ports)?;
         Ok(Self { client, store, ports, home, stop, tasks, agent, _lock: lock })
     }
 
@@ -216,6 +222,21 @@ impl Cluster {
         self.home.forget_ports();
     }
 }
+
+/// Waits until the agent has said that Pods run here.
+async fn node_ready(client: &Client, name: &str) -> Result<()> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let is_ready = |node: Option<&Node>| {
+        let conditions = node.and_then(|n| n.status.as_ref()?.conditions.as_ref());
+        conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+    };
+    let ready = kube::runtime::wait::await_condition(nodes, name, is_ready);
+    tokio::time::timeout(NODE_READY_MAX, ready).await.context("the node agent did not become ready in time")??;
+    Ok(())
+}
+
+/// Longer than any machine takes that works.
+const NODE_READY_MAX: Duration = Duration::from_secs(30);
 
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();

@@ -1,12 +1,17 @@
 //! Which cluster a verb talks to: the `up` of `--home`, or another one that the user named. `KUBECONFIG` in the
 //! environment decides nothing: a release must not go to another cluster because of a variable that happens to be set.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::cli::Global;
 use crate::home::Home;
+
+/// So long an `up` that starts is waited for.
+const STARTING_MAX: Duration = Duration::from_secs(15);
 
 /// A client and the namespace that verbs use.
 #[derive(Clone)]
@@ -26,7 +31,12 @@ pub(crate) async fn connect(global: &Global) -> Result<Connection> {
         Config::from_custom_kubeconfig(kubeconfig, &options).await.context("this kubeconfig cannot be used")?
     } else {
         let home = Home::find(global.home.as_deref())?;
-        if !home.is_taken() || !home.kubeconfig().exists() {
+        // One that starts says when it is there.
+        let begun = Instant::now();
+        while home.is_taken() && home.ports().is_none() && begun.elapsed() < STARTING_MAX {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        if !home.is_taken() || home.ports().is_none() {
             bail!(
                 "no `windlass up` runs on {}\n  start one:            windlass up\n  or run one workflow:  windlass run FILE\n  or name a cluster:    --kubeconfig FILE",
                 home.root().display()

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
@@ -16,11 +16,14 @@ pub(crate) struct Home {
     root: PathBuf,
 }
 
-/// Where an `up` listens, as it wrote it down.
+/// Where the windlass that runs on a home listens, as it wrote it down.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Ports {
     pub(crate) pid: u32,
+    /// A `run` has it: it ends with its own workflow, so that others cannot build on it.
+    #[serde(default)]
+    pub(crate) one_run: bool,
     pub(crate) api: std::net::SocketAddr,
     pub(crate) registry: std::net::SocketAddr,
     pub(crate) webhooks: std::net::SocketAddr,
@@ -94,20 +97,40 @@ impl Home {
 
     /// Takes the home for this process; a second one is told who has it.
     pub(crate) fn lock(&self) -> Result<Lock> {
+        self.try_lock()?.with_context(|| {
+            let who = self.holder().map(|pid| format!(" (process {pid})")).unwrap_or_default();
+            format!(
+                "another windlass{who} runs on {}: use it, stop it, or give another --home DIR",
+                self.root.display()
+            )
+        })
+    }
+
+    /// Takes the home for this process, unless another one has it.
+    pub(crate) fn try_lock(&self) -> Result<Option<Lock>> {
         self.create()?;
         let path = self.lock_file();
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+        let mut file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Lock(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let who = self.ports().map(|p| format!(" (process {})", p.pid)).unwrap_or_default();
-                bail!(
-                    "another windlass{who} runs on {}: use it, stop it, or give another --home DIR",
-                    self.root.display()
-                )
+            Ok(()) => {
+                let id = std::process::id().to_string();
+                let written = file.set_len(0).and_then(|()| file.write_all(id.as_bytes()));
+                written.with_context(|| format!("cannot write {}", path.display()))?;
+                Ok(Some(Lock(file)))
             }
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(e) => Err(e).with_context(|| format!("cannot lock {}", path.display())),
         }
+    }
+
+    /// The process that has the home, or had it last.
+    fn holder(&self) -> Option<u32> {
+        fs::read_to_string(self.lock_file()).ok()?.trim().parse().ok()
+    }
+
+    /// Where the `up` that runs on this home listens; a `run` is none, and neither is one that still starts.
+    pub(crate) fn up(&self) -> Option<Ports> {
+        self.ports().filter(|ports| !ports.one_run && self.is_taken())
     }
 
     /// Whether a process runs on this home.
@@ -116,9 +139,10 @@ impl Home {
         matches!(rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))
     }
 
-    /// Where the `up` of this home listens; nothing when none runs.
+    /// Where the one who has this home listens; nothing before it does. What a crash left behind is not an answer.
     pub(crate) fn ports(&self) -> Option<Ports> {
-        serde_json::from_slice(&fs::read(self.ports_file()).ok()?).ok()
+        let ports: Ports = serde_json::from_slice(&fs::read(self.ports_file()).ok()?).ok()?;
+        Some(ports).filter(|ports| self.holder() == Some(ports.pid))
     }
 
     /// Writes down where this process listens.
@@ -171,9 +195,21 @@ mod tests {
         let held = home.lock().unwrap();
         assert!(home.is_taken());
         let refused = home.lock().unwrap_err().to_string();
-        assert!(refused.contains("another windlass"), "{refused}");
+        assert!(refused.contains(&format!("another windlass (process {})", std::process::id())), "{refused}");
+        assert!(home.try_lock().unwrap().is_none());
+        let ports = |pid, one_run| {
+            let at = "127.0.0.1:1".parse().unwrap();
+            Ports { pid, one_run, api: at, registry: at, webhooks: at }
+        };
+        // Left by a crash; of a run; of an up.
+        home.write_ports(&ports(1, false)).unwrap();
+        assert!(home.ports().is_none() && home.up().is_none());
+        home.write_ports(&ports(std::process::id(), true)).unwrap();
+        assert!(home.ports().is_some() && home.up().is_none());
+        home.write_ports(&ports(std::process::id(), false)).unwrap();
+        assert!(home.up().is_some());
         drop(held);
-        assert!(!home.is_taken());
+        assert!(!home.is_taken() && home.up().is_none());
     }
 
     #[test]

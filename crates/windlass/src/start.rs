@@ -65,7 +65,7 @@ fn hosts_containers(cli: &Cli) -> bool {
     let elsewhere = || {
         cli.global.kubeconfig.is_some()
             || cli.global.context.is_some()
-            || Home::find(cli.global.home.as_deref()).is_ok_and(|h| h.is_taken())
+            || Home::find(cli.global.home.as_deref()).is_ok_and(|h| h.up().is_some())
     };
     match &cli.verb {
         Verb::Up(args) => !args.print_kubeconfig,
@@ -89,7 +89,8 @@ fn enter(cli: &Cli) -> Result<(Host, Home)> {
 
 fn set_up_tracing(global: &Global) {
     let level = match global.verbose {
-        0 => "warn",
+        // What the client meets on its way is told by who uses it, once.
+        0 => "warn,kube_client=off",
         1 => "windlass=info,windlass_control=info,windlass_node=info,windlass_server=info,windlass_apiserver=info,warn",
         2 => "debug,hyper=info,h2=info,rustls=info,hickory_resolver=info,kube_client=info,tower=info",
         _ => "trace",

@@ -22,6 +22,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::Error;
+use crate::event::Events;
 
 /// Number of the template version, on the Deployment and on its ReplicaSets.
 pub const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -46,12 +47,18 @@ pub struct Decision {
 
 /// Runs the loop for ever.
 pub async fn run(client: Client) {
-    let ctx = Arc::new(client.clone());
+    let events = Events::start(client.clone(), "deployment-controller");
+    let ctx = Arc::new(Context { client: client.clone(), events });
     Controller::new(Api::<Deployment>::all(client.clone()), watcher::Config::default())
         .owns(Api::<ReplicaSet>::all(client), watcher::Config::default())
         .run(act, |_, e, _| Action::requeue(e.retry_after()), ctx)
         .for_each(|_| async {})
         .await;
+}
+
+struct Context {
+    client: Client,
+    events: Events,
 }
 
 fn template_without_hash(t: &PodTemplateSpec) -> PodTemplateSpec {
@@ -296,8 +303,25 @@ fn summarize(
             out.look_again = Some(Duration::from_secs(left.unsigned_abs()));
         }
     }
+    // What keeps pods from being made is told here too; the current template's set first.
+    let failing = current.into_iter().chain(mine.iter().copied()).find_map(|set| {
+        let all = set.status.as_ref().and_then(|s| s.conditions.as_ref())?;
+        all.iter().find(|c| c.type_ == FAILURE && c.status == "True")
+    });
+    let conditions = status.conditions.get_or_insert_default();
+    conditions.retain(|c| c.type_ != FAILURE);
+    conditions.extend(failing.map(|c| DeploymentCondition {
+        type_: c.type_.clone(),
+        status: c.status.clone(),
+        reason: c.reason.clone(),
+        message: c.message.clone(),
+        last_update_time: c.last_transition_time.clone(),
+        last_transition_time: c.last_transition_time.clone(),
+    }));
     out.status = status;
 }
+
+const FAILURE: &str = "ReplicaFailure";
 
 fn set_condition(
     all: &mut Vec<DeploymentCondition>,
@@ -331,11 +355,12 @@ fn set_condition(
     }
 }
 
-async fn act(d: Arc<Deployment>, client: Arc<Client>) -> Result<Action, Error> {
+async fn act(d: Arc<Deployment>, context: Arc<Context>) -> Result<Action, Error> {
     let ns = d.namespace().unwrap_or_default();
-    let api = Api::<Deployment>::namespaced((*client).clone(), &ns);
+    let (client, events) = (&context.client, &context.events);
+    let api = Api::<Deployment>::namespaced(client.clone(), &ns);
     let Some(d) = api.get_opt(&d.name_any()).await? else { return Ok(Action::await_change()) };
-    let sets = Api::<ReplicaSet>::namespaced((*client).clone(), &ns);
+    let sets = Api::<ReplicaSet>::namespaced(client.clone(), &ns);
     let live = sets.list(&ListParams::default()).await?.items;
     let decision = decide(&d, &live, Timestamp::now());
     if let Some(set) = &decision.create {
@@ -347,6 +372,12 @@ async fn act(d: Arc<Deployment>, client: Arc<Client>) -> Result<Action, Error> {
                 api.patch_status(&d.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
                 return Ok(Action::requeue(Duration::from_millis(20)));
             }
+            Err(kube::Error::Api(s)) if (400..500).contains(&s.code) && s.code != 404 && s.code != 429 => {
+                let text = format!("Failed to create new replica set {:?}: {}", set.name_any(), s.message);
+                events.warning(&d, "ReplicaSetCreateError", text);
+                return Err(kube::Error::Api(s).into());
+            }
+            Ok(_) if replicas(set) > 0 => scaled(events, &d, &set.name_any(), 0, replicas(set)),
             other => drop(other?),
         }
     }
@@ -358,6 +389,8 @@ async fn act(d: Arc<Deployment>, client: Arc<Client>) -> Result<Action, Error> {
     for (set, n) in &decision.scale {
         let patch = json!({"spec": {"replicas": n}});
         sets.patch(set, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        let before = live.iter().find(|s| s.name_any() == *set).map_or(0, replicas);
+        scaled(events, &d, set, before, *n);
     }
     for set in &decision.delete {
         sets.delete(set, &DeleteParams::background()).await?;
@@ -374,6 +407,11 @@ async fn act(d: Arc<Deployment>, client: Arc<Client>) -> Result<Action, Error> {
         api.patch_status(&d.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
     }
     Ok(decision.look_again.map_or_else(Action::await_change, Action::requeue))
+}
+
+fn scaled(events: &Events, d: &Deployment, set: &str, from: i32, to: i32) {
+    let way = if to > from { "up" } else { "down" };
+    events.normal(d, "ScalingReplicaSet", format!("Scaled {way} replica set {set} from {from} to {to}"));
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 pub mod deployment;
 pub mod endpointslice;
+pub mod event;
 mod pod;
 pub mod replicaset;
 pub mod serviceaccount;

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
+use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{Resource, SelectorExt};
 use kube::runtime::controller::{Action, Controller};
@@ -19,6 +19,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use crate::Error;
+use crate::event::Events;
 use crate::pod::PodSeen;
 
 /// What one pass wants done.
@@ -41,12 +42,18 @@ pub(crate) const LIVE: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
 /// Runs the loop for ever.
 pub async fn run(client: Client) {
-    let ctx = Arc::new(client.clone());
+    let events = Events::start(client.clone(), "replicaset-controller");
+    let ctx = Arc::new(Context { client: client.clone(), events });
     Controller::new(Api::<ReplicaSet>::all(client.clone()), watcher::Config::default())
         .owns(Api::<PodSeen>::all(client), watcher::Config::default().fields(LIVE))
         .run(act, |_, e, _| Action::requeue(e.retry_after()), ctx)
         .for_each(|_| async {})
         .await;
+}
+
+struct Context {
+    client: Client,
+    events: Events,
 }
 
 /// True when the pod's Ready condition holds.
@@ -146,34 +153,103 @@ fn pod_of(set: &ReplicaSet) -> Result<Pod, Error> {
     Ok(pod)
 }
 
-async fn act(set: Arc<ReplicaSet>, client: Arc<Client>) -> Result<Action, Error> {
+async fn act(set: Arc<ReplicaSet>, context: Arc<Context>) -> Result<Action, Error> {
     let ns = set.namespace().unwrap_or_default();
-    let sets = Api::<ReplicaSet>::namespaced((*client).clone(), &ns);
+    let sets = Api::<ReplicaSet>::namespaced(context.client.clone(), &ns);
     // Read afresh: the cache that woke us may not hold the pods that the last pass created.
     let Some(set) = sets.get_opt(&set.name_any()).await? else { return Ok(Action::await_change()) };
-    let api = Api::<Pod>::namespaced((*client).clone(), &ns);
+    let api = Api::<Pod>::namespaced(context.client.clone(), &ns);
     let pods = api.list(&ListParams::default().fields(LIVE)).await?.items;
-    let decision = decide(&set, &pods, Timestamp::now());
+    let now = Timestamp::now();
+    let mut decision = decide(&set, &pods, now);
     for (name, uid) in &decision.adopt {
         let owner = set.controller_owner_ref(&());
         let patch = json!({"metadata": {"uid": uid, "ownerReferences": [owner]}});
         api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     }
+    let failure = make_and_delete(&set, &decision, &api, &context.events).await?;
+    if set.metadata.deletion_timestamp.is_none() {
+        decision.status.conditions = conditions(decision.status.conditions.take(), failure.as_ref(), now);
+    }
+    if set.status.as_ref() != Some(&decision.status) {
+        let mut patch = json!({"metadata": {"uid": set.uid()}, "status": decision.status});
+        if decision.status.conditions.is_none() {
+            // A merge patch removes only what it names.
+            patch["status"]["conditions"] = serde_json::Value::Null;
+        }
+        sets.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+    }
+    if failure.is_some() {
+        return Ok(Action::requeue(FAILURE_PAUSE));
+    }
+    Ok(decision.look_again.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// How long a set whose pods are refused waits before it tries again.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+const FAILURE: &str = "ReplicaFailure";
+
+/// Why pods are not made or deleted: a reason and the API's words.
+type Failure = (&'static str, String);
+
+/// Makes and deletes what the decision says, with an Event for each. The first refusal ends it: the next would be the same.
+async fn make_and_delete(
+    set: &ReplicaSet,
+    decision: &Decision,
+    api: &Api<Pod>,
+    events: &Events,
+) -> Result<Option<Failure>, Error> {
     for _ in 0..decision.create {
-        api.create(&PostParams::default(), &pod_of(&set)?).await?;
+        match api.create(&PostParams::default(), &pod_of(set)?).await {
+            Ok(pod) => events.normal(set, "SuccessfulCreate", format!("Created pod: {}", pod.name_any())),
+            // The namespace goes, and the set with it.
+            Err(kube::Error::Api(s)) if is_terminating(&s) => return Ok(None),
+            Err(kube::Error::Api(s)) if (400..500).contains(&s.code) && s.code != 429 => {
+                events.warning(set, "FailedCreate", format!("Error creating: {}", s.message));
+                return Ok(Some(("FailedCreate", s.message)));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     for (name, uid) in &decision.delete {
         let only = Preconditions { uid: Some(uid.clone()), resource_version: None };
         match api.delete(name, &DeleteParams { preconditions: Some(only), ..Default::default() }).await {
+            Ok(_) => events.normal(set, "SuccessfulDelete", format!("Deleted pod: {name}")),
             Err(kube::Error::Api(s)) if s.code == 404 || s.code == 409 => {}
-            other => drop(other?),
+            Err(kube::Error::Api(s)) if (400..500).contains(&s.code) && s.code != 429 => {
+                events.warning(set, "FailedDelete", format!("Error deleting: {}", s.message));
+                return Ok(Some(("FailedDelete", s.message)));
+            }
+            Err(error) => return Err(error.into()),
         }
     }
-    if set.status.as_ref() != Some(&decision.status) {
-        let patch = json!({"metadata": {"uid": set.uid()}, "status": decision.status});
-        sets.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Ok(None)
+}
+
+fn is_terminating(status: &kube::core::Status) -> bool {
+    let causes = status.details.iter().flat_map(|d| &d.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
+/// The conditions with or without the failure. One that is there keeps its first words, as Kubernetes does it.
+fn conditions(
+    before: Option<Vec<ReplicaSetCondition>>,
+    failure: Option<&Failure>,
+    now: Timestamp,
+) -> Option<Vec<ReplicaSetCondition>> {
+    let mut all = before.unwrap_or_default();
+    match failure {
+        None => all.retain(|c| c.type_ != FAILURE),
+        Some((reason, message)) if !all.iter().any(|c| c.type_ == FAILURE) => all.push(ReplicaSetCondition {
+            type_: FAILURE.to_owned(),
+            status: "True".to_owned(),
+            reason: Some((*reason).to_owned()),
+            message: Some(message.clone()),
+            last_transition_time: Some(Time(now)),
+        }),
+        Some(_) => {}
     }
-    Ok(decision.look_again.map_or_else(Action::await_change, Action::requeue))
+    (!all.is_empty()).then_some(all)
 }
 
 #[cfg(test)]
@@ -233,6 +309,15 @@ mod tests {
         let d = decide(&set(1), &[pod("orphan", None, true, THEN), pod("other", Some("u2"), true, THEN)], now());
         assert_eq!(d.adopt, [("orphan".to_owned(), "orphan".to_owned())]);
         assert_eq!((d.create, d.delete.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_refusal_is_a_condition_until_it_is_over() {
+        let refused = conditions(None, Some(&("FailedCreate", "no".to_owned())), now()).unwrap();
+        assert_eq!((refused[0].type_.as_str(), refused[0].reason.as_deref()), (FAILURE, Some("FailedCreate")));
+        let again = conditions(Some(refused.clone()), Some(&("FailedCreate", "other".to_owned())), now()).unwrap();
+        assert_eq!(refused, again);
+        assert_eq!(conditions(Some(again), None, now()), None);
     }
 
     #[test]

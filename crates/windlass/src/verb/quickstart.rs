@@ -125,7 +125,8 @@ async fn story(session: &Session, _args: &QuickstartArgs, home: &Home, dir: &Pat
         node_name: None,
         node_label: vec![],
     };
-    let cluster = Cluster::start(host, home.clone(), &flags, Listen::free_ports()).await?;
+    let lock = home.lock()?;
+    let cluster = Cluster::start(host, home.clone(), lock, &flags, Listen::free_ports()).await?;
     teller.done("everything started: API, node agent, registry, webhooks", since);
     let told = tell(&mut teller, &cluster, dir, home).await;
     cluster.stop().await;

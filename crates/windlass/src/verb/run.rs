@@ -15,7 +15,7 @@ use windlass_model::{Workflow, labels};
 use crate::cli::{Format, RunArgs};
 use crate::cluster::{Cluster, Listen};
 use crate::connect::{Connection, connect};
-use crate::home::Home;
+use crate::home::{Home, Lock};
 use crate::manifest::{self, Manifests};
 use crate::start::Session;
 use crate::verb::{lint, logs, shutdown, wait, watch};
@@ -35,12 +35,40 @@ pub(super) async fn run(session: Session, args: RunArgs) -> Result<ExitCode> {
         return run_in(&session, &args, connection, workflow, &others).await;
     };
     let home = Home::find(session.global.home.as_deref())?;
-    let cluster = Cluster::start(host, home, &args.cluster, Listen::private()).await?;
+    let Some(lock) = turn(&home).await? else {
+        // An `up` has started meanwhile.
+        let connection = connect(&session.global).await?;
+        return run_in(&session, &args, connection, workflow, &others).await;
+    };
+    let cluster = Cluster::start(host, home, lock, &args.cluster, Listen::private()).await?;
     let namespace = session.global.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let connection = Connection { client: cluster.client(), namespace };
     let outcome = run_in(&session, &args, connection, workflow, &others).await;
     cluster.stop().await;
     outcome
+}
+
+/// The home for this process, once no other `run` has it; nothing where an `up` does.
+async fn turn(home: &Home) -> Result<Option<Lock>> {
+    let mut told = false;
+    loop {
+        if let Some(lock) = home.try_lock()? {
+            return Ok(Some(lock));
+        }
+        if home.up().is_some() {
+            return Ok(None);
+        }
+        if let (false, Some(other)) = (told, home.ports()) {
+            told = true;
+            eprintln!(
+                "waiting: another `windlass run` (process {}) has {}\n  at the same time: start `windlass up` first, or \
+                 give each its own --home DIR",
+                other.pid,
+                home.root().display()
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// The one Workflow, and everything else in the order it was written.

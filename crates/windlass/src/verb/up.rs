@@ -27,7 +27,8 @@ pub(super) async fn run(session: Session, args: UpArgs) -> Result<ExitCode> {
     };
     // Told to end while it starts, it ends in good order as soon as it has started.
     let interrupted = super::run::interruption()?;
-    let cluster = Cluster::start(host, home.clone(), &args.cluster, listen).await?;
+    let lock = home.lock()?;
+    let cluster = Cluster::start(host, home.clone(), lock, &args.cluster, listen).await?;
     let ports = cluster.ports();
     println!("windlass is up");
     println!("  API         https://{}", ports.api);

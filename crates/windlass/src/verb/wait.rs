@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use futures::StreamExt;
@@ -36,7 +37,11 @@ pub(super) async fn until_ended(
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut events = watcher::watcher(objects::workflows(connection, false), config).boxed();
     let mut seen = false;
+    let mut silence = Silence::default();
     while let Some(event) = events.next().await {
+        if event.is_ok() {
+            silence.end();
+        }
         match event {
             Ok(Event::Apply(object) | Event::InitApply(object)) => {
                 seen = true;
@@ -49,11 +54,56 @@ pub(super) async fn until_ended(
             Ok(Event::Delete(_)) => bail!("workflow {name} was deleted before it had ended"),
             Ok(Event::InitDone) if !seen => bail!("workflow {name} is not there (any more)"),
             Ok(_) => {}
-            Err(watcher::Error::InitialListFailed(e)) => return Err(e.into()),
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(300)).await,
+            Err(watcher::Error::InitialListFailed(e)) if !seen => return Err(e.into()),
+            Err(error) => silence.goes_on(name, &error).await?,
         }
     }
     bail!("the API ended the watch of workflow {name}")
+}
+
+/// An API that does not answer any more: told once, and given up after a while.
+#[derive(Default)]
+struct Silence {
+    since: Option<Instant>,
+    told: bool,
+}
+
+impl Silence {
+    fn end(&mut self) {
+        *self = Self::default();
+    }
+
+    async fn goes_on(&mut self, name: &str, error: &watcher::Error) -> Result<()> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if since.elapsed() > SILENCE_MAX {
+            bail!(
+                "the API has not answered for {} s ({}): workflow {name} goes on where its cluster does, at the latest \
+                 with the next `windlass up`",
+                SILENCE_MAX.as_secs(),
+                innermost(error)
+            );
+        }
+        // A watch ends now and then; only what stays away is worth a word.
+        if !self.told && since.elapsed() > SILENCE_TOLD {
+            self.told = true;
+            eprintln!("the API does not answer ({}); trying again for {} s", innermost(error), SILENCE_MAX.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Ok(())
+    }
+}
+
+/// When an API that does not answer is told.
+const SILENCE_TOLD: Duration = Duration::from_secs(1);
+/// When it is given up: longer than an `up` takes to start again.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(next) = inner.source() {
+        inner = next;
+    }
+    inner.to_string()
 }
 
 /// Says on stderr what a step waits for, once for each reason: nothing waits in silence.

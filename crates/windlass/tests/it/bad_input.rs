@@ -65,7 +65,7 @@ fn files_that_are_no_manifests() {
 }
 
 /// A workflow of one step that cannot start, and what must be told about it while it waits.
-fn waiting(house: &House, step: &str, wanted: &[&str], patience: Duration) {
+fn waiting(house: &House, step: &str, wanted: &[&str], patience: Duration) -> String {
     let file = house.workflow("waits", &format!("entrypoint: main\ntemplates:\n- name: main\n{step}"));
     let begun = Instant::now();
     let running = Running::begin(&mut house.command(&["run", &file]));
@@ -77,6 +77,7 @@ fn waiting(house: &House, step: &str, wanted: &[&str], patience: Duration) {
     let code = done.code;
     let done = done.says(wanted);
     assert!(code == Some(130) || code == Some(1), "{done:?}");
+    done.stderr
 }
 
 #[test]
@@ -84,7 +85,10 @@ fn what_a_step_lacks_is_named_at_once() {
     let Some(house) = House::new("missing things") else { return };
     let patience = Duration::from_secs(15);
     let image = "  container: {image: nosuch.invalid/image:v1, command: [x]}\n";
-    waiting(&house, image, &["nosuch.invalid/image:v1", "ErrImagePull", "windlass image"], patience);
+    let said = waiting(&house, image, &["nosuch.invalid/image:v1", "ErrImagePull", "windlass image"], patience);
+    // The cause, and the way out: no more than that.
+    let lines: Vec<&str> = said.lines().take_while(|l| !l.is_empty()).collect();
+    assert!(lines.len() == 2 && lines.iter().all(|l| l.len() < 240), "{lines:#?}");
     let env = |source: &str| {
         format!(
             "  container:\n    image: busybox\n    command: [sh, -c, exit]\n    env:\n    - name: X\n      valueFrom: {source}\n"
@@ -94,6 +98,17 @@ fn what_a_step_lacks_is_named_at_once() {
     waiting(&house, &secret, &["secret \"no-such-secret\" not found"], patience);
     let map = env("{configMapKeyRef: {name: no-such-map, key: k}}");
     waiting(&house, &map, &["configmap \"no-such-map\" not found"], patience);
+    // They are there, and a key is not.
+    let keys = house.file(
+        "keys.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: some-map}\ndata: {a: b}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: some-secret}\nstringData: {a: b}\n",
+    );
+    let hello = house.workflow("hello", crate::run::HELLO);
+    house.windlass(&["run", &keys, &hello]).ok();
+    let key = env("{configMapKeyRef: {name: some-map, key: absent}}");
+    waiting(&house, &key, &["couldn't find key absent in ConfigMap default/some-map"], patience);
+    let key = env("{secretKeyRef: {name: some-secret, key: absent}}");
+    waiting(&house, &key, &["couldn't find key absent in Secret default/some-secret"], patience);
     let volume = "  volumes:\n  - name: v\n    secret: {secretName: no-such-volume}\n  container:\n    image: busybox\n    \
                   command: [sh, -c, exit]\n    volumeMounts: [{name: v, mountPath: /v}]\n";
     waiting(&house, volume, &["secret \"no-such-volume\" not found"], patience);

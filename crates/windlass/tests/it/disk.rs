@@ -5,7 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::house::{House, is_root, not_run, run};
+use rustix::process::Signal;
+use sha2::{Digest, Sha256};
+
+use crate::house::{House, LONG, Running, is_root, not_run, run, until};
 
 /// A small file system; unmounted with the case.
 struct Small(PathBuf);
@@ -50,6 +53,16 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     all
 }
 
+/// What came of an image before the disk was full may stay for the next attempt: whole blobs, no name, no layer.
+#[track_caller]
+fn only_whole_blobs_more(house: &House, before: &[PathBuf]) {
+    let images = house.home().join("images");
+    for path in files(&images).into_iter().filter(|path| !before.contains(path)) {
+        let digest = hex::encode(Sha256::digest(std::fs::read(&path).unwrap()));
+        assert_eq!(path, images.join("blobs/sha256").join(digest), "something half-written stayed");
+    }
+}
+
 #[test]
 fn a_full_disk_is_named_and_leaves_nothing_half_written() {
     if !is_root() {
@@ -73,6 +86,18 @@ templates:
     artifacts: [{name: large, path: /large}]
 ",
     );
+    // A registry with an image that is too large for what will be left.
+    outer.image("registry.windlass.internal/more:v1", &["git", "perl"]);
+    let registry = outer.up(&[]);
+    let more = format!("{}/more:v1", registry.ports["registry"].as_str().unwrap());
+    let pulls = house.workflow(
+        "pulls",
+        &format!("entrypoint: main\ntemplates:\n- name: main\n  container: {{image: \"{more}\", command: [git]}}\n"),
+    );
+    let large: Vec<u8> = (0..8 << 20).map(|_| rand::random()).collect();
+    house.file("context/Dockerfile", "FROM scratch\nCOPY large /\n");
+    std::fs::write(house.path("context/large"), large).unwrap();
+
     let up = house.up(&[]);
     house.windlass(&["run", &file]).ok();
     let artifacts = house.home().join("artifacts");
@@ -85,6 +110,19 @@ templates:
     let refused = house.windlass(&["image", "from-host", "more", "--program", "git", "--program", "perl"]);
     refused.exits(1).says(&["No space left on device"]);
     assert_eq!(images, files(&house.home().join("images")), "something half-written stayed");
+    house.windlass(&["image", "pull", &more]).exits(1).says(&["No space left on device"]);
+    only_whole_blobs_more(&house, &images);
+    let waits = Running::begin(&mut house.command(&["run", &pulls]));
+    until("the pull's cause is told", LONG, || {
+        let said = waits.said();
+        (said.contains("ErrImagePull") && said.contains("No space left on device")).then_some(())
+    });
+    waits.signal(Signal::INT);
+    waits.finish(LONG).exits(130);
+    only_whole_blobs_more(&house, &images);
+    let built = house.windlass(&["build", "context", "-t", "registry.windlass.internal/large:v1"]);
+    built.exits(1).says(&["No space left on device"]);
+    only_whole_blobs_more(&house, &images);
 
     // Nothing at all is left: the state refuses, and says why.
     std::fs::remove_file(&ballast).unwrap();
@@ -101,9 +139,17 @@ templates:
         }
     }
     assert!(refused, "the store took 200 workflows without space");
+    // Reading goes on.
+    house.windlass(&["list"]).ok().says(&["large-", "Succeeded"]);
+    let last = house.windlass(&["list", "-o", "name"]).ok().stdout.lines().last().unwrap().to_owned();
+    house.windlass(&["get", &last]).ok();
+    house.windlass(&["image", "ls"]).ok().says(&["busybox"]);
     std::fs::remove_file(&ballast).unwrap();
     house.windlass(&["run", &file]).ok().says(&["Succeeded"]);
     house.windlass(&["run", &hello]).ok();
+    house.windlass(&["build", "context", "-t", "registry.windlass.internal/large:v1"]).ok();
+    house.windlass(&["image", "rm", "registry.windlass.internal/large:v1"]).ok();
+    house.windlass(&["image", "pull", &more]).ok();
     up.end().exits(0);
     house.windlass(&["run", &hello]).ok();
 }

@@ -77,20 +77,54 @@ fn one_home_one_up() {
 }
 
 #[test]
-fn a_second_run_on_a_home_uses_the_first_one_or_is_told() {
+fn a_second_run_on_a_home_waits_for_the_first_and_says_so() {
     let Some(house) = House::new("two runs") else { return };
     let marker = "71005.5";
     let first = Running::begin(&mut house.command(&["run", &long(&house, marker)]));
     until("the container runs", Duration::from_secs(10), || runs(marker).then_some(()));
+    let pid = first.child.id();
     let hello = house.workflow("hello", crate::run::HELLO);
-    house.windlass(&["run", &hello]).ok().says(&["Succeeded"]);
+    let second = Running::begin(&mut house.command(&["run", &hello]));
+    let third = Running::begin(&mut house.command(&["run", &hello]));
+    for running in [&second, &third] {
+        until("the waiting is told", Duration::from_secs(10), || {
+            let said = running.said();
+            let all = ["waiting: another `windlass run`", &format!("process {pid}"), "--home", "windlass up"];
+            all.iter().all(|text| said.contains(text)).then_some(())
+        });
+    }
+    // Other verbs look into the first one.
+    house.windlass(&["list"]).ok().says(&["long-", "Running"]);
+    house.windlass(&["up"]).exits(1).says(&["another windlass", &format!("process {pid}")]);
+    // One that waits can be ended.
+    third.signal(Signal::INT);
+    third.finish(Duration::from_secs(5));
     first.signal(Signal::INT);
     first.finish(Duration::from_secs(20)).exits(130);
-    // Two that begin at the same moment: both end, and well or with a word about the other.
-    let both = [0, 1].map(|_| Running::begin(&mut house.command(&["run", &hello])));
-    let both = both.map(|r| r.finish(Duration::from_secs(30)));
-    assert!(both.iter().any(|d| d.code == Some(0)), "{both:?}");
-    for done in both.into_iter().filter(|d| d.code != Some(0)) {
-        done.exits(1).says(&["another windlass", "--home"]);
+    second.finish(Duration::from_secs(20)).exits(0).says(&["Succeeded"]);
+    // Several that begin at the same moment.
+    let all = [0, 1, 2].map(|_| Running::begin(&mut house.command(&["run", &hello])));
+    for running in all {
+        running.finish(Duration::from_secs(60)).exits(0).says(&["Succeeded"]);
     }
+}
+
+#[test]
+fn an_up_that_ends_is_told_to_those_who_wait() {
+    let Some(house) = House::new("up ends") else { return };
+    let marker = "71006.5";
+    let up = house.up(&[]);
+    let running = Running::begin(&mut house.command(&["run", &long(&house, marker)]));
+    until("the container runs", Duration::from_secs(10), || runs(marker).then_some(()));
+    up.crash();
+    until("the silence is told", Duration::from_secs(10), || running.said().contains("does not answer").then_some(()));
+    // The same address, within the patience: the workflow goes on and its watcher with it. Elsewhere: given up.
+    let done = running.finish(Duration::from_secs(40)).exits(1);
+    let done = done.says(&["the API has not answered for 20 s", "windlass up"]);
+    assert!(done.stderr.lines().count() < 8, "a flood of words: {}", done.stderr);
+    let up = house.up(&[]);
+    house.windlass(&["list"]).ok().says(&["long-", "Running"]);
+    let name = house.windlass(&["list", "-o", "name"]).ok().stdout.trim().to_owned();
+    house.windlass(&["terminate", &name]).ok();
+    up.end().exits(0);
 }

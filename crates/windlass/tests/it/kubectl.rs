@@ -95,7 +95,13 @@ fn a_deployment_from_apply_to_delete() {
     kubectl(&["create", "configmap", "made", "--from-literal=k=v"]).ok().says(&["configmap/made created"]);
     kubectl(&["get", "configmap", "made", "-o", "jsonpath={.data.k}"]).ok().says(&["v"]);
     kubectl(&["get", "deploy,rs,pods,svc", "-o", "wide"]).ok().says(&["2/2", "web:v1", "NodePort", "Running"]);
-    kubectl(&["describe", "deployment", "web"]).ok().says(&["2 available", "2/2 replicas created"]);
+    let described = kubectl(&["describe", "deployment", "web"]).ok();
+    let described =
+        described.says(&["2 available", "2/2 replicas created", "deployment-controller", "ScalingReplicaSet"]);
+    assert!(described.stdout.contains("Scaled up replica set web-"), "{}", described.stdout);
+    assert!(described.stdout.contains(" from 0 to 2"), "{}", described.stdout);
+    let sets = kubectl(&["describe", "rs", "-l", "app=web"]).ok().says(&["SuccessfulCreate", "Created pod: web-"]);
+    assert_eq!(sets.stdout.matches("Created pod: web-").count(), 2, "{}", sets.stdout);
     kubectl(&["describe", "pods", "-l", "app=web"]).ok().says(&["web:v1", "Ready", "True", "http-get"]);
 
     let port = kubectl(&["get", "svc", "web", "-o", "jsonpath={.spec.ports[0].nodePort}"]).ok().stdout;
@@ -108,6 +114,9 @@ fn a_deployment_from_apply_to_delete() {
     // The followed pod went with the old version, so that following ends by itself.
     following.finish(Duration::from_secs(20)).says(&["serving v1"]);
     kubectl(&["rollout", "history", "deployment/web"]).ok().says(&["1", "2"]);
+    let described = kubectl(&["describe", "deployment", "web"]).ok();
+    described.says(&["Scaled up replica set web-", "Scaled down replica set web-", " from 0 to 1", " from 1 to 0"]);
+    kubectl(&["describe", "rs", "-l", "app=web"]).ok().says(&["SuccessfulDelete", "Deleted pod: web-"]);
 
     kubectl(&["scale", "deployment/web", "--replicas=1"]).ok().says(&["scaled"]);
     kubectl(&[
@@ -132,5 +141,43 @@ fn a_deployment_from_apply_to_delete() {
     assert!(get(&port).is_none(), "the Service is deleted and still answers");
     watching.signal(rustix::process::Signal::TERM);
     watching.finish(Duration::from_secs(5)).says(&["Running", "Terminating", "ContainerCreating"]);
+    up.end().exits(0);
+}
+
+/// Pods that may not be made: the ReplicaSet and the Deployment say why, as on any cluster.
+#[test]
+fn a_deployment_whose_pods_are_refused_says_why() {
+    let house = House::empty();
+    let Some(kubectl) = kubectl() else { return not_run("kubectl", "there is no kubectl") };
+    let up = house.up(&[]);
+    let kubectl = |args: &[&str]| -> Done {
+        let mut command = Command::new(&kubectl);
+        command.arg("--kubeconfig").arg(house.home().join("run/kubeconfig")).args(args);
+        run(command.env("HOME", house.path("")).env_remove("KUBECONFIG"))
+    };
+    let app = house.file(
+        "app.yaml",
+        &APP.replace("spec:\n      term", "spec:\n      serviceAccountName: nobody-here\n      term"),
+    );
+    kubectl(&["apply", "-f", &app]).ok();
+    let why = "serviceaccount \"nobody-here\" not found";
+    until("the Deployment says why", Duration::from_secs(10), || {
+        let described = kubectl(&["describe", "deployment", "web"]).ok().stdout;
+        (described.contains("ReplicaFailure") && described.contains("FailedCreate")).then_some(())
+    });
+    kubectl(&["get", "deployment", "web", "-o", "jsonpath={.status.conditions}"])
+        .ok()
+        .says(&[&why.replace('"', "\\\"")]);
+    kubectl(&["describe", "rs", "-l", "app=web"]).ok().says(&["Warning", "FailedCreate", "Error creating: pods", why]);
+    kubectl(&["create", "serviceaccount", "nobody-here"]).ok();
+    until("the pods are made", Duration::from_secs(10), || {
+        let pods = kubectl(&["get", "pods", "-l", "app=web", "-o", "name"]).ok().stdout;
+        (pods.lines().count() == 2).then_some(())
+    });
+    until("the failure is over", Duration::from_secs(10), || {
+        let status =
+            kubectl(&["get", "deployment,rs", "-o", "jsonpath={.items[*].status.conditions[*].type}"]).ok().stdout;
+        (!status.contains("ReplicaFailure")).then_some(())
+    });
     up.end().exits(0);
 }
