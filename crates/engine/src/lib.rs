@@ -14,6 +14,7 @@ mod globals;
 mod inputs;
 mod lifecycle;
 mod loops;
+pub mod manual;
 mod merge;
 mod names;
 mod node;

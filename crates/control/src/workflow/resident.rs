@@ -148,7 +148,9 @@ impl Resident {
         self.uid = object.metadata.uid.clone().unwrap_or_default();
         let value = serde_json::to_value(object).map_err(kube::Error::SerdeError)?;
         self.spec = serde_json::from_value(value["spec"].clone()).unwrap_or_default();
-        let fresh = value["status"]["phase"].as_str().unwrap_or_default().is_empty();
+        // A retried run has no phase either, and has nodes.
+        let fresh = value["status"]["phase"].as_str().unwrap_or_default().is_empty()
+            && value["status"]["nodes"].as_object().is_none_or(|nodes| nodes.is_empty());
         let workflow: Workflow = match serde_json::from_value(value) {
             Ok(workflow) => workflow,
             Err(e) => {
@@ -157,7 +159,7 @@ impl Resident {
             }
         };
         let run = Run::load(&workflow, &self.settings.engine);
-        // Nothing was started for a workflow without a phase; a pod that a crash left unwritten shows itself when
+        // Nothing was started for a workflow without a phase and nodes; a pod that a crash left unwritten shows itself when
         // it is created again.
         let seen = if fresh { Vec::new() } else { self.survey().await? };
         Ok(Some((run, seen)))

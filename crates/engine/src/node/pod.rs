@@ -196,7 +196,15 @@ impl Run {
     /// A pod, as it is now.
     pub(crate) fn observe_pod(&mut self, pod: &Value) {
         let Some(id) = pod["metadata"]["annotations"][labels::NODE_ID].as_str() else { return };
-        let Some(ix) = self.nodes.find(id).filter(|ix| self.nodes.list[*ix].attached) else {
+        let known = self.nodes.find(id);
+        if known.is_none()
+            && pod["metadata"]["deletionTimestamp"].is_string()
+            && pod["metadata"]["labels"][labels::COMPLETED] == "true"
+        {
+            // A retry removed its node, and the pod is on its way out: the node's next pod is another one.
+            return;
+        }
+        let Some(ix) = known.filter(|ix| self.nodes.list[*ix].attached) else {
             self.early_pods.insert(id.to_owned(), pod.clone());
             return;
         };

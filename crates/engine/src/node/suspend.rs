@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use windlass_model::parameter::Outputs;
+use windlass_model::parameter::{Outputs, Parameter};
 use windlass_model::{AnyString, NodePhase, Template};
 
 use crate::nodes::{Ix, Machine};
@@ -18,10 +18,38 @@ use crate::scope::Scope;
 
 impl Run {
     pub(crate) fn begin_suspend(&mut self, ix: Ix, template: Arc<Template>) {
+        if self.nodes.list[ix].status.outputs.is_none() && !template.outputs.is_empty() {
+            // What somebody is to supply stands in the row, so that whoever resumes it knows.
+            let outputs = self.asked_outputs(ix, &template);
+            self.nodes.list[ix].status.outputs = Some(outputs);
+            self.touch(ix);
+        }
         self.nodes.list[ix].template = Some(template);
         self.nodes.list[ix].machine = Machine::Suspend;
         self.suspended.insert(ix);
         self.enqueue(ix);
+    }
+
+    /// The outputs that a suspend node asks for: a default is its own, or that of the input of the same name.
+    fn asked_outputs(&self, ix: Ix, template: &Template) -> Outputs {
+        let inputs = self.nodes.list[ix].status.inputs.as_ref();
+        let scope = Scope { run: self, boundary: None, inputs, locals: &[], globals: true, item: None };
+        let mut outputs = template.outputs.clone();
+        if let Ok(value) = serde_json::to_value(&outputs)
+            && let Ok(value) = windlass_lang::tags::substitute_value(&value, &scope, &Default::default())
+            && let Ok(replaced) = serde_json::from_value(value)
+        {
+            outputs = replaced;
+        }
+        for parameter in &mut outputs.parameters {
+            if let Some(source) = &mut parameter.value_from
+                && source.default.is_none()
+            {
+                let input = inputs.and_then(|i| i.parameter(&parameter.name));
+                source.default = input.and_then(|p| p.default.clone());
+            }
+        }
+        outputs
     }
 
     pub(crate) fn look_at_suspend(&mut self, ix: Ix) {
@@ -50,28 +78,23 @@ impl Run {
 
     /// Ends a suspended node well.
     pub(crate) fn resume_node(&mut self, ix: Ix, given: &[(String, String)], message: Option<&str>) {
-        let Some(template) = self.nodes.list[ix].template.clone() else { return };
+        let asked = match &self.nodes.list[ix].status.outputs {
+            Some(outputs) => outputs.clone(),
+            None => match self.nodes.list[ix].template.clone() {
+                Some(template) => self.asked_outputs(ix, &template),
+                None => return,
+            },
+        };
         let mut outputs = Outputs::default();
-        for parameter in &template.outputs.parameters {
+        for parameter in asked.parameters {
             let Some(source) = &parameter.value_from else {
-                outputs.parameters.push(parameter.clone());
+                outputs.parameters.push(parameter);
                 continue;
             };
-            let inputs = self.nodes.list[ix].status.inputs.as_ref();
-            let input = inputs.and_then(|i| i.parameter(&parameter.name));
-            let value = given
-                .iter()
-                .find(|(name, _)| *name == parameter.name)
-                .map(|(_, value)| AnyString(value.clone()))
-                .or_else(|| source.default.clone())
-                .or_else(|| input.and_then(|p| p.default.clone()));
+            let given = given.iter().find(|(name, _)| *name == parameter.name);
+            let value = given.map(|(_, value)| AnyString(value.clone())).or_else(|| source.default.clone());
             match value {
-                Some(value) => {
-                    let mut out = parameter.clone();
-                    out.value = Some(value);
-                    out.value_from = None;
-                    outputs.parameters.push(out);
-                }
+                Some(value) => outputs.parameters.push(Parameter { value: Some(value), value_from: None, ..parameter }),
                 None => {
                     let message = format!(
                         "raw output parameter '{}' has not been set and does not have a default value",

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use windlass_engine::manual::{Retry, retry};
 use windlass_engine::{Command, Config, Observation, Run};
 use windlass_model::Workflow;
 
@@ -107,15 +108,30 @@ fn replay(recording: &Value, recorded: &Value) -> Option<Outcome> {
         let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         pods.entry(name).or_default().push(pod);
     }
+    play(recording, &workflow, goal, pods, started, &["stop", "terminate", "resume"], &mut outcome);
+    Some(outcome)
+}
+
+/// What became of a workflow, with the pods that were recorded.
+fn play(
+    recording: &Value,
+    workflow: &Workflow,
+    goal: &Value,
+    pods: HashMap<String, Vec<&Value>>,
+    started: Timestamp,
+    verbs: &[&str],
+    outcome: &mut Outcome,
+) {
     let reports = recording["taskResults"]
-        .as_array()?
-        .iter()
+        .as_array()
+        .into_iter()
+        .flatten()
         .map(|r| (r["metadata"]["name"].as_str().unwrap_or_default().to_owned(), r))
         .collect();
     let mut replay = Replay { recording, nodes: &goal["nodes"], started, pods, reports, running: BTreeMap::new() };
     // What the pods did is told by the recording, so that even what we do not run yet has its node table.
     let config = Config { refuse_unsupported: false, ..Config::default() };
-    let mut run = Run::load(&workflow, &config);
+    let mut run = Run::load(workflow, &config);
     let mut now = started;
     let mut actions: Vec<(Timestamp, String)> = recording["actions"]
         .as_array()
@@ -126,7 +142,7 @@ fn replay(recording: &Value, recorded: &Value) -> Option<Outcome> {
             let at = started.checked_add(SignedDuration::from_millis(a["at_ms"].as_i64()?)).ok()?;
             Some((at, verb))
         })
-        .filter(|(_, verb)| ["stop", "terminate", "resume"].contains(&verb.as_str()))
+        .filter(|(_, verb)| verbs.contains(&verb.as_str()))
         .rev()
         .collect();
     let mut todo: Vec<Observation> = vec![Observation::Surveyed];
@@ -169,8 +185,75 @@ fn replay(recording: &Value, recorded: &Value) -> Option<Outcome> {
             todo.push(Observation::Pod(pod.clone()));
         }
     }
-    compare(&run, goal, stuck, &mut outcome);
-    Some(outcome)
+    compare(&run, goal, stuck, outcome);
+}
+
+/// `argo retry` as it was recorded: the run as it had ended, our change of it, and then the pods that came after.
+#[test]
+fn recorded_retries_end_as_argos_did() {
+    let Some(root) = corpus() else {
+        println!("NOT RUN: no recordings of Argo at hand (set WINDLASS_ARGO_CORPUS)");
+        return;
+    };
+    let (mut all, mut report) = (0, String::new());
+    let mut names: Vec<_> = std::fs::read_dir(&root).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    for name in names {
+        let text = std::fs::read_to_string(root.join(&name).join("recording.json")).unwrap();
+        let recording: Value = serde_json::from_str(&text).unwrap();
+        let Some(action) = recording["actions"].as_array().into_iter().flatten().find(|a| a["argo"][0] == "retry")
+        else {
+            continue;
+        };
+        all += 1;
+        let mut outcome = Outcome::default();
+        retried(&recording, action, &mut outcome);
+        for line in outcome.phase.iter().chain(&outcome.nodes) {
+            writeln!(report, "{}: {line}", name.to_string_lossy()).unwrap();
+        }
+    }
+    println!("{all} retries\n{report}");
+    assert!(all >= 10, "only {all} retries were found");
+    assert!(report.is_empty(), "{report}");
+}
+
+fn retried(recording: &Value, action: &Value, outcome: &mut Outcome) {
+    let flags: Vec<&str> = action["argo"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let mut workflow = recording["before"][0].clone();
+    let name = workflow["metadata"]["name"].clone();
+    let goal = recording["workflows"].as_array().unwrap().iter().find(|w| w["metadata"]["name"] == name).unwrap();
+    let how = Retry { restart_successful: flags.contains(&"--restart-successful"), ..Retry::default() };
+    let started: Timestamp = goal["status"]["startedAt"].as_str().unwrap().parse().unwrap();
+    let retried = match retry(&workflow, &how, started) {
+        Ok(retried) => retried,
+        Err(refusal) => {
+            if action["rc"] == 0 {
+                outcome.phase.push(format!("refused: {refusal}"));
+            }
+            return;
+        }
+    };
+    if action["rc"] != 0 {
+        outcome.phase.push(format!("not refused, as Argo does: {}", action["stderr"]));
+        return;
+    }
+    let deleted = action["stderr"].as_str().unwrap().split("podDeleted=").skip(1);
+    let deleted: BTreeSet<&str> = deleted.map(|t| t.split_whitespace().next().unwrap()).collect();
+    let ours: BTreeSet<&str> = retried.pods.iter().map(String::as_str).collect();
+    if deleted != ours {
+        outcome.nodes.push(format!("pods deleted  ours {ours:?}  theirs {deleted:?}"));
+    }
+    crate::world::merge(&mut workflow, &retried.patch);
+    let mut pods: HashMap<String, Vec<&Value>> = HashMap::new();
+    for pod in recording["pods"].as_array().unwrap() {
+        // Of two pods of a name the retry's is the later one.
+        let all = pods.entry(pod["metadata"]["name"].as_str().unwrap().to_owned()).or_default();
+        all.push(pod);
+        all.sort_by_key(|p| std::cmp::Reverse(p["metadata"]["creationTimestamp"].as_str().unwrap_or_default()));
+        all.truncate(1);
+    }
+    let workflow: Workflow = serde_json::from_value(workflow).unwrap();
+    play(recording, &workflow, &goal["status"], pods, started, &[], outcome);
 }
 
 fn control(how: &str) -> Observation {

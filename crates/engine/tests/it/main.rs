@@ -4,6 +4,7 @@
 mod cases;
 mod corpus;
 mod lint;
+mod manual;
 mod resident;
 mod seeds;
 mod world;

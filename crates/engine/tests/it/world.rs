@@ -12,6 +12,8 @@ pub(crate) struct Script {
     pub workflow: Value,
     pub objects: Vec<Value>,
     pub pods: BTreeMap<String, Value>,
+    /// What people do when nothing goes on by itself, in order.
+    pub hands: Vec<Value>,
 }
 
 impl Script {
@@ -23,6 +25,7 @@ impl Script {
             workflow: case["workflow"].clone(),
             objects: case["objects"].as_array().cloned().unwrap_or_default(),
             pods,
+            hands: case["hands"].as_array().cloned().unwrap_or_default(),
         }
     }
 }
