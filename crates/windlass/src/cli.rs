@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
+mod by_hand;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use by_hand::*;
 
 /// `git push` to the new version running, with the YAML you already have.
 #[derive(Debug, Parser)]
@@ -102,7 +106,26 @@ pub(crate) enum Verb {
     Stop(StopArgs),
     /// Terminate workflows: everything ends at once
     #[command(after_help = "Example:\n  windlass terminate my-wf")]
-    Terminate(NamesArgs),
+    Terminate(TerminateArgs),
+    /// Keep workflows from beginning anything new; what runs goes on
+    #[command(after_help = "Example:\n  windlass suspend my-wf")]
+    Suspend(SuspendArgs),
+    /// Let suspended workflows, or suspend steps of them, go on
+    #[command(after_help = "Example:\n  windlass resume my-wf --node-field-selector displayName=approve")]
+    Resume(ResumeArgs),
+    /// Run the failed steps of workflows again; what succeeded stays
+    #[command(
+        after_help = "Example:\n  windlass retry my-wf\n  windlass retry my-wf --restart-successful --node-field-selector displayName=build"
+    )]
+    Retry(Box<RetryArgs>),
+    /// Run workflows once more from the start, as new ones
+    #[command(
+        after_help = "Example:\n  windlass resubmit my-wf -p revision=main\n  windlass resubmit my-wf --memoized"
+    )]
+    Resubmit(Box<ResubmitArgs>),
+    /// Set what a suspend step waits for
+    #[command(subcommand)]
+    Node(NodeVerb),
     /// Delete workflows
     #[command(after_help = "Example:\n  windlass delete my-wf\n  windlass delete --completed")]
     Delete(DeleteArgs),
@@ -251,18 +274,8 @@ pub(crate) struct SubmitArgs {
     pub(crate) from: Option<String>,
     #[command(flatten)]
     pub(crate) options: SubmitOptions,
-    /// Wait until it has ended
-    #[arg(short, long)]
-    pub(crate) wait: bool,
-    /// Follow it until it has ended
-    #[arg(long)]
-    pub(crate) watch: bool,
-    /// Print the logs until it has ended
-    #[arg(long)]
-    pub(crate) log: bool,
-    /// Form of the output
-    #[arg(short, long, value_enum, value_name = "FORM")]
-    pub(crate) output: Option<Format>,
+    #[command(flatten)]
+    pub(crate) follow: Follow,
 }
 
 /// `list`
@@ -327,17 +340,6 @@ pub(crate) struct NamesArgs {
     /// The workflows (`@latest` is the newest)
     #[arg(required = true, value_name = "NAME")]
     pub(crate) names: Vec<String>,
-}
-
-/// `stop`
-#[derive(Debug, Args)]
-pub(crate) struct StopArgs {
-    /// The workflows
-    #[arg(required = true, value_name = "NAME")]
-    pub(crate) names: Vec<String>,
-    /// Why, kept as an annotation
-    #[arg(long)]
-    pub(crate) message: Option<String>,
 }
 
 /// `delete`

@@ -76,7 +76,8 @@ pub(crate) fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn pair<'a>(text: &'a str, flag: &str) -> Result<(&'a str, &'a str)> {
+/// The two sides of `KEY=VALUE`.
+pub(crate) fn pair<'a>(text: &'a str, flag: &str) -> Result<(&'a str, &'a str)> {
     text.split_once('=').with_context(|| format!("{flag} {text:?} has no `=`: write {flag} KEY=VALUE"))
 }
 

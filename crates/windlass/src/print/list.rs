@@ -1,7 +1,7 @@
 //! Workflows as `argo list` prints them: NAME STATUS AGE DURATION PRIORITY MESSAGE.
 
 use jiff::Timestamp;
-use windlass_model::{NodeType, Workflow, WorkflowPhase};
+use windlass_model::{NodeType, Workflow};
 
 use super::columns;
 use super::time::{seconds, short};
@@ -32,10 +32,7 @@ pub(crate) fn draw(all: &[Workflow], look: ListLook, now: Timestamp) -> String {
             row.push(wf.metadata.namespace.clone().unwrap_or_default());
         }
         row.push(wf.metadata.name.clone().unwrap_or_default());
-        row.push(match status.phase {
-            WorkflowPhase::Unknown => "Pending".to_owned(),
-            phase => phase.to_string(),
-        });
+        row.push(super::status(wf));
         row.push(wf.metadata.creation_timestamp.as_ref().map_or_else(String::new, |t| short(seconds(t.0, now))));
         let finished = status.finished_at.as_ref().map_or(now, |t| t.0);
         row.push(status.started_at.as_ref().map_or("0s".to_owned(), |t| short(seconds(t.0, finished))));

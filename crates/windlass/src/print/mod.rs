@@ -6,7 +6,7 @@ pub(crate) mod tree;
 pub(crate) mod workflow;
 
 use anstyle::{AnsiColor, Style};
-use windlass_model::NodePhase;
+use windlass_model::{NodePhase, NodeStatus, NodeType, Workflow, WorkflowPhase};
 
 /// How things are drawn.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +33,14 @@ impl Look {
         self.paint(&text, color)
     }
 
+    /// The icon of a node: a suspend node that waits for somebody has one of its own.
+    pub(crate) fn icon_of(self, node: &NodeStatus) -> String {
+        match is_waiting(node) {
+            true if self.utf8 => self.paint("ǁ", AnsiColor::Cyan),
+            _ => self.icon(node.phase),
+        }
+    }
+
     /// Text in a colour, where there is colour.
     pub(crate) fn paint(self, text: &str, color: AnsiColor) -> String {
         if !self.color {
@@ -40,6 +48,24 @@ impl Look {
         }
         let style = Style::new().fg_color(Some(color.into()));
         format!("{style}{text}{style:#}")
+    }
+}
+
+fn is_waiting(node: &NodeStatus) -> bool {
+    node.type_ == NodeType::Suspend && node.phase == NodePhase::Running
+}
+
+/// A workflow's phase in words: one that somebody has to resume says so.
+pub(crate) fn status(wf: &Workflow) -> String {
+    let status = wf.status.as_ref();
+    match status.map(|s| s.phase).unwrap_or_default() {
+        WorkflowPhase::Unknown => "Pending".to_owned(),
+        WorkflowPhase::Running
+            if wf.spec.suspend == Some(true) || status.is_some_and(|s| s.nodes.values().any(is_waiting)) =>
+        {
+            "Running (Suspended)".to_owned()
+        }
+        phase => phase.to_string(),
     }
 }
 

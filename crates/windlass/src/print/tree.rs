@@ -179,7 +179,7 @@ impl<'a> Drawing<'a> {
             _ => String::new(),
         };
         let message = node.message.clone().or_else(|| shown.message.clone()).unwrap_or_default();
-        let step = format!(" {lead}{} {}", self.look.icon(node.phase), node.display_name);
+        let step = format!(" {lead}{} {}", self.look.icon_of(node), node.display_name);
         self.rows.push(vec![step, template, pod, duration, message]);
     }
 }

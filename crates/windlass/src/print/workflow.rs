@@ -1,7 +1,7 @@
 //! One workflow as `argo get` prints it: a block of labelled lines, a blank line, the tree.
 
 use jiff::Timestamp;
-use windlass_model::{NodeStatus, Workflow, WorkflowPhase};
+use windlass_model::{NodeStatus, Workflow};
 
 use super::time::{seconds, stamp, words};
 use super::{Look, tree};
@@ -19,8 +19,7 @@ pub(crate) fn draw(wf: &Workflow, look: Look, now: Timestamp) -> String {
     line(&mut out, "Namespace:", wf.metadata.namespace.as_deref().unwrap_or_default());
     let account = wf.spec.service_account_name.as_deref();
     line(&mut out, "ServiceAccount:", account.unwrap_or("unset (will run with the default ServiceAccount)"));
-    let phase = if status.phase == WorkflowPhase::Unknown { "Pending".into() } else { status.phase.to_string() };
-    line(&mut out, "Status:", &phase);
+    line(&mut out, "Status:", &super::status(wf));
     if let Some(message) = &status.message {
         line(&mut out, "Message:", message);
     }

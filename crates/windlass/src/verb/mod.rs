@@ -2,9 +2,11 @@
 //! `print/`.
 
 mod build;
+mod by_hand;
 mod completion;
 mod delete;
 pub(crate) mod doctor;
+mod follow;
 mod get;
 mod hook;
 mod image;
@@ -40,6 +42,11 @@ pub(crate) async fn run(session: Session, verb: Verb) -> Result<ExitCode> {
         Verb::Wait(args) => wait::run(&session, args).await,
         Verb::Stop(args) => shutdown::stop(&session, args).await,
         Verb::Terminate(args) => shutdown::terminate(&session, args).await,
+        Verb::Suspend(args) => by_hand::suspend(&session, args).await,
+        Verb::Resume(args) => by_hand::resume(&session, args).await,
+        Verb::Retry(args) => by_hand::retry(&session, *args).await,
+        Verb::Resubmit(args) => by_hand::resubmit(&session, *args).await,
+        Verb::Node(verb) => by_hand::node(&session, verb).await,
         Verb::Delete(args) => delete::run(&session, args).await,
         Verb::Lint(args) => lint::run(&session, args).await,
         Verb::Build(args) => build::run(session, *args).await,

@@ -3,17 +3,16 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use kube::ResourceExt;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 use windlass_model::ARGO_API_VERSION;
 
-use crate::cli::{Format, SubmitArgs};
+use crate::cli::SubmitArgs;
 use crate::connect::connect;
 use crate::manifest::{self, Manifests};
+use crate::objects;
 use crate::start::Session;
-use crate::verb::{lint, logs, wait, watch};
-use crate::{objects, print};
+use crate::verb::{follow, lint};
 
 pub(super) async fn run(session: &Session, args: SubmitArgs) -> Result<ExitCode> {
     let mut wanted = Vec::new();
@@ -46,39 +45,10 @@ pub(super) async fn run(session: &Session, args: SubmitArgs) -> Result<ExitCode>
         }
         let object = serde_json::from_value(workflow).context("this Workflow is not an object")?;
         let created = objects::workflows(&connection, false).create(&PostParams::default(), &object).await?;
-        let name = created.name_any();
-        match args.output {
-            Some(Format::Name) => println!("{name}"),
-            Some(Format::Json) => println!("{}", serde_json::to_string_pretty(&created)?),
-            Some(Format::Yaml) => print!("{}", print::yaml(&serde_json::to_value(&created)?)?),
-            _ if args.watch || args.log => {}
-            _ => {
-                let wf = objects::typed(created)?;
-                print!("{}", print::workflow::draw(&wf, session.look, jiff::Timestamp::now()));
-            }
-        }
+        let name = follow::show(session, &args.follow, created)?;
         names.push((connection.clone(), name));
     }
-    let mut all_well = true;
-    for (connection, name) in &names {
-        let mut notes = wait::Notes::default();
-        let ended = if args.watch {
-            watch::follow(connection, name, session.look).await?
-        } else if args.log {
-            let tail = logs::stream(connection.clone(), name.clone(), logs::Wanted::live(), session.look);
-            let ended = wait::until_ended(connection, name, |wf| notes.tell(wf)).await?;
-            tail.finish().await;
-            ended
-        } else if args.wait {
-            let ended = wait::until_ended(connection, name, |wf| notes.tell(wf)).await?;
-            logs::print_failures(connection, &ended, session.look).await;
-            ended
-        } else {
-            continue;
-        };
-        all_well &= objects::succeeded(&ended);
-    }
-    Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    follow::until_ended(session, &args.follow, &names).await
 }
 
 /// The Workflow that `--from KIND/NAME` means.

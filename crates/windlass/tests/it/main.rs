@@ -16,4 +16,5 @@ mod kubectl;
 mod quickstart;
 mod rights;
 mod run;
+mod steer;
 mod users;

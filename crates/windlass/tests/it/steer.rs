@@ -1,0 +1,79 @@
+//! People steer runs: retry, suspend and resume, what a suspend step waits for, resubmit, stop.
+
+use crate::house::House;
+
+const SPEC: &str = "entrypoint: main
+arguments: {parameters: [{name: code, value: \"1\"}]}
+templates:
+- name: main
+  steps:
+  - - {name: first, template: step, arguments: {parameters: [{name: c, value: \"0\"}]}}
+  - - {name: second, template: step, arguments: {parameters: [{name: c, value: \"{{workflow.parameters.code}}\"}]}}
+  - - {name: ask, template: ask}
+  - - {name: last, template: step, arguments: {parameters: [{name: c, value: \"{{steps.ask.outputs.parameters.c}}\"}]}}
+- name: step
+  inputs: {parameters: [{name: c}]}
+  container: {image: busybox, command: [sh, -c, \"exit {{inputs.parameters.c}}\"]}
+- name: ask
+  suspend: {}
+  outputs: {parameters: [{name: c, valueFrom: {supplied: {}}}]}
+";
+
+#[test]
+fn a_run_is_retried_resumed_and_resubmitted() {
+    let Some(house) = House::new("steer") else { return };
+    let up = house.up(&[]);
+    let file = house.workflow("steer", SPEC);
+    let name = house.windlass(&["submit", &file, "-o", "name", "--name", "w"]).ok().stdout;
+    assert_eq!(name.trim(), "w");
+    let uid = |name: &str, pod: &str| {
+        let get = house.windlass(&["get", name, "-o", "json"]).ok().json();
+        get["status"]["nodes"].as_object().unwrap().values().find(|n| n["displayName"] == pod).cloned()
+    };
+    house.windlass(&["wait", "w"]).exits(1).says(&["w Failed"]);
+    let first = uid("w", "first").unwrap();
+    house.windlass(&["suspend", "w"]).exits(1).says(&["cannot suspend completed workflows"]);
+    house.windlass(&["stop", "w"]).exits(1).says(&["cannot shutdown a completed workflow"]);
+    // It fails again; with another parameter it goes on, and what had succeeded is not run again.
+    house.windlass(&["retry", "w", "--wait"]).exits(1).says(&["Status:              Pending", "✔ first"]);
+    house.windlass(&["retry", "w", "-p", "code=0"]).ok();
+    crate::house::until("the run waits", crate::house::LONG, || {
+        let said = house.windlass(&["get", "w"]).ok().stdout;
+        (said.contains("Running (Suspended)") && said.contains("ǁ ask")).then_some(())
+    });
+    assert_eq!(uid("w", "first").unwrap()["startedAt"], first["startedAt"]);
+    house.windlass(&["resume", "w"]).exits(1).says(&["raw output parameter 'c' has not been set"]);
+    let ask = ["--node-field-selector", "displayName=ask"];
+    house.windlass(&["node", "set", "w", "-p", "c=0", ask[0], ask[1]]).ok().says(&["workflow values set"]);
+    // Suspended as a whole, the step that follows does not begin.
+    house.windlass(&["suspend", "w"]).ok().says(&["workflow w suspended"]);
+    house.windlass(&["resume", "w", ask[0], ask[1]]).ok().says(&["workflow w resumed"]);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert!(uid("w", "last").is_none(), "a suspended run began a step");
+    house.windlass(&["resume", "w"]).ok();
+    house.windlass(&["wait", "w"]).ok().says(&["w Succeeded"]);
+    house.windlass(&["retry", "w"]).exits(1).says(&["To retry a succeeded workflow"]);
+    let last = ["--node-field-selector", "displayName=last"];
+    house.windlass(&["retry", "w", "--restart-successful", last[0], last[1], "--wait"]).ok();
+    // A new run; one that was stopped can be run again from where it was.
+    let done = house.windlass(&["resubmit", "w", "-p", "code=0", "-o", "name"]).ok();
+    let new = done.stdout.trim().to_owned();
+    crate::house::until("the new run waits", crate::house::LONG, || {
+        house.windlass(&["list"]).ok().stdout.contains("Running (Suspended)").then_some(())
+    });
+    house.windlass(&["stop", &new, "--dry-run"]).ok().says(&["stopped (dry-run)"]);
+    house.windlass(&["stop", "-l", "workflows.argoproj.io/resubmitted-from-workflow=w"]).ok().says(&[&new, "stopped"]);
+    house.windlass(&["wait", &new]).exits(1).says(&["Failed"]);
+    let memoized = house.windlass(&["resubmit", &new, "--memoized", "-o", "name"]).ok().stdout;
+    let memoized = memoized.trim();
+    crate::house::until("the memoized run waits", crate::house::LONG, || {
+        let node = uid(memoized, "ask")?;
+        (node["phase"] == "Running").then_some(())
+    });
+    let taken = uid(memoized, "first").unwrap();
+    assert_eq!(taken["type"], "Skipped", "{taken}");
+    assert!(taken["message"].as_str().unwrap().starts_with("original pod: "), "{taken}");
+    house.windlass(&["terminate", memoized]).ok().says(&["terminated"]);
+    house.windlass(&["wait", memoized]).exits(1);
+    up.end().exits(0);
+}
