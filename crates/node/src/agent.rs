@@ -5,6 +5,7 @@ use crate::event::Events;
 use crate::feed::{self, News, Seen};
 use crate::heartbeat;
 use crate::image::Images;
+use crate::journal::Journal;
 use crate::kaniko::StepBuilder;
 use crate::log::{self, LogError, LogOptions, LogStream, Progress};
 use crate::network::{Doors, Fabric};
@@ -12,6 +13,7 @@ use crate::objects::Accounts;
 use crate::placement;
 use crate::plan::Allowed;
 use crate::recovery;
+use crate::skeleton::Skeleton;
 use crate::step;
 use crate::turn::Turns;
 use crate::worker::{self, Update, Worker};
@@ -119,6 +121,8 @@ struct Inner {
     /// All Pods that live were told.
     listed: tokio::sync::Notify,
     accounts: Accounts,
+    journal: Journal,
+    skeleton: Skeleton,
     turns: Turns,
 }
 
@@ -185,6 +189,8 @@ impl Agent {
             idle: tokio::sync::Notify::new(),
             listed: tokio::sync::Notify::new(),
             accounts: Accounts::default(),
+            journal: Journal::new(&config.home),
+            skeleton: Skeleton::default(),
             turns: Turns::new(),
             config,
         };
@@ -492,20 +498,32 @@ impl Agent {
         Followed { agent: self.clone(), key }
     }
 
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.0.journal
+    }
+
     pub(crate) fn mark_begun(&self, pod: &Pod) -> std::io::Result<()> {
-        recovery::mark_begun(&self.pod_directory(pod))
+        self.0.journal.begun(&uid(pod))
     }
 
     pub(crate) fn keep_end(&self, pod: &Pod, status: &PodStatus) {
-        if let Err(error) = recovery::keep_end(&self.pod_directory(pod), status) {
+        if let Err(error) = self.0.journal.ended(&uid(pod), status) {
             tracing::warn!(%error, "a pod's end was not noted on disk");
         }
     }
 
-    /// Deletes the Pod's directory in the background; its logs stay.
+    /// Deletes the Pod's directory in the background, where it has one; its logs stay.
     pub(crate) fn discard(&self, pod: &Pod) {
+        self.0.journal.forget(&uid(pod));
         let directory = self.pod_directory(pod);
-        tokio::task::spawn_blocking(move || std::fs::remove_dir_all(directory));
+        if directory.exists() {
+            tokio::task::spawn_blocking(move || std::fs::remove_dir_all(directory));
+        }
+    }
+
+    /// The layers of a container's root: those of its image on the places that are mounted over.
+    pub(crate) fn root_layers(&self, image: &[PathBuf], account: bool) -> Vec<PathBuf> {
+        self.0.skeleton.below(&self.0.config.host, image, account)
     }
 
     /// A worker has ended.

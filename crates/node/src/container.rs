@@ -9,7 +9,7 @@ use crate::lifecycle::Exit;
 use crate::log;
 use crate::objects;
 use crate::plan::{self, ImageConfig, Process};
-use crate::setup::Setup;
+use crate::setup::{self, Setup};
 use crate::step::Step;
 use crate::volume;
 use jiff::Timestamp;
@@ -296,8 +296,9 @@ impl Context {
             true => Some(self.agent.executable().map_err(|e| config_error(e.to_string()))?),
             false => None,
         };
+        let account = mounts.iter().any(|m| m.target == Path::new(setup::ACCOUNT_DIR));
         let spec = Spec {
-            rootfs: Rootfs::Overlay { lowers: ready.lowers.clone(), upper: Upper::Scratch },
+            rootfs: Rootfs::Overlay { lowers: self.agent.root_layers(&ready.lowers, account), upper: Upper::Scratch },
             mounts,
             args: process.args.clone(),
             executable,

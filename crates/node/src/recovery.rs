@@ -1,21 +1,19 @@
-//! What an agent notes on disk so that a crash runs nothing twice, and what the next one makes of it. Containers die with
+//! What an agent makes of what the one before it left: its notes (`journal`), its Pods, its directories. Containers die with
 //! their agent: a Pod that had begun is `NodeLost`, unless its end had been noted; one that had not begun simply runs.
 
 use crate::agent::{Agent, is_over};
 use crate::feed;
+use crate::journal::Left;
 use crate::worker;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, ListParams};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const BEGUN: &str = "begun";
-const END: &str = "status.json";
 /// How long after the Pods were listed old logs are looked for.
 const SWEEP_AFTER: Duration = Duration::from_secs(2);
 const SWEEP_AT_ONCE: u32 = 500;
@@ -26,43 +24,11 @@ pub(crate) fn pod_directory(home: &Path, uid: &str) -> PathBuf {
     home.join("volumes/pods").join(uid)
 }
 
-/// Notes that a container of the Pod is about to start.
-pub(crate) fn mark_begun(directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
-    fs::File::create(directory.join(BEGUN)).map(|_| ())
-}
-
-/// Notes the Pod's last status before the API is told.
-pub(crate) fn keep_end(directory: &Path, status: &PodStatus) -> io::Result<()> {
-    if !directory.exists() {
-        return Ok(());
-    }
-    let bytes = serde_json::to_vec(status)?;
-    let part = directory.join("status.part");
-    fs::File::create(&part)?.write_all(&bytes)?;
-    fs::rename(part, directory.join(END))
-}
-
-/// What an earlier agent left of a Pod.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Left {
-    /// It ended like that; the API may not know.
-    Ended(Box<PodStatus>),
-    /// It had begun.
-    Begun,
-    /// Nothing had been started.
-    Nothing,
-}
-
-/// Reads what was noted of `pod`.
-pub(crate) fn left(home: &Path, pod: &Pod) -> Left {
-    let directory = pod_directory(home, pod.metadata.uid.as_deref().unwrap_or_default());
-    let end = fs::read(directory.join(END)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    if let Some(status) = end {
-        return Left::Ended(Box::new(status));
-    }
+/// What an earlier agent left of `pod`; `None` where nothing had been started.
+fn left(noted: &mut HashMap<String, Left>, pod: &Pod) -> Option<Left> {
+    let noted = noted.remove(pod.metadata.uid.as_deref().unwrap_or_default());
     let running = pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
-    if running || directory.join(BEGUN).exists() { Left::Begun } else { Left::Nothing }
+    noted.or(running.then_some(Left::Begun))
 }
 
 /// Tells the API of every Pod that died with an earlier agent, and clears what that agent left on disk.
@@ -70,21 +36,25 @@ pub(crate) async fn take_up(agent: &Agent) -> Result<(), kube::Error> {
     let config = agent.config();
     let api: Api<Pod> = Api::all(config.client.clone());
     let pods = api.list(&ListParams::default().fields(feed::LIVE)).await?;
+    let mut noted = agent.journal().read();
     for pod in &pods.items {
         let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).filter(|n| !n.is_empty());
         if is_over(pod) || node.is_some_and(|n| n != config.name) {
             continue;
         }
-        let status = match left(&config.home, pod) {
-            Left::Nothing => continue,
-            Left::Ended(status) => *status,
-            Left::Begun => lost(pod, Timestamp::now()),
+        let status = match left(&mut noted, pod) {
+            None => continue,
+            Some(Left::Ended(status)) => *status,
+            Some(Left::Begun) => lost(pod, Timestamp::now()),
         };
         match worker::write(&agent.api(pod), pod, &status).await {
             Ok(()) => {}
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
             Err(error) => return Err(error),
         }
+    }
+    if let Err(error) = agent.journal().clear() {
+        tracing::warn!(%error, "what an earlier agent noted of its pods stays");
     }
     let directory = config.home.join("volumes/pods");
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -208,15 +178,13 @@ mod tests {
 
     #[test]
     fn a_pod_that_began_is_lost_unless_its_end_was_noted() {
-        let home = tempfile::tempdir().unwrap();
-        let pod = pod(json!({"phase": "Pending"}));
-        assert_eq!(left(home.path(), &pod), Left::Nothing);
-        let directory = pod_directory(home.path(), "u");
-        mark_begun(&directory).unwrap();
-        assert_eq!(left(home.path(), &pod), Left::Begun);
-        let end = PodStatus { phase: Some("Succeeded".into()), ..PodStatus::default() };
-        keep_end(&directory, &end).unwrap();
-        assert_eq!(left(home.path(), &pod), Left::Ended(Box::new(end)));
+        let pending = pod(json!({"phase": "Pending"}));
+        let noted = |left: Left| HashMap::from([("u".to_owned(), left)]);
+        assert_eq!(left(&mut HashMap::new(), &pending), None);
+        assert_eq!(left(&mut HashMap::new(), &pod(json!({"phase": "Running"}))), Some(Left::Begun));
+        assert_eq!(left(&mut noted(Left::Begun), &pending), Some(Left::Begun));
+        let end = || Left::Ended(Box::new(PodStatus { phase: Some("Succeeded".into()), ..PodStatus::default() }));
+        assert_eq!(left(&mut noted(end()), &pod(json!({"phase": "Running"}))), Some(end()));
     }
 
     #[test]

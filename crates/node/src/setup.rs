@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use windlass_sandbox::{Mount, Scratch};
 
 /// Where containers find their ServiceAccount.
-const ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+pub(crate) const ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// A Pod that is set up.
 pub(crate) struct Setup {
@@ -31,7 +31,7 @@ pub(crate) struct Setup {
     pub(crate) services: Vec<(String, String)>,
     /// Small files of the Pod: on the scratch tmpfs where there is one, gone with the Pod.
     pub(crate) files: Scratch,
-    /// The Pod's directory on disk.
+    /// The Pod's directory on disk; made by who puts something there.
     pub(crate) directory: PathBuf,
     /// Mounts that every container gets.
     pub(crate) mounts: Vec<Mount>,
@@ -93,7 +93,6 @@ pub(crate) async fn prepare(agent: &Agent, pod: &Pod) -> Result<Setup, SetupErro
     };
     let files = config.host.scratch().map_err(|e| SetupError::soon("FailedCreatePodSandBox", e))?;
     let directory = agent.pod_directory(pod);
-    std::fs::create_dir_all(&directory).map_err(io(&directory))?;
     let group = spec.security_context.as_ref().and_then(|s| s.fs_group).and_then(|g| u32::try_from(g).ok());
     let mut setup = Setup {
         pull_secrets: objects::pull_secrets(pod, &found),

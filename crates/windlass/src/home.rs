@@ -147,7 +147,8 @@ impl Home {
 
     /// Writes down where this process listens.
     pub(crate) fn write_ports(&self, ports: &Ports) -> Result<()> {
-        self.write_private(&self.ports_file(), &serde_json::to_vec(ports)?)
+        // Nobody asks for it after this process has ended: not synced.
+        self.write_private(&self.ports_file(), &serde_json::to_vec(ports)?, false)
     }
 
     /// Takes away what told others where this process listened.
@@ -161,14 +162,16 @@ impl Home {
             return Ok(text.trim().to_owned());
         }
         let secret = hex::encode(rand::random::<[u8; 32]>());
-        self.write_private(path, secret.as_bytes())?;
+        self.write_private(path, secret.as_bytes(), true)?;
         Ok(secret)
     }
 
-    fn write_private(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+    fn write_private(&self, path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(self.run())?;
         file.write_all(bytes)?;
-        file.as_file().sync_all()?;
+        if durable {
+            file.as_file().sync_all()?;
+        }
         file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(())
     }

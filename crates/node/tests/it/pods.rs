@@ -7,6 +7,8 @@ use windlass_node::LogOptions;
 
 pub fn list() -> List {
     cases![
+        a_name_leads_where_it_led_last,
+        mount_points_belong_to_the_root,
         a_pod_runs_and_its_log_stays,
         a_failure_tells_its_exit_code,
         files_env_and_downward_api,
@@ -276,4 +278,38 @@ async fn a_pod_for_another_node_waits(bench: Bench) {
     assert_eq!(pod["status"]["phase"], "Pending");
     bench.pod("q", json!({"nodeSelector": {"disk": "ssd"}, "containers": [sh("true")]})).await;
     bench.succeeded("q").await;
+}
+
+async fn a_name_leads_where_it_led_last(bench: Bench) {
+    let name = "images.example/moving:1";
+    let layer = bench.home.parent().unwrap().join("layer");
+    for version in ["one", "two"] {
+        let file = bench.home.join(version);
+        std::fs::write(&file, version).unwrap();
+        let spec = windlass_oci::host::HostSpec {
+            add: vec![(layer.clone(), "/".into()), (file, "/version".into())],
+            ..windlass_oci::host::HostSpec::default()
+        };
+        windlass_oci::host::build(&bench.store, &spec, &[name.parse().unwrap()]).unwrap();
+        for again in ["first", "second"] {
+            let pod = format!("{version}-{again}");
+            let main = json!({"name": "main", "image": name, "command": ["cat", "/version"]});
+            bench.pod(&pod, json!({"containers": [main]})).await;
+            let pod = bench.succeeded(&pod).await;
+            assert_eq!(bench.logs(&pod, "main").await, version);
+        }
+    }
+}
+
+async fn mount_points_belong_to_the_root(bench: Bench) {
+    // What is below a container's root is the same for all: no container changes it for another.
+    let script = "touch /etc/own /var/run/own && test -f /etc/hosts && \
+        test -s /var/run/secrets/kubernetes.io/serviceaccount/token && echo fine";
+    for name in ["one", "two"] {
+        let main = json!({"name": "main", "command": ["sh", "-c", format!("ls /etc /var/run; {script}")]});
+        bench.pod(name, json!({"containers": [main]})).await;
+        let pod = bench.succeeded(name).await;
+        let log = bench.logs(&pod, "main").await;
+        assert!(log.ends_with("fine\n") && !log.contains("own"), "{log}");
+    }
 }

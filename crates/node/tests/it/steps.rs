@@ -196,14 +196,15 @@ async fn a_resource_step_uses_the_api(bench: Bench) {
 }
 
 async fn a_step_keeps_its_deadline(bench: Bench) {
-    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(1);
+    // Whole seconds: the deadline is one to two seconds away.
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2);
     let main = json!({"command": ["sleep", "1000"]});
     let task = json!({"deadline": format!("{soon:.0}")});
     let mut pod = bench.step("p", task, main).await;
     pod.metadata.name = None;
     // `sleep` is process 1 and ignores TERM: deleting shortens the grace.
     bench.until("p", |pod| pod["status"]["phase"] == "Running").await;
-    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
     let zero = kube::api::DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
     bench.pods().delete("p", &zero).await.unwrap();
     bench.until("p", Value::is_null).await;
