@@ -3,6 +3,7 @@
 
 mod ahead;
 mod entry;
+mod gzip;
 mod marks;
 mod pack;
 mod reader;

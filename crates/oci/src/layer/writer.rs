@@ -5,9 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use flate2::GzBuilder;
-use flate2::write::GzEncoder;
-
+use super::gzip::GzipWriter;
 use super::{Entry, Kind, Layer};
 use crate::digest::Hasher;
 use crate::error::Doing;
@@ -177,7 +175,7 @@ struct Hashing {
 
 enum Compressor {
     None(BlobWriter),
-    Gzip(Box<GzEncoder<BlobWriter>>),
+    Gzip(Box<GzipWriter<BlobWriter>>),
     Zstd(Box<zstd::stream::write::Encoder<'static, BlobWriter>>),
 }
 
@@ -234,10 +232,9 @@ impl Store {
         let blob = self.blob_writer()?;
         let out = match compression {
             Compression::None => Compressor::None(blob),
-            // No file name, no time, "unknown" system: the same input gives the same bytes everywhere.
-            Compression::Gzip => Compressor::Gzip(Box::new(
-                GzBuilder::new().mtime(0).operating_system(255).write(blob, flate2::Compression::new(6)),
-            )),
+            Compression::Gzip => {
+                Compressor::Gzip(Box::new(GzipWriter::new(blob).map_err(|e| Error::io("writing a layer", e))?))
+            }
             Compression::Zstd => Compressor::Zstd(Box::new(
                 zstd::stream::write::Encoder::new(blob, 3).map_err(|e| Error::io("starting zstd", e))?,
             )),
