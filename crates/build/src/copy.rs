@@ -91,6 +91,11 @@ impl Found {
         Self { paths: vec![path.to_owned()] }
     }
 
+    /// These paths, which are there.
+    pub(crate) fn these(paths: Vec<PathBuf>) -> Self {
+        Self { paths }
+    }
+
     /// The paths, from the source's root.
     pub(crate) fn paths(&self) -> &[PathBuf] {
         &self.paths

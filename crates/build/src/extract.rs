@@ -1,9 +1,10 @@
 //! `ADD` of a local archive: recognised by its content, unpacked within the target's root. Never follows a link out of it.
+//! Reading further than the first block is for a confined worker only.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -12,6 +13,15 @@ use windlass_oci::media::Compression;
 
 use crate::error::{Doing, Fault};
 use crate::view::{self, Owner, View, clean};
+
+/// Whether this file may be an archive, by its first block alone.
+pub(crate) fn may_be_archive(file: &mut File) -> std::io::Result<bool> {
+    let mut start = [0_u8; 512];
+    let count = read_full(file, &mut start)?;
+    file.rewind()?;
+    let compressed = [&b"BZh"[..], b"\xfd7zXZ\0"].iter().any(|magic| start.starts_with(magic));
+    Ok(compressed || Compression::sniff(&start[..count]) != Compression::None || (count == 512 && is_header(&start)))
+}
 
 /// How this file is an archive; `None` when it is none. An archive of a kind that cannot be unpacked is a fault.
 pub(crate) fn sniff(file: &mut File, name: &str) -> Result<Option<Compression>, Fault> {
@@ -60,14 +70,15 @@ fn is_header(block: &[u8; 512]) -> bool {
     sum.sum::<u64>() == said
 }
 
-/// Unpacks into a directory of `to`, over what is there.
+/// Unpacks into a directory of `to`, over what is there; answers the devices that could not be made here.
 pub(crate) fn unpack(
     file: File,
     compression: Compression,
     to: &View,
     dest: &Path,
     owner: Option<Owner>,
-) -> Result<(), Fault> {
+) -> Result<Vec<PathBuf>, Fault> {
+    let mut skipped = Vec::new();
     let root = Owner { uid: 0, gid: 0 };
     let dest = clean(dest);
     to.make_directory(&dest, owner.unwrap_or(root))?;
@@ -99,7 +110,7 @@ pub(crate) fn unpack(
             let directory = to.make_directory(&path, root)?;
             view::own(&directory, owner).doing(what)?;
             rustix::fs::fchmod(&directory, mode).doing(what)?;
-            directories.push((directory_path(&path), times));
+            directories.push((path, times));
             continue;
         }
         remove(&above, name).doing(what)?;
@@ -112,7 +123,11 @@ pub(crate) fn unpack(
                 view::own(&made, owner).doing(what)?;
                 rustix::fs::fchmod(&made, mode).doing(what)?;
                 for (name, value) in entry.xattrs.iter().filter(|(name, _)| !name.contains(".overlay.")) {
-                    rustix::fs::fsetxattr(&made, name.as_str(), value, rustix::fs::XattrFlags::empty()).doing(what)?;
+                    match rustix::fs::fsetxattr(&made, name.as_str(), value, rustix::fs::XattrFlags::empty()) {
+                        // Not every attribute means something here, nor may everyone set each.
+                        Ok(()) | Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS | Errno::INVAL) => {}
+                        Err(error) => return Err(Fault::io(what(), error)),
+                    }
                 }
                 rustix::fs::futimens(&made, &times).doing(what)?;
                 continue;
@@ -125,9 +140,23 @@ pub(crate) fn unpack(
                 continue;
             }
             Kind::Symlink { target } => rustix::fs::symlinkat(target.as_path(), &above, name).doing(what)?,
-            Kind::Character { major, minor } => node(&above, name, FileType::CharacterDevice, mode, (*major, *minor))?,
-            Kind::Block { major, minor } => node(&above, name, FileType::BlockDevice, mode, (*major, *minor))?,
-            Kind::Fifo => node(&above, name, FileType::Fifo, mode, (0, 0))?,
+            Kind::Character { major, minor } | Kind::Block { major, minor } => {
+                let block = matches!(entry.kind, Kind::Block { .. });
+                let kind = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
+                match rustix::fs::mknodat(&above, name, kind, mode, rustix::fs::makedev(*major, *minor)) {
+                    Ok(()) => rustix::fs::chmodat(&above, name, mode, AtFlags::empty()).doing(what)?,
+                    // Containers get their devices when they run.
+                    Err(Errno::PERM | Errno::ACCESS) => {
+                        skipped.push(path);
+                        continue;
+                    }
+                    Err(error) => return Err(Fault::io(what(), error)),
+                }
+            }
+            Kind::Fifo => {
+                rustix::fs::mknodat(&above, name, FileType::Fifo, mode, 0).doing(what)?;
+                rustix::fs::chmodat(&above, name, mode, AtFlags::empty()).doing(what)?;
+            }
             Kind::Directory => {}
         }
         view::own_at(&above, name, owner).doing(what)?;
@@ -138,11 +167,7 @@ pub(crate) fn unpack(
             rustix::fs::futimens(&directory, times).doing(|| format!("write /{}", path.display()))?;
         }
     }
-    Ok(())
-}
-
-fn directory_path(path: &Path) -> std::path::PathBuf {
-    path.to_owned()
+    Ok(skipped)
 }
 
 fn remove(above: &std::os::fd::OwnedFd, name: &OsStr) -> Result<(), Errno> {
@@ -151,16 +176,4 @@ fn remove(above: &std::os::fd::OwnedFd, name: &OsStr) -> Result<(), Errno> {
         Err(Errno::ISDIR) => rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR),
         other => other,
     }
-}
-
-fn node(
-    above: &std::os::fd::OwnedFd,
-    name: &OsStr,
-    kind: FileType,
-    mode: Mode,
-    (major, minor): (u32, u32),
-) -> Result<(), Fault> {
-    let what = || format!("make the device {}", name.to_string_lossy());
-    rustix::fs::mknodat(above, name, kind, mode, rustix::fs::makedev(major, minor)).doing(what)?;
-    rustix::fs::chmodat(above, name, mode, AtFlags::empty()).doing(what)
 }

@@ -7,6 +7,7 @@
 mod builder;
 mod cache;
 mod config;
+mod confined;
 mod context;
 mod copy;
 pub mod dockerfile;
@@ -24,6 +25,7 @@ mod users;
 mod view;
 
 pub use builder::{Builder, Built, OpenNetwork, Opened, Request};
+pub use confined::{ConfinedUnpacker, early};
 pub use context::Context;
 pub use error::{BuildError, Fault};
 pub use expand::{ExpandFault, expand};

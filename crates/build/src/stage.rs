@@ -25,7 +25,7 @@ use crate::error::{BuildError, Doing, Fault};
 use crate::log::Stream;
 use crate::output::blocking;
 use crate::view::{Owner, View};
-use crate::{Ignore, expand, extract, run, users};
+use crate::{Ignore, confined, expand, extract, run, users};
 
 /// What a stage gives to those that wait for it.
 pub(crate) type StageFuture = Shared<BoxFuture<'static, Result<Arc<Finished>, BuildError>>>;
@@ -840,14 +840,23 @@ impl Stage {
             rules.owner = Some(users::owner(&self.with_single(&lowers), chown)?);
         }
         let scratch = self.scratch()?;
+        let chown = rules.owner.filter(|_| wanted.chown.is_some());
+        let mut found = found;
+        if add {
+            let mut plain = Vec::new();
+            for path in found.paths() {
+                if !self.add_archive(&view, path, &lowers, &scratch, &dest, chown).await? {
+                    plain.push(path.clone());
+                }
+            }
+            found = copy::Found::these(plain);
+        }
         let to = self.writable(&lowers, &scratch)?;
         let heredocs = wanted.heredocs.clone();
-        let chown = rules.owner.filter(|_| wanted.chown.is_some());
         blocking(move || {
+            // One after the other where archives may have been among them: each is a source of its own.
             if add {
-                for path in found.paths() {
-                    add_one(&view, path, &to, &dest, &rules, chown)?;
-                }
+                found.paths().iter().try_for_each(|path| copy::Found::one(path).copy(&view, &to, &dest, &rules))?;
             } else if !found.paths().is_empty() {
                 found.copy(&view, &to, &dest, &rules)?;
             }
@@ -861,6 +870,32 @@ impl Stage {
         Ok(())
     }
 
+    /// Unpacks a source of `ADD` that is an archive; false where it is none.
+    async fn add_archive(
+        &self,
+        from: &View,
+        path: &Path,
+        lowers: &[PathBuf],
+        scratch: &Scratch,
+        dest: &str,
+        owner: Option<Owner>,
+    ) -> Result<bool, Fault> {
+        let name = path.to_string_lossy();
+        // A directory, say.
+        let Ok(mut file) = from.file(path) else { return Ok(false) };
+        if !extract::may_be_archive(&mut file).doing(|| format!("read {name}"))? {
+            return Ok(false);
+        }
+        let (host, lowers) = (&self.shop.host, lowers.to_vec());
+        let added = confined::add(host, file, &name, lowers, scratch, Path::new(dest), owner).await?;
+        if let Some([first, rest @ ..]) = added.as_deref() {
+            let others = if rest.is_empty() { String::new() } else { format!(" and {} others", rest.len()) };
+            let text = format!("warning: devices of {name} were left out: {}{others}", first.display());
+            self.shop.request.log.line(text);
+        }
+        Ok(added.is_some())
+    }
+
     async fn from(&self, wanted: &Transfer) -> Result<From, Fault> {
         let Some(from) = &wanted.from else { return Ok(From::Context) };
         if let Some(stage) = self.shop.file.stage(from, self.at) {
@@ -869,17 +904,6 @@ impl Stage {
         let reference = Reference::parse(from).map_err(|e| Fault::said(e.to_string()))?;
         self.image(&reference, &Platform::host(), true).await.map(From::Finished)
     }
-}
-
-/// `ADD` of one source: an archive is unpacked, everything else is copied.
-fn add_one(from: &View, path: &Path, to: &View, dest: &str, rules: &Rules, chown: Option<Owner>) -> Result<(), Fault> {
-    let name = path.to_string_lossy();
-    if let Ok(mut file) = from.file(path)
-        && let Some(compression) = extract::sniff(&mut file, &name)?
-    {
-        return extract::unpack(file, compression, to, Path::new(dest), chown);
-    }
-    copy::Found::one(path).copy(from, to, dest, rules)
 }
 
 /// What a stage says that waited for one which failed.

@@ -1,5 +1,7 @@
 //! Media types of manifests, configurations and layers, in both families (OCI and Docker schema 2).
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result};
 
 /// OCI image manifest.
@@ -31,7 +33,8 @@ application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.i
 application/vnd.docker.distribution.manifest.v2+json";
 
 /// How a layer is compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// A plain tar.
     None,

@@ -142,7 +142,7 @@ impl Child<'_> {
                 Ok(())
             }
             Op::Pivot {} => sys::pivot(self.root),
-            Op::ReadonlyRoot {} => sys::set_attributes(libc::AT_FDCWD, c"/", false, ATTR_RDONLY),
+            Op::RootAttributes { attributes } => sys::set_attributes(libc::AT_FDCWD, c"/", false, *attributes),
             Op::Directory { path, create } => match sys::chdir(path) {
                 Err(libc::ENOENT) if *create => {
                     let root = sys::openat(libc::AT_FDCWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?;

@@ -193,6 +193,15 @@ fn user_namespace(remarks: &mut Vec<String>) -> Result<UidMap> {
     Ok(UidMap::Single)
 }
 
+/// Gives a new user namespace its ids, as the root that it was made by.
+pub(crate) fn map_ids(pid: i64, map: &str) -> Result<()> {
+    for file in ["uid_map", "gid_map"] {
+        let path = format!("/proc/{pid}/{file}");
+        fs::write(&path, map).step(|| format!("write {path}"))?;
+    }
+    Ok(())
+}
+
 /// In a child that stays outside: write the maps once the parent is inside. The exit code.
 fn map_from_outside(socket: &UnixStream, uid: u32, gid: u32, ranges: Option<(Range, Range)>) -> i32 {
     let mut go = [0; 2];
@@ -397,7 +406,7 @@ fn become_spawner(program: &OwnedFd, socket: &OwnedFd) {
 
 /// This program's file seen through a read-only mount: a container that gets hold of `/proc/<pid>/exe` of a spawner
 /// or of a process on its way into the container cannot write to it.
-fn readonly_self() -> Result<OwnedFd> {
+pub(crate) fn readonly_self() -> Result<OwnedFd> {
     // SAFETY: a new descriptor, owned by nobody else.
     let owned = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
     if let Ok(mount) = sys::clone_tree(libc::AT_FDCWD, c"/proc/self/exe", false).map(owned) {

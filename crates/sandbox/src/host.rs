@@ -25,6 +25,7 @@ use crate::{
     spawner::{self, Answer},
     user,
     wire::{self, Reader, Wire},
+    work,
 };
 
 /// Starts of one spawner that are under way at a time; more would only wait in its socket.
@@ -77,6 +78,9 @@ struct Inner {
     reaper: Reaper,
     /// Whether overlay uppers work on the disk beside `base`; tried when first asked for.
     disk: OnceLock<bool>,
+    /// For workers, made with the first.
+    inside: OnceLock<Option<Arc<OwnedFd>>>,
+    program: OnceLock<Arc<OwnedFd>>,
 }
 
 impl Drop for Inner {
@@ -112,6 +116,8 @@ impl Host {
             null: Arc::new(null.into()),
             reaper: Reaper::default(),
             disk: OnceLock::new(),
+            inside: OnceLock::new(),
+            program: OnceLock::new(),
         })))
     }
 
@@ -156,9 +162,30 @@ impl Host {
             PidNamespace::Join(container) => (container.0.spawner, Some(container.0.pidfd.clone())),
         };
         let procs = procs.unwrap_or_default();
-        let ready = plan::container(&self.0.ground, &spec, upper, procs, joined, streams)?;
+        let inside = if spec.bare { self.inner_user_namespace() } else { None };
+        let ready = plan::container(&self.0.ground, &spec, upper, procs, joined, inside, streams)?;
         let kinds = plan::own_namespaces(&spec);
         self.start(spawner, ready, Belongings { scratch, cgroup: Some(held), kinds, terminal }).await
+    }
+
+    /// The user namespace of workers; none where this process is in one itself, or where none can be made.
+    fn inner_user_namespace(&self) -> Option<Arc<OwnedFd>> {
+        if self.0.ground.uid_map != crate::UidMap::Host {
+            return None;
+        }
+        let made = self.0.inside.get_or_init(|| {
+            work::identity_namespace().inspect_err(|error| tracing::info!(%error, "workers get no user namespace")).ok()
+        });
+        made.clone()
+    }
+
+    /// This program, as it was when it was started.
+    pub(crate) fn program(&self) -> Result<Arc<OwnedFd>> {
+        if let Some(program) = self.0.program.get() {
+            return Ok(program.clone());
+        }
+        let program = Arc::new(enter::readonly_self()?);
+        Ok(self.0.program.get_or_init(|| program).clone())
     }
 
     /// Resolve `user`, `user:group`, `1000`, `1000:1000` against `/etc/passwd` and `/etc/group` of a root filesystem

@@ -33,6 +33,7 @@ mod sys;
 mod syscalls;
 mod user;
 mod wire;
+mod work;
 
 pub use caps::Capabilities;
 pub use container::{Container, Exit};
@@ -45,6 +46,7 @@ pub use seccomp::SeccompProfile;
 pub use spec::{
     ExecSpec, Mount, MountSource, Namespace, Network, PidNamespace, Resources, Rlimit, Rootfs, Spec, Stdio, Upper, User,
 };
+pub use work::{Work, Worked};
 
 /// Results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

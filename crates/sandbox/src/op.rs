@@ -64,8 +64,8 @@ ops! {
     Sysctl { path: CString, value: CString },
     /// Make the root the root.
     Pivot {},
-    /// Make the root read-only.
-    ReadonlyRoot {},
+    /// Attributes of the root's mount.
+    RootAttributes { attributes: u64 },
     /// Go to the working directory.
     Directory { path: CString, create: bool },
     /// Write `/proc/self/oom_score_adj`.

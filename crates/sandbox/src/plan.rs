@@ -380,6 +380,7 @@ pub(crate) fn container(
     upper: Option<UpperDirs>,
     cgroups: Vec<Arc<OwnedFd>>,
     joined_pid: Option<Arc<OwnedFd>>,
+    user_namespace: Option<Arc<OwnedFd>>,
     streams: Streams,
 ) -> Result<Ready> {
     let mut draft = Draft::new();
@@ -420,16 +421,24 @@ pub(crate) fn container(
         draft.step(format!("host name {name}"), Op::Hostname { name: text(name.as_bytes(), "the host name")? });
     }
     draft.root(ground, spec, upper)?;
-    draft.filesystems(ground, spec)?;
+    if !spec.bare {
+        draft.filesystems(ground, spec)?;
+    }
     draft.mounts(spec)?;
-    draft.covers(ground, spec)?;
+    if !spec.bare {
+        draft.covers(ground, spec)?;
+    }
     draft.step("enter the root filesystem", Op::Pivot {});
     draft.step(
         format!("working directory {}", spec.cwd.display()),
         Op::Directory { path: target_text(&spec.cwd)?, create: true },
     );
     if spec.readonly_root {
-        draft.step("make the root filesystem read-only", Op::ReadonlyRoot {});
+        draft.step("make the root filesystem read-only", Op::RootAttributes { attributes: ATTR_RDONLY });
+    }
+    if spec.bare {
+        let attributes = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
+        draft.step("close the root filesystem", Op::RootAttributes { attributes });
     }
     if let Some(score) = spec.oom_score_adj {
         draft.step("oom_score_adj", Op::OomScore { value: literal(&score.to_string()) });
@@ -438,6 +447,11 @@ pub(crate) fn container(
     for (resource, soft, hard) in &spec.rlimits {
         let op = Op::Limit { resource: number(*resource), soft: *soft, hard: *hard };
         draft.step(format!("resource limit {resource:?}"), op);
+    }
+    if let Some(namespace) = user_namespace {
+        // After every mount: in there nothing can be mounted any more. Before the bounding set, which it resets.
+        let fd = draft.fd(namespace);
+        draft.step("join a user namespace", Op::Join { fd, kinds: libc::CLONE_NEWUSER });
     }
     let like = ExecSpec::like(spec, Vec::new());
     let privileges = Privileges {

@@ -41,6 +41,9 @@ pub struct Spec {
     pub readonly_root: bool,
     /// All capabilities, no filter, no masks, writable `/sys`, the host's `/dev`.
     pub privileged: bool,
+    /// Nothing is mounted but the root filesystem and `mounts`: no `/proc`, `/dev` or `/sys`. Nothing in the root can be
+    /// executed or used as a device. For [`Host::work`](crate::Host::work).
+    pub bare: bool,
     /// Resource limits of the process: `(resource, soft, hard)`.
     pub rlimits: Vec<(Rlimit, u64, u64)>,
     /// Value for `/proc/self/oom_score_adj`; left out where we may not set it.
@@ -79,6 +82,7 @@ impl Default for Spec {
             readonly_paths: None,
             readonly_root: false,
             privileged: false,
+            bare: false,
             rlimits: Vec::new(),
             oom_score_adj: None,
             network: Network::None,

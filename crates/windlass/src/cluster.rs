@@ -22,6 +22,7 @@ use windlass_apiserver::{ApiServer, Identity, Options, listener, tls};
 use windlass_artifacts::git::{GitAccess, Mirrors};
 use windlass_artifacts::store::LocalStore;
 use windlass_artifacts::{AllowPaths, Remap};
+use windlass_build::ConfinedUnpacker;
 use windlass_control::{delivery, retention, workflow};
 use windlass_executor::inputs::Stores;
 use windlass_node::Agent;
@@ -101,6 +102,7 @@ impl Cluster {
         tasks.spawn(listener::serve(api.clone(), api_listener, server_config, stop.clone()));
 
         let store = Store::open(home.images()).context("cannot open the image store")?;
+        let store = store.with_unpacker(Arc::new(ConfinedUnpacker::new(host.clone())));
         let images =
             ClientOptions { insecure: flags.insecure_registry.clone(), remap: registry_remap, ..ClientOptions::new() };
         let one_run = listen.open.is_none();

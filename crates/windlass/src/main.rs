@@ -12,7 +12,7 @@ mod verb;
 
 fn main() -> std::process::ExitCode {
     windlass_sandbox::early();
-    if let Some(code) = windlass_executor::early() {
+    if let Some(code) = windlass_executor::early().or_else(windlass_build::early) {
         return std::process::ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
     start::start(<cli::Cli as clap::Parser>::parse())

@@ -9,6 +9,7 @@ use windlass_oci::client::{ClientOptions, DockerConfig, Secret};
 use windlass_oci::registry::{TokenAuthorize, router};
 use windlass_oci::{Reference, Store};
 
+use crate::confined::{confined_as_without, confined_attacks, confined_bombs, confined_killed};
 use crate::{Bench, Case};
 
 macro_rules! cases {
@@ -38,6 +39,10 @@ cases![
     pushes,
     faults,
     background,
+    confined_as_without,
+    confined_attacks,
+    confined_bombs,
+    confined_killed,
 ];
 
 /// The topmost layer's directory, unpacked.
@@ -234,6 +239,7 @@ async fn archives(bench: Bench) {
     add("in/hard", tar::EntryType::Link, Some("in/f"), "");
     add("in/soft", tar::EntryType::Symlink, Some("/etc"), "");
     add("in/soft/through", tar::EntryType::Regular, None, "stays inside");
+    add("in/device", tar::EntryType::Char, None, "");
     let bytes = tar.into_inner().unwrap();
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     std::io::Write::write_all(&mut gz, &bytes).unwrap();
@@ -246,6 +252,10 @@ async fn archives(bench: Bench) {
             "RUN test $(stat -c %h /t/in/f) = 2 -a -L /t/in/soft -a -f /etc/through -a -f /t/plain.tar -a -f /c/a.bin\n",
         ))
         .await;
+    // Made or said, never dropped in silence.
+    let made = bench.try_build("FROM bb\nADD a.bin /t/\nRUN test -c /t/in/device\n").await.is_ok();
+    bench.try_build("FROM bb\nADD --chown=3 a.bin /u/\n").await.unwrap();
+    assert_ne!(made, bench.log().contains("warning: devices of a.bin were left out: u/in/device"), "{}", bench.log());
 }
 
 async fn heredocs(bench: Bench) {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod cases;
+mod confined;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use windlass_build::{BuildError, Builder, Built, Context, Log, Request};
+use windlass_build::{BuildError, Builder, Built, ConfinedUnpacker, Context, Log, Request};
 use windlass_oci::client::ClientOptions;
 use windlass_oci::host::{HostSpec, build as from_host};
 use windlass_oci::{Reference, Store};
@@ -75,6 +76,9 @@ impl Bench {
 
 fn main() -> ExitCode {
     windlass_sandbox::early();
+    if let Some(code) = windlass_build::early() {
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
+    }
     let filter = std::env::args().nth(1).filter(|a| !a.starts_with('-')).unwrap_or_default();
     if std::env::args().any(|a| a == "--list") {
         return ExitCode::SUCCESS;
@@ -94,6 +98,8 @@ fn main() -> ExitCode {
     rustls::crypto::ring::default_provider().install_default().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let store = Store::open(directory.path().join("store")).unwrap();
+    let unpacker = runtime.block_on(async { ConfinedUnpacker::new(host.clone()) });
+    let store = store.with_unpacker(Arc::new(unpacker));
     base(&store);
     let (mut passed, mut failed) = (0, 0);
     for (name, case) in cases::list().into_iter().filter(|(name, _)| name.contains(&filter)) {

@@ -8,6 +8,7 @@ mod marks;
 mod pack;
 mod reader;
 mod unpack;
+pub mod worker;
 mod writer;
 
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 //! directory by the kernel (`openat2`), so no entry, link or race can reach outside. It needs no other right than that
 //! directory and the open archive, so that a confined process can do it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -73,6 +73,9 @@ pub struct Unpacked {
     pub skipped: Vec<PathBuf>,
     /// Directories that the archive uses without describing them.
     pub implied: Vec<PathBuf>,
+    /// Directories that hide what is below them and still want the mark for it: only where marks were left to others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opaque: Vec<PathBuf>,
 }
 
 /// Unpacks a layer into an empty directory. The archive is read to its end in any case, so that the digests are
@@ -83,10 +86,39 @@ pub fn unpack(
     target: &Path,
     options: &UnpackOptions,
 ) -> Result<Unpacked> {
+    unpack_at(archive, compression, open_root(target)?, options, false)
+}
+
+/// As [`unpack`], in a process that may not set the marks of opaque directories: they are only listed.
+pub(super) fn unpack_leaving_marks(
+    archive: impl Read + Send,
+    compression: Compression,
+    target: &Path,
+    options: &UnpackOptions,
+) -> Result<Unpacked> {
+    unpack_at(archive, compression, open_root(target)?, options, true)
+}
+
+/// Sets the marks that were left. Nothing is trusted: a path is followed beneath the directory only.
+pub(super) fn mark_opaque(target: &Path, opaque: &[PathBuf], marks: Marks) -> Result<()> {
+    if opaque.is_empty() {
+        return Ok(());
+    }
+    let root = open_root(target)?;
+    for path in opaque {
+        let path = path.strip_prefix("/").unwrap_or(path);
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        resolve(&root, path, OFlags::RDONLY | OFlags::DIRECTORY)
+            .and_then(|dir| rustix::fs::fsetxattr(&dir, marks.opaque(), b"y", XattrFlags::empty()))
+            .map_err(|e| Error::io(format!("unpacking {}", path.display()), e))?;
+    }
+    Ok(())
+}
+
+fn open_root(target: &Path) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::openat(CWD, target, flags, Mode::empty())
-        .map_err(|e| Error::io(format!("opening {}", target.display()), e))?;
-    unpack_at(archive, compression, root, options)
+    rustix::fs::openat(CWD, target, flags, Mode::empty())
+        .map_err(|e| Error::io(format!("opening {}", target.display()), e))
 }
 
 fn unpack_at(
@@ -94,6 +126,7 @@ fn unpack_at(
     compression: Compression,
     root: OwnedFd,
     options: &UnpackOptions,
+    leave_marks: bool,
 ) -> Result<Unpacked> {
     let mut unpacker = Work {
         root,
@@ -104,6 +137,8 @@ fn unpack_at(
         bytes: 0,
         owners_dropped: 0,
         skipped: Vec::new(),
+        leave_marks,
+        opaque: BTreeSet::new(),
         buffer: vec![0; 1 << 17],
     };
     let (digest, diff_id, entries) = std::thread::scope(|scope| {
@@ -123,6 +158,7 @@ fn unpack_at(
         owners_dropped: unpacker.owners_dropped,
         implied: implied.collect(),
         skipped: unpacker.skipped,
+        opaque: unpacker.opaque.into_iter().collect(),
     })
 }
 
@@ -158,6 +194,9 @@ struct Work {
     bytes: u64,
     owners_dropped: u64,
     skipped: Vec<PathBuf>,
+    /// Marks are set by somebody else, on these.
+    leave_marks: bool,
+    opaque: BTreeSet<PathBuf>,
     buffer: Vec<u8>,
 }
 
@@ -209,7 +248,7 @@ impl Work {
     ) -> Result<()> {
         let failed = |error: Errno| Error::io(format!("unpacking {}", path.display()), error);
         if name == OPAQUE {
-            return self.make_opaque(dir).map_err(|e| Error::io(format!("unpacking {}", path.display()), e));
+            return self.make_opaque(dir, parent).map_err(|e| Error::io(format!("unpacking {}", path.display()), e));
         }
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
             // `.wh..wh.*` other than the opaque mark is aufs' own bookkeeping.
@@ -228,7 +267,7 @@ impl Work {
                 if replaced_whiteout {
                     let made =
                         open_beneath(dir, Path::new(name), OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
-                    self.make_opaque(&made).map_err(|e| Error::io(format!("unpacking {}", path.display()), e))?;
+                    self.make_opaque(&made, path).map_err(|e| Error::io(format!("unpacking {}", path.display()), e))?;
                 }
                 self.directories.insert(path.to_owned(), Some(entry.clone()));
                 return Ok(());
@@ -326,6 +365,7 @@ impl Work {
             remove_tree_at(dir, name).map_err(|e| Error::io(format!("replacing {}", path.display()), e))?;
             self.directories.retain(|known, _| !known.starts_with(path));
             self.whiteouts.retain(|known| !known.starts_with(path));
+            self.opaque.retain(|known| !known.starts_with(path));
         } else {
             rustix::fs::unlinkat(dir, name, AtFlags::empty())
                 .map_err(|e| Error::io(format!("replacing {}", path.display()), e))?;
@@ -344,7 +384,7 @@ impl Work {
             Ok(found) if FileType::from_raw_mode(found.st_mode) == FileType::Directory => {
                 let made = open_beneath(dir, Path::new(hidden), OFlags::RDONLY | OFlags::DIRECTORY)
                     .map_err(|e| failed(e.into()))?;
-                return self.make_opaque(&made).map_err(failed);
+                return self.make_opaque(&made, &path).map_err(failed);
             }
             // This layer's own file, or the same deletion again.
             Ok(_) => return Ok(()),
@@ -356,7 +396,11 @@ impl Work {
         Ok(())
     }
 
-    fn make_opaque(&self, dir: &impl AsFd) -> io::Result<()> {
+    fn make_opaque(&mut self, dir: &impl AsFd, path: &Path) -> io::Result<()> {
+        if self.leave_marks {
+            self.opaque.insert(path.to_owned());
+            return Ok(());
+        }
         let dir = open_beneath(dir, Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY)?;
         Ok(rustix::fs::fsetxattr(&dir, self.options.marks.opaque(), b"y", XattrFlags::empty())?)
     }
@@ -452,7 +496,7 @@ impl Work {
                     rustix::fs::mkdirat(dir, &word, Mode::RWXU)?;
                     self.directories.insert(at.clone(), None);
                     let made = open_beneath(dir, Path::new(&word), OFlags::RDONLY | OFlags::DIRECTORY)?;
-                    self.make_opaque(&made).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+                    self.make_opaque(&made, &at).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
                 }
                 Some(_) => return Err(Errno::NOTDIR),
                 None => {

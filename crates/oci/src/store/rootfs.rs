@@ -269,6 +269,7 @@ impl Store {
             owners_dropped: 0,
             skipped: Vec::new(),
             implied: Vec::new(),
+            opaque: Vec::new(),
         };
         self.publish_layer(tmp, &target, unpacked).map(|()| true)
     }

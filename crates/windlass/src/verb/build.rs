@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
-use windlass_build::{BuildError, Builder, Context, Log, Request, Stream};
+use windlass_build::{BuildError, Builder, ConfinedUnpacker, Context, Log, Request, Stream};
 use windlass_node::LogSink;
 use windlass_oci::client::{ClientOptions, Remap};
 use windlass_oci::{Reference, Store};
@@ -21,6 +21,7 @@ use crate::start::Session;
 pub(super) async fn run(session: Session, args: BuildArgs) -> Result<ExitCode> {
     let (Some(host), Some(home)) = (session.host, session.home) else { bail!("the build's host was not entered") };
     let store = Store::open(home.images()).context("cannot open the image store")?;
+    let store = store.with_unpacker(Arc::new(ConfinedUnpacker::new(host.clone())));
     let context =
         Context::open(&args.context).with_context(|| format!("cannot open the context {}", args.context.display()))?;
     let (name, text, ignore) = dockerfile(&args, &context)?;
