@@ -55,7 +55,6 @@ impl Worked {
     pub fn cause(&self) -> String {
         let how = match (self.exit.signal, self.exit.code) {
             (Some(31), _) => "it made a system call that it may not make".to_owned(),
-            (Some(25), _) => "a file became too large".to_owned(),
             (Some(signal), _) => format!("it was killed by signal {signal}"),
             (None, code) => format!("it ended with exit code {code}"),
         };

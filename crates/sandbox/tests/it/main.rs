@@ -6,6 +6,7 @@ mod cases;
 mod root;
 mod switch;
 mod terminals;
+mod work;
 
 use std::{
     future::Future,
@@ -36,6 +37,9 @@ const ORDINARY_USER: u32 = 65534;
 
 fn main() -> ExitCode {
     windlass_sandbox::early();
+    if std::env::args().next().as_deref() == Some(work::ROLE) {
+        work::main();
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let value = |flag: &str| arguments.iter().position(|a| a == flag).and_then(|at| arguments.get(at + 1)).cloned();
     if arguments.iter().any(|a| a == "--list") {
@@ -105,7 +109,12 @@ fn again(user: Option<u32>, extra: &[&str], filter: &str) -> bool {
 fn run(bench: &Bench, filter: &str) -> (u32, u32, u32) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (mut passed, mut failed, mut not_run) = (0, 0, 0);
-    let all = cases::list().into_iter().chain(switch::list()).chain(terminals::list()).chain(root::list());
+    let all = cases::list()
+        .into_iter()
+        .chain(switch::list())
+        .chain(terminals::list())
+        .chain(work::list())
+        .chain(root::list());
     for (name, possible, case) in all.filter(|(name, ..)| name.contains(filter)) {
         if let Err(why) = possible(bench.host.probe()) {
             println!("NOT RUN {name}: {why}");
