@@ -13,11 +13,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// The file is written anew, with the Pods that live, when it has become larger.
 const BYTES_MAX: u64 = 1 << 20;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Line<'a> {
-    #[serde(borrow)]
-    uid: std::borrow::Cow<'a, str>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'a PodStatus>,
+}
+
+/// A line as it is read.
+#[derive(Deserialize)]
+struct Noted {
+    uid: String,
     status: Option<PodStatus>,
 }
 
@@ -56,9 +62,9 @@ impl Journal {
         let bytes = fs::read(&self.path).unwrap_or_default();
         let mut all = HashMap::new();
         for line in bytes.split(|b| *b == b'\n') {
-            let Ok(line) = serde_json::from_slice::<Line<'_>>(line) else { continue };
-            let left = line.status.map_or(Left::Begun, |status| Left::Ended(Box::new(status)));
-            all.insert(line.uid.into_owned(), left);
+            let Ok(noted) = serde_json::from_slice::<Noted>(line) else { continue };
+            let left = noted.status.map_or(Left::Begun, |status| Left::Ended(Box::new(status)));
+            all.insert(noted.uid, left);
         }
         all
     }
@@ -73,12 +79,12 @@ impl Journal {
 
     /// Notes that a container of the Pod is about to start.
     pub(crate) fn begun(&self, uid: &str) -> io::Result<()> {
-        self.note(Line { uid: uid.into(), status: None })
+        self.note(Line { uid, status: None })
     }
 
     /// Notes the Pod's last status.
     pub(crate) fn ended(&self, uid: &str, status: &PodStatus) -> io::Result<()> {
-        self.note(Line { uid: uid.into(), status: Some(status.clone()) })
+        self.note(Line { uid, status: Some(status) })
     }
 
     /// The API knows the Pod's end.
@@ -109,7 +115,7 @@ impl Journal {
         // One call a line: it is there as a whole or, on a full disk, not at all as a line.
         file.write_all(&bytes)?;
         inner.bytes += bytes.len() as u64;
-        inner.live.entry(line.uid.into_owned()).or_default().extend(bytes);
+        inner.live.entry(line.uid.to_owned()).or_default().extend(bytes);
         Ok(())
     }
 }

@@ -312,7 +312,16 @@ async fn token(
         ..TokenRequest::default()
     };
     let name = account.metadata.name.as_deref().unwrap_or("default");
-    let answer: TokenRequest =
+    /// The part of the answer that matters.
+    #[derive(serde::Deserialize)]
+    struct Answer {
+        status: Option<Issued>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Issued {
+        token: String,
+    }
+    let answer: Answer =
         api.create_subresource("token", name, &PostParams::default(), &request).await.map_err(|e| failed(&e))?;
     answer.status.map(|s| s.token).ok_or_else(|| failed(&"the API gave none"))
 }

@@ -24,8 +24,8 @@ pub(crate) struct Facts {
     pub(crate) obstacle: Option<String>,
 }
 
-/// The status of `pod`.
-pub(crate) fn summarize(pod: &Pod, slots: &[Slot], facts: &Facts, now: Timestamp) -> PodStatus {
+/// The status of `pod`; `old` are the conditions that were told last.
+pub(crate) fn summarize(pod: &Pod, old: &[PodCondition], slots: &[Slot], facts: &Facts, now: Timestamp) -> PodStatus {
     let init: Vec<&Slot> = slots.iter().filter(|s| matches!(s.role, Role::Init | Role::Sidecar)).collect();
     let main: Vec<&Slot> = slots.iter().filter(|s| matches!(s.role, Role::Main | Role::Companion)).collect();
     let initialized = init.iter().all(|s| match s.role {
@@ -62,7 +62,7 @@ pub(crate) fn summarize(pod: &Pod, slots: &[Slot], facts: &Facts, now: Timestamp
     let init_problem = (!initialized).then(|| {
         ("ContainersNotInitialized", format!("containers with incomplete status: [{}]", incomplete.join(" ")))
     });
-    let conditions = Conditions { old: pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or(&[]), now };
+    let conditions = Conditions { old, now };
     let mut scheduled = conditions.of("PodScheduled", None);
     if let Some(at) = facts.scheduled {
         scheduled.last_transition_time.get_or_insert(Time(at));
@@ -215,19 +215,19 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let mut slots = lifecycle::slots(&pod, false);
         let facts = Facts::default();
-        assert_eq!(summarize(&pod, &slots, &facts, now).phase.as_deref(), Some("Pending"));
+        assert_eq!(summarize(&pod, &[], &slots, &facts, now).phase.as_deref(), Some("Pending"));
         slots[0].running(now, "windlass://1".into(), "sha256:0".into());
-        let status = summarize(&pod, &slots, &facts, now);
+        let status = summarize(&pod, &[], &slots, &facts, now);
         assert_eq!(status.phase.as_deref(), Some("Running"));
         let want = ["PodScheduled=True", "Initialized=True", "ContainersReady=False", "Ready=False"];
         assert_eq!(conditions(&status), want);
         slots[0].ready = true;
-        assert_eq!(conditions(&summarize(&pod, &slots, &facts, now))[3], "Ready=True");
+        assert_eq!(conditions(&summarize(&pod, &[], &slots, &facts, now))[3], "Ready=True");
         let stopping = Facts { stopping: true, ..Facts::default() };
-        assert_eq!(conditions(&summarize(&pod, &slots, &stopping, now))[3], "Ready=False");
+        assert_eq!(conditions(&summarize(&pod, &[], &slots, &stopping, now))[3], "Ready=False");
         let end = Facts { end: Some(End { succeeded: true, reason: None, message: None }), ..Facts::default() };
         slots[0].run = Run::Exited(Exit { reason: "Completed".into(), ..Exit::default() });
-        let status = summarize(&pod, &slots, &end, now);
+        let status = summarize(&pod, &[], &slots, &end, now);
         assert_eq!(status.phase.as_deref(), Some("Succeeded"));
         let ready = &status.conditions.unwrap()[3];
         assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("False", Some("PodCompleted")));
@@ -238,7 +238,7 @@ mod tests {
         let pod = pod(json!({"containers": [{"name": "a"}]}));
         let slots = lifecycle::slots(&pod, false);
         let facts = Facts { obstacle: Some("secret \"x\" not found".into()), ..Facts::default() };
-        let status = summarize(&pod, &slots, &facts, Timestamp::UNIX_EPOCH);
+        let status = summarize(&pod, &[], &slots, &facts, Timestamp::UNIX_EPOCH);
         let waiting = status.container_statuses.unwrap()[0].state.clone().unwrap().waiting.unwrap();
         assert_eq!(waiting.reason.as_deref(), Some("ContainerCreating"));
         assert!(waiting.message.unwrap().contains("secret \"x\" not found"));

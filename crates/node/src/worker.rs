@@ -623,11 +623,9 @@ impl Worker {
     }
 
     fn summary(&self) -> PodStatus {
-        let mut pod = (*self.pod).clone();
-        if let Some(written) = &self.written {
-            pod.status = Some(written.clone());
-        }
-        status::summarize(&pod, &self.slots, &self.facts, Timestamp::now())
+        let before = self.written.as_ref().or(self.pod.status.as_ref());
+        let old = before.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+        status::summarize(&self.pod, old, &self.slots, &self.facts, Timestamp::now())
     }
 
     async fn write_status(&mut self) {
@@ -718,7 +716,16 @@ impl Worker {
 /// Patches `status`, of this very Pod and no later one of its name.
 pub(crate) async fn write(api: &Api<Pod>, pod: &Pod, status: &PodStatus) -> Result<(), kube::Error> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let body = serde_json::json!({"metadata": {"uid": pod.metadata.uid}, "status": status});
+    #[derive(Debug, serde::Serialize)]
+    struct Body<'a> {
+        metadata: Identity<'a>,
+        status: &'a PodStatus,
+    }
+    #[derive(Debug, serde::Serialize)]
+    struct Identity<'a> {
+        uid: Option<&'a str>,
+    }
+    let body = Body { metadata: Identity { uid: pod.metadata.uid.as_deref() }, status };
     // The answer is the whole Pod, which the watch brings anyway: it is not read.
     let request = Request::new(api.resource_url());
     let request = request.patch_subresource("status", name, &PatchParams::default(), &Patch::Merge(body));
