@@ -4,8 +4,11 @@
 use serde_json::Value;
 
 use crate::git::{Credentials, GitSource};
+use crate::outside::Outside;
 use crate::secret::Secret;
-use crate::store::{Driver, HttpAuth, HttpDriver, LocalStore, RawDriver, StoreError};
+use crate::store::{
+    CreateBucket, Driver, HttpAuth, HttpDriver, LocalStore, RawDriver, S3Driver, S3Source, StoreError, Style,
+};
 
 /// A key in a Secret of the run's namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +41,8 @@ pub enum Location {
         /// Credentials.
         auth: Option<HttpAuth>,
     },
+    /// An object, or objects beneath a prefix.
+    S3(Box<S3Source>),
     /// A repository; it can only be loaded.
     Git(Box<GitSource>),
 }
@@ -82,12 +87,12 @@ pub enum LocationError {
 }
 
 /// Drivers that exist in Argo and arrive later.
-const LATER: [&str; 7] = ["s3", "gcs", "azure", "oss", "hdfs", "artifactory", "plugin"];
+const LATER: [&str; 5] = ["gcs", "azure", "oss", "hdfs", "plugin"];
 
 /// The secrets an artifact (Argo's JSON) needs before [`Location::parse`] can read it.
 pub fn secret_refs(artifact: &Value) -> Vec<SecretRef> {
     let mut refs = Vec::new();
-    for driver in ["git", "http"] {
+    for driver in ["git", "http", "s3", "artifactory"] {
         if let Some(fields) = artifact.get(driver) {
             collect(fields, &mut refs);
         }
@@ -136,12 +141,19 @@ impl Location {
         if let Some(fields) = has("http") {
             return reader.http(fields);
         }
+        if let Some(fields) = has("s3") {
+            return Ok(Self::S3(Box::new(reader.s3(fields)?)));
+        }
+        if let Some(fields) = has("artifactory") {
+            return reader.artifactory(fields);
+        }
         for driver in LATER {
             if has(driver).is_some() {
                 return Err(LocationError::Unsupported {
                     artifact: name,
                     what: format!(
-                        "the {driver} driver arrives later; leave the location out to use the built-in store"
+                        "the {driver} driver arrives later; use s3 or http, or leave the location out to use the \
+                         artifact repository"
                     ),
                 });
             }
@@ -150,11 +162,14 @@ impl Location {
     }
 
     /// The driver for this place. Git has none: use [`crate::transfer::load`].
-    pub fn driver(&self, local: &LocalStore) -> Result<Box<dyn Driver>, StoreError> {
+    pub fn driver(&self, local: &LocalStore, outside: &Outside) -> Result<Box<dyn Driver>, StoreError> {
         Ok(match self {
             Self::Local { key } => Box::new(local.at(key)?),
             Self::Raw { data } => Box::new(RawDriver::new(data.clone())),
-            Self::Http { url, headers, auth } => Box::new(HttpDriver::new(url, headers.clone(), auth.clone())?),
+            Self::Http { url, headers, auth } => {
+                Box::new(HttpDriver::new(url, headers.clone(), auth.clone(), outside)?)
+            }
+            Self::S3(source) => Box::new(S3Driver::new(source, outside)?),
             Self::Git(_) => {
                 return Err(StoreError::Unsupported("git artifacts cannot be outputs, only inputs".to_owned()));
             }
@@ -196,18 +211,6 @@ impl Fields<'_> {
     fn git(&self, fields: &Value) -> Result<GitSource, LocationError> {
         let text = |field: &str| fields.get(field).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
         let flag = |field: &str| fields.get(field).and_then(Value::as_bool).unwrap_or(false);
-        if fields.get("sshPrivateKeySecret").is_some_and(|v| !v.is_null()) {
-            return Err(LocationError::Unsupported {
-                artifact: self.artifact.to_owned(),
-                what: "git.sshPrivateKeySecret: ssh remotes arrive later; give an https URL or a remap".to_owned(),
-            });
-        }
-        if flag("insecureSkipTLS") {
-            return Err(LocationError::Unsupported {
-                artifact: self.artifact.to_owned(),
-                what: "git.insecureSkipTLS arrives later; add the server's CA to this machine".to_owned(),
-            });
-        }
         let depth = match fields.get("depth").filter(|v| !v.is_null()) {
             None => None,
             Some(value) => match value.as_u64().and_then(|d| u32::try_from(d).ok()) {
@@ -246,6 +249,9 @@ impl Fields<'_> {
             fetch,
             submodules: !flag("disableSubmodules"),
             credentials,
+            ssh_key: self.secret(fields.get("sshPrivateKeySecret"), "git.sshPrivateKeySecret")?,
+            ignore_host_key: flag("insecureIgnoreHostKey"),
+            skip_tls_verify: flag("insecureSkipTLS"),
         })
     }
 
@@ -285,6 +291,99 @@ impl Fields<'_> {
     }
 }
 
+impl Fields<'_> {
+    /// Argo's `artifactory`: HTTP with basic authentication.
+    fn artifactory(&self, fields: &Value) -> Result<Location, LocationError> {
+        let url = self.text(fields, "artifactory", "url")?;
+        let username = self.secret(fields.get("usernameSecret"), "artifactory.usernameSecret")?;
+        let password = self.secret(fields.get("passwordSecret"), "artifactory.passwordSecret")?;
+        let auth =
+            username.map(|username| HttpAuth::Basic { username, password: password.unwrap_or_else(|| "".into()) });
+        Ok(Location::Http { url, headers: Vec::new(), auth })
+    }
+
+    fn s3(&self, fields: &Value) -> Result<S3Source, LocationError> {
+        let given = |field: &str| fields.get(field).filter(|v| !v.is_null());
+        let text = |field: &str| given(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let flag = |field: &str| given(field).and_then(Value::as_bool).unwrap_or(false);
+        let later =
+            |what: &str| LocationError::Unsupported { artifact: self.artifact.to_owned(), what: what.to_owned() };
+        if !text("roleARN").is_empty() {
+            return Err(later(
+                "s3.roleARN: roles are not assumed; give accessKeySecret and secretKeySecret, with sessionTokenSecret \
+                 for keys of a role",
+            ));
+        }
+        let keys = match (given("accessKeySecret"), given("secretKeySecret"), flag("useSDKCreds")) {
+            (_, _, true) | (None, None, _) => None,
+            (access, secret, false) => {
+                let access = self.secret(access, "s3.accessKeySecret")?;
+                let secret = self.secret(secret, "s3.secretKeySecret")?;
+                match (access, secret) {
+                    (Some(access), Some(secret)) => Some((access, secret)),
+                    (None, None) => None,
+                    _ => return Err(self.problem("s3", "needs both accessKeySecret and secretKeySecret, or none")),
+                }
+            }
+        };
+        let style = match text("addressingStyle").as_str() {
+            "" => None,
+            "path" => Some(Style::Path),
+            "virtual-hosted" => Some(Style::VirtualHosted),
+            _ => return Err(self.problem("s3.addressingStyle", "is `path`, `virtual-hosted` or empty")),
+        };
+        let create_bucket = given("createBucketIfNotPresent").map(|options| CreateBucket {
+            object_locking: options.get("objectLocking").and_then(Value::as_bool).unwrap_or(false),
+        });
+        Ok(S3Source {
+            endpoint: self.text(fields, "s3", "endpoint")?,
+            bucket: self.text(fields, "s3", "bucket")?,
+            key: self.text(fields, "s3", "key")?,
+            region: text("region"),
+            insecure: flag("insecure"),
+            keys,
+            session_token: self.secret(given("sessionTokenSecret"), "s3.sessionTokenSecret")?,
+            ca: self.secret(given("caSecret"), "s3.caSecret")?,
+            style,
+            create_bucket,
+            encryption: match given("encryptionOptions") {
+                Some(options) => self.encryption(options)?,
+                None => Vec::new(),
+            },
+        })
+    }
+
+    /// The headers that ask the server to encrypt.
+    fn encryption(&self, options: &Value) -> Result<Vec<(&'static str, String)>, LocationError> {
+        use base64::Engine as _;
+        let text = |field: &str| options.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+        if options.get("serverSideCustomerKeySecret").is_some_and(|v| !v.is_null()) {
+            return Err(LocationError::Unsupported {
+                artifact: self.artifact.to_owned(),
+                what: "s3.encryptionOptions.serverSideCustomerKeySecret arrives later; use a KMS key, or encrypt the \
+                       bucket by default"
+                    .to_owned(),
+            });
+        }
+        if options.get("enableEncryption").and_then(Value::as_bool) != Some(true) {
+            return Ok(Vec::new());
+        }
+        let (key, context) = (text("kmsKeyId"), text("kmsEncryptionContext"));
+        if key.is_empty() {
+            return Ok(vec![("x-amz-server-side-encryption", "AES256".to_owned())]);
+        }
+        let mut headers = vec![
+            ("x-amz-server-side-encryption", "aws:kms".to_owned()),
+            ("x-amz-server-side-encryption-aws-kms-key-id", key),
+        ];
+        if !context.is_empty() {
+            let encoded = base64::engine::general_purpose::STANDARD.encode(context);
+            headers.push(("x-amz-server-side-encryption-context", encoded));
+        }
+        Ok(headers)
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -310,11 +409,26 @@ mod tests {
     #[test]
     fn refuses_by_name() {
         let message = |artifact| parse(artifact).err().unwrap();
-        assert!(message(json!({"name": "a", "s3": {"key": "x"}})).contains("s3 driver arrives later"));
+        assert!(message(json!({"name": "a", "gcs": {"key": "x"}})).contains("gcs driver arrives later"));
+        assert!(message(json!({"name": "a", "s3": {"key": "x"}})).contains("s3.endpoint is required"));
+        let s3 = |more: Value| {
+            let mut s3 = json!({"endpoint": "e", "bucket": "b", "key": "k"});
+            s3.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!({"name": "a", "s3": s3})
+        };
+        assert!(message(s3(json!({"roleARN": "arn"}))).contains("roles are not assumed"));
+        assert!(message(s3(json!({"accessKeySecret": {"name": "creds", "key": "k"}}))).contains("needs both"));
+        assert!(message(s3(json!({"addressingStyle": "x"}))).contains("virtual-hosted"));
+        let own = json!({"encryptionOptions": {"serverSideCustomerKeySecret": {"name": "creds", "key": "k"}}});
+        assert!(message(s3(own)).contains("serverSideCustomerKeySecret"));
+        let Location::S3(kms) = parse(s3(json!({"encryptionOptions": {"enableEncryption": true, "kmsKeyId": "k",
+            "kmsEncryptionContext": "{}"}})))
+        .unwrap() else {
+            panic!("s3")
+        };
+        assert_eq!(kms.encryption.len(), 3);
         assert!(message(json!({"name": "a"})).contains("has no location"));
         assert!(message(json!({"name": "a", "git": {}})).contains("git.repo is required"));
-        let ssh = json!({"name": "a", "git": {"repo": "r", "sshPrivateKeySecret": {"name": "creds", "key": "k"}}});
-        assert!(message(ssh).contains("ssh remotes arrive later"));
         let gone = json!({"name": "a", "git": {"repo": "r", "passwordSecret": {"name": "gone", "key": "k"}}});
         assert!(message(gone).contains("secret gone has no key k"));
     }

@@ -9,6 +9,7 @@ use crate::beneath::Root;
 use crate::cancel::Cancel;
 use crate::git::{self, GitAccess, GitError};
 use crate::location::Location;
+use crate::outside::Outside;
 use crate::store::{Content, LocalStore, Payload, Saved, StoreError};
 
 /// Why an artifact did not arrive.
@@ -57,6 +58,8 @@ pub struct Access<'a> {
     pub local: &'a LocalStore,
     /// Where git may read, and how.
     pub git: &'a GitAccess,
+    /// How S3 and HTTP servers are reached.
+    pub outside: &'a Outside,
 }
 
 /// Brings an artifact to `target` beneath `root`; missing parents are made, nothing half-written stays.
@@ -73,7 +76,7 @@ pub fn load(
         git::checkout_at(source, access.git, root, target, options.owner, &git::NoProgress, cancel)?;
         return Ok(());
     }
-    match location.driver(access.local)?.load(cancel)? {
+    match location.driver(access.local, access.outside)?.load(cancel)? {
         Content::File(mut reader) => archive::extract(&mut reader, root, target, options, cancel)?,
         Content::Tree(mut reader) => archive::extract_tree(&mut reader, root, target, options, cancel)?,
     };
@@ -83,14 +86,14 @@ pub fn load(
 /// Stores `path` beneath `root`. A directory with [`Strategy::None`] becomes a tree of objects beneath the key.
 pub fn save(
     location: &Location,
-    local: &LocalStore,
+    access: &Access<'_>,
     root: &Root,
     path: &Path,
     strategy: Strategy,
     limits: &archive::Limits,
     cancel: &Cancel,
 ) -> Result<Saved, TransferError> {
-    let driver = location.driver(local)?;
+    let driver = location.driver(access.local, access.outside)?;
     let is_dir = {
         let flags = rustix::fs::OFlags::PATH;
         let fd = root.open_at(path, flags, rustix::fs::Mode::empty()).map_err(|error| match error.kind() {

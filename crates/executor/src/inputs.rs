@@ -10,7 +10,7 @@ use windlass_artifacts::git::GitAccess;
 use windlass_artifacts::location::{Location, SecretRef, secret_refs};
 use windlass_artifacts::store::LocalStore;
 use windlass_artifacts::transfer::{self, Access};
-use windlass_artifacts::{Cancel, Owner, Root, Secret};
+use windlass_artifacts::{Cancel, Inside, Outside, Owner, Root, Secret};
 use windlass_model::artifact::Artifact;
 use windlass_model::task::Task;
 
@@ -110,6 +110,18 @@ pub struct Stores {
     pub local: LocalStore,
     /// Where git may read.
     pub git: GitAccess,
+    /// How S3 and HTTP servers are reached.
+    pub outside: Outside,
+}
+
+impl Stores {
+    /// The same, with the names that the cluster knows.
+    #[must_use]
+    pub fn with_inside(mut self, inside: Inside) -> Self {
+        self.git.inside = inside.clone();
+        self.outside.inside = inside;
+        self
+    }
 }
 
 /// Values of the Secrets that [`secrets_needed`] named; what is missing is left out.
@@ -155,7 +167,7 @@ fn stage_one(
     let failed = |source: transfer::TransferError| ExecutorError::Transfer {
         direction: "input",
         name: artifact.name.clone(),
-        source,
+        source: Box::new(source),
     };
     let strategy = Strategy::parse(json.get("archive")).map_err(|e| failed(e.into()))?;
     std::fs::create_dir_all(&place.root).map_err(|source| ExecutorError::Io { path: place.root.clone(), source })?;
@@ -167,7 +179,7 @@ fn stage_one(
         owner,
         ..ExtractOptions::default()
     };
-    let access = Access { local: &stores.local, git: &stores.git };
+    let access = Access { local: &stores.local, git: &stores.git, outside: &stores.outside };
     let mut attempt = 0;
     loop {
         let begun = Instant::now();
@@ -227,7 +239,11 @@ mod tests {
     #[test]
     fn raw_and_local_inputs_are_staged() {
         let dir = tempfile::tempdir().unwrap();
-        let stores = Stores { local: LocalStore::open(&dir.path().join("store")).unwrap(), git: GitAccess::default() };
+        let stores = Stores {
+            local: LocalStore::open(&dir.path().join("store")).unwrap(),
+            git: GitAccess::default(),
+            outside: Outside::default(),
+        };
         let task = task(json!([{"name": "r", "path": "/tmp/r", "raw": {"data": "hello"}, "mode": 0o600},
             {"name": "o", "path": "/tmp/o", "optional": true, "local": {"key": "none"}},
             {"name": "n", "path": "/tmp/n", "local": {"key": "none"}}]));

@@ -57,7 +57,7 @@ pub enum ExecutorError {
         /// The artifact.
         name: String,
         /// The cause.
-        source: windlass_artifacts::transfer::TransferError,
+        source: Box<windlass_artifacts::transfer::TransferError>,
     },
     /// An output is not there, or cannot be read.
     #[error("output {kind} {name:?}: {problem}")]

@@ -144,7 +144,7 @@ fn keep(
     let mut reader = DataReader::new(from);
     let saved = locate(artifact, secrets).and_then(|location| {
         let payload = if tree { Payload::Tree(&mut reader) } else { Payload::File(&mut reader) };
-        let driver = location.driver(&stores.local).map_err(|e| transfer(artifact, e))?;
+        let driver = location.driver(&stores.local, &stores.outside).map_err(|e| transfer(artifact, e))?;
         driver.save(payload, cancel).map_err(|e| transfer(artifact, e))
     });
     // What the store did not take must not be read as the next item.
@@ -160,7 +160,7 @@ fn locate(artifact: &Artifact, secrets: &Secrets) -> Result<Location, ExecutorEr
 }
 
 fn transfer(artifact: &Artifact, error: windlass_artifacts::store::StoreError) -> ExecutorError {
-    ExecutorError::Transfer { direction: "output", name: artifact.name.clone(), source: error.into() }
+    ExecutorError::Transfer { direction: "output", name: artifact.name.clone(), source: Box::new(error.into()) }
 }
 
 /// Stores a stream as an artifact (a log, say). Blocks.
@@ -171,7 +171,8 @@ pub fn save_stream(
     secrets: &Secrets,
     cancel: &Cancel,
 ) -> Result<(), ExecutorError> {
-    let driver = locate(artifact, secrets)?.driver(&stores.local).map_err(|e| transfer(artifact, e))?;
+    let driver =
+        locate(artifact, secrets)?.driver(&stores.local, &stores.outside).map_err(|e| transfer(artifact, e))?;
     driver.save(Payload::File(from), cancel).map_err(|e| transfer(artifact, e))?;
     Ok(())
 }
@@ -205,7 +206,11 @@ mod tests {
         std::fs::write(root.join("out/d/f"), "file").unwrap();
         std::fs::write(dir.path().join("secret"), "s").unwrap();
         std::os::unix::fs::symlink("/../secret", root.join("out/link")).unwrap();
-        let stores = Stores { local: LocalStore::open(&dir.path().join("store")).unwrap(), git: GitAccess::default() };
+        let stores = Stores {
+            local: LocalStore::open(&dir.path().join("store")).unwrap(),
+            git: GitAccess::default(),
+            outside: windlass_artifacts::Outside::default(),
+        };
         let (outputs, error) = run(
             json!({"outputs": {
             "parameters": [{"name": "p", "valueFrom": {"path": "/out/p"}},
@@ -240,7 +245,11 @@ mod tests {
     #[test]
     fn a_worker_that_breaks_off_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let stores = Stores { local: LocalStore::open(&dir.path().join("store")).unwrap(), git: GitAccess::default() };
+        let stores = Stores {
+            local: LocalStore::open(&dir.path().join("store")).unwrap(),
+            git: GitAccess::default(),
+            outside: windlass_artifacts::Outside::default(),
+        };
         let task: Task = serde_json::from_value(
             json!({"outputs": {"artifacts": [{"name": "a", "path": "/x", "local": {"key": "k"}}]}}),
         )

@@ -95,7 +95,7 @@ pub(crate) async fn stage(context: &Context, task: Task, cancel: Cancel) -> Resu
     let private = context.setup.directory.join("inputs");
     let places = inputs::places(&step.task, &volumes.places, &private).map_err(|e| failed(&e))?;
     let (task, secrets) = (step.task.clone(), step.secrets.clone());
-    let stores = context.agent.config().stores.clone();
+    let stores = stores(context);
     let owner = Some(Owner { uid: user.uid, gid: user.gid });
     let staged = tokio::task::spawn_blocking(move || {
         let staged = inputs::stage(&task, &places, owner, &stores, &secrets, &cancel);
@@ -104,6 +104,12 @@ pub(crate) async fn stage(context: &Context, task: Task, cancel: Cancel) -> Resu
     });
     step.filled = staged.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
     Ok(step)
+}
+
+/// What artifacts of this step's Pod are moved with: names are looked up as in the Pod.
+fn stores(context: &Context) -> inputs::Stores {
+    let namespace = context.pod.metadata.namespace.as_deref().unwrap_or("default");
+    context.agent.config().stores.clone().with_inside(context.agent.fabric().names(namespace))
 }
 
 async fn read_secrets(context: &Context, task: &Task) -> Result<Secrets, String> {
@@ -228,7 +234,7 @@ impl Step {
         let stdio = Stdio { stdin: Some(stdin.into()), stdout: Some(writer.into()), stderr: None, terminal: false };
         let running = context.agent.config().host.spawn(worker, stdio).await.map_err(|e| text(&e))?;
         let (task, secrets) = (self.task.clone(), self.secrets.clone());
-        let stores = context.agent.config().stores.clone();
+        let stores = stores(context);
         let reading = tokio::task::spawn_blocking({
             let cancel = cancel.clone();
             move || outputs::collect(&task, &mut reader, &stores, &secrets, &cancel)
@@ -246,7 +252,7 @@ impl Step {
         let stream = log::open(&path, log::LogOptions::default(), None).map_err(|e| format!("log: {e}"))?;
         let reader = tokio_util::io::StreamReader::new(stream.map_ok(|bytes| bytes));
         let mut reader = tokio_util::io::SyncIoBridge::new(Box::pin(reader));
-        let (secrets, stores) = (self.secrets.clone(), context.agent.config().stores.clone());
+        let (secrets, stores) = (self.secrets.clone(), stores(context));
         let saving = tokio::task::spawn_blocking(move || {
             outputs::save_stream(&artifact, &mut reader, &stores, &secrets, &cancel)
         });

@@ -145,7 +145,7 @@ pub(crate) enum Verb {
     Hook(HookVerb),
     /// What this machine allows, and what that means
     #[command(after_help = "Example:\n  windlass doctor -o json")]
-    Doctor(OutputArgs),
+    Doctor(DoctorArgs),
     /// The whole story in a temporary folder: push, test, build, deploy, push again
     #[command(after_help = "Example:\n  windlass quickstart --keep")]
     Quickstart(QuickstartArgs),
@@ -168,21 +168,44 @@ pub(crate) struct OutputArgs {
     pub(crate) output: Option<Format>,
 }
 
-/// What the embedded cluster is told, by `up` and by verbs that start it in their own process.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ClusterArgs {
-    /// Local git repositories and hostPath volumes may come from beneath this directory (repeatable)
-    #[arg(long, value_name = "DIR")]
-    pub(crate) allow_path: Vec<PathBuf>,
+/// Names of the outside world: who really answers them.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct RemapArgs {
     /// Pull and push FROM's images at TO (repeatable): docker.io=127.0.0.1:5000
     #[arg(long, value_name = "FROM=TO")]
     pub(crate) remap_registry: Vec<String>,
     /// Fetch repositories whose URL begins with FROM from TO instead (repeatable)
     #[arg(long, value_name = "FROM=TO")]
     pub(crate) remap_git: Vec<String>,
+    /// Reach the S3 or HTTP server FROM at TO (repeatable): s3.amazonaws.com=http://minio:9000
+    #[arg(long, value_name = "FROM=TO")]
+    pub(crate) remap_endpoint: Vec<String>,
+    /// A file of such rules; flags come before it [default: remap.yaml in --home]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) remap: Option<PathBuf>,
     /// This registry speaks plain HTTP (repeatable; loopback ones may always)
     #[arg(long, value_name = "HOST")]
     pub(crate) insecure_registry: Vec<String>,
+}
+
+/// `doctor`
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) names: RemapArgs,
+    /// Form of the output
+    #[arg(short, long, value_enum, value_name = "FORM")]
+    pub(crate) output: Option<Format>,
+}
+
+/// What the embedded cluster is told, by `up` and by verbs that start it in their own process.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ClusterArgs {
+    /// Local git repositories and hostPath volumes may come from beneath this directory (repeatable)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) allow_path: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) names: RemapArgs,
     /// The name of this machine as a Node [default: its host name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
@@ -489,6 +512,9 @@ pub(crate) struct ImageArgs {
     /// Credentials: a docker config.json
     #[arg(long, value_name = "FILE")]
     pub(crate) docker_config: Option<PathBuf>,
+    /// Ask TO for FROM's images (repeatable): docker.io=127.0.0.1:5000
+    #[arg(long, value_name = "FROM=TO")]
+    pub(crate) remap_registry: Vec<String>,
     /// Plain HTTP
     #[arg(long)]
     pub(crate) insecure: bool,
@@ -504,6 +530,9 @@ pub(crate) struct ImagePushArgs {
     /// Credentials: a docker config.json
     #[arg(long, value_name = "FILE")]
     pub(crate) docker_config: Option<PathBuf>,
+    /// Ask TO for FROM's images (repeatable): docker.io=127.0.0.1:5000
+    #[arg(long, value_name = "FROM=TO")]
+    pub(crate) remap_registry: Vec<String>,
     /// Plain HTTP
     #[arg(long)]
     pub(crate) insecure: bool,

@@ -19,9 +19,9 @@ use tokio_util::task::TaskTracker;
 use windlass_apiserver::auth::StaticToken;
 use windlass_apiserver::kubeconfig::Kubeconfig;
 use windlass_apiserver::{ApiServer, Identity, Options, listener, tls};
+use windlass_artifacts::AllowPaths;
 use windlass_artifacts::git::{GitAccess, Mirrors};
 use windlass_artifacts::store::LocalStore;
-use windlass_artifacts::{AllowPaths, Remap};
 use windlass_build::ConfinedUnpacker;
 use windlass_control::{delivery, retention, workflow};
 use windlass_executor::inputs::Stores;
@@ -35,6 +35,7 @@ pub(crate) use outward::BuildNetwork;
 
 use crate::cli::ClusterArgs;
 use crate::home::{Home, Lock, Ports};
+use crate::names::Names;
 
 /// Where the cluster listens, and what for.
 #[derive(Debug, Clone)]
@@ -87,8 +88,13 @@ impl Cluster {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let allow = AllowPaths::new(flags.allow_path.clone());
-        let git_remap = Remap::parse(&flags.remap_git).context("--remap-git")?;
-        let registry_remap = windlass_oci::client::Remap::parse(&flags.remap_registry).context("--remap-registry")?;
+        let names = Names::read(&flags.names, &home)?;
+        let git = GitAccess {
+            allow: allow.clone(),
+            remap: names.git()?,
+            known_hosts: names.known_hosts(&home),
+            ..Default::default()
+        };
 
         let options = Options { keys: Some(home.run()), ..Options::file(home.state()) };
         let api = ApiServer::open(options).await.context("cannot open the state")?;
@@ -104,7 +110,7 @@ impl Cluster {
         let store = Store::open(home.images()).context("cannot open the image store")?;
         let store = store.with_unpacker(Arc::new(ConfinedUnpacker::new(host.clone())));
         let images =
-            ClientOptions { insecure: flags.insecure_registry.clone(), remap: registry_remap, ..ClientOptions::new() };
+            ClientOptions { insecure: names.insecure().to_vec(), remap: names.registries()?, ..ClientOptions::new() };
         let one_run = listen.open.is_none();
         let mut ports = Ports { pid: std::process::id(), one_run, api: api_address, registry: FREE, webhooks: FREE };
         let controller = api.client(Identity::system("windlass:controller"));
@@ -126,8 +132,7 @@ impl Cluster {
             let webhook = Webhook::new(controller.clone(), options);
             tasks.spawn(serve(webhook_listener, windlass_server::router(webhook), stop.clone(), "webhooks"));
 
-            let access = GitAccess { allow: allow.clone(), remap: git_remap.clone(), ..Default::default() };
-            let mirrors = Arc::new(Mirrors::new(home.root().join("git"), access));
+            let mirrors = Arc::new(Mirrors::new(home.root().join("git"), git.clone()));
             let settings = delivery::Settings {
                 namespace: open.namespace.clone(),
                 policy: windlass_schedule::trigger::Policy { namespace: open.namespace.clone(), ..Default::default() },
@@ -149,7 +154,8 @@ impl Cluster {
 
         let stores = Stores {
             local: LocalStore::open(&home.artifacts()).context("cannot open the artifact store")?,
-            git: GitAccess { allow: allow.clone(), remap: git_remap, ..Default::default() },
+            git,
+            outside: names.outside()?,
         };
         let name = flags.node_name.clone().unwrap_or_else(host_name);
         let node = name.clone();
@@ -157,7 +163,7 @@ impl Cluster {
             host.clone(),
             store.clone(),
             images.clone(),
-            flags.remap_registry.clone(),
+            names.registry_rules(),
             home.root().join("build"),
         );
         let agent = Agent::new(windlass_node::Config {

@@ -76,6 +76,12 @@ impl Home {
     pub(crate) fn volumes(&self) -> PathBuf {
         self.root.join("volumes")
     }
+    pub(crate) fn remap(&self) -> PathBuf {
+        self.root.join("remap.yaml")
+    }
+    pub(crate) fn known_hosts(&self) -> PathBuf {
+        self.root.join("ssh_known_hosts")
+    }
     pub(crate) fn scratch(&self) -> PathBuf {
         self.root.join("scratch")
     }

@@ -5,6 +5,7 @@ mod cluster;
 mod connect;
 mod home;
 mod manifest;
+mod names;
 mod objects;
 mod print;
 mod start;

@@ -33,6 +33,8 @@ pub struct ReadRequest {
     pub path: String,
     /// For HTTP.
     pub credentials: Option<Credentials>,
+    /// For ssh.
+    pub ssh_key: Option<crate::Secret>,
     /// The largest file that is read.
     pub bytes_max: u64,
 }
@@ -59,12 +61,9 @@ impl Mirrors {
 
     /// Reads one file. Blocking; one fetch at a time for each repository.
     pub fn read_file(&self, request: &ReadRequest, cancel: &Cancel) -> Result<Found, GitError> {
-        let remote = source::locate(&request.url, request.credentials.as_ref(), &self.access)?;
-        let key = match &remote.place {
-            Place::Http(url) => url.clone(),
-            Place::Local(path) => path.display().to_string(),
-        };
-        let key = hex::encode(Sha256::digest(key.as_bytes()));
+        let mut remote = source::locate(&request.url, request.credentials.as_ref(), &self.access)?;
+        remote.ssh_key.clone_from(&request.ssh_key);
+        let key = hex::encode(Sha256::digest(remote.key().as_bytes()));
         let lock = {
             let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(locks.entry(key.clone()).or_default())
@@ -86,19 +85,16 @@ impl Mirrors {
         let wanted = request.revision.as_deref();
         let id = wanted.and_then(revision::full_id);
         let none = Refs::default();
-        let url = match &remote.place {
-            Place::Local(path) => {
-                // Opened on each call: a path that is no longer allowed is not answered from the copy.
-                let local = LocalRepo::open(path, &remote.shown, &self.access.allow)?;
-                let refs = local.refs()?;
-                local.copy_objects(&repo.git_dir().join("objects"), cancel)?;
-                let repo = reopen(&repo)?;
-                let found = revision::resolve(&repo, &refs, wanted, local.shown())?;
-                let found = found.ok_or_else(|| revision::missing(&refs, wanted, local.shown()))?;
-                return Ok((repo, found.commit));
-            }
-            Place::Http(url) => url,
-        };
+        if let Place::Local(path) = &remote.place {
+            // Opened on each call: a path that is no longer allowed is not answered from the copy.
+            let local = LocalRepo::open(path, &remote.shown, &self.access.allow)?;
+            let refs = local.refs()?;
+            local.copy_objects(&repo.git_dir().join("objects"), cancel)?;
+            let repo = reopen(&repo)?;
+            let found = revision::resolve(&repo, &refs, wanted, local.shown())?;
+            let found = found.ok_or_else(|| revision::missing(&refs, wanted, local.shown()))?;
+            return Ok((repo, found.commit));
+        }
         if id.is_some()
             && let Some(found) = revision::resolve(&repo, &none, wanted, &remote.shown)?
         {
@@ -111,7 +107,7 @@ impl Mirrors {
             attempts.push((vec![id.to_string()], Some(1)));
             attempts.extend(request.reference.iter().map(|name| (vec![format!("+{name}:{}", kept(name))], None)));
         } else {
-            let listed = remote::list(&repo, remote, url, &self.access)?;
+            let listed = remote::list(&repo, remote, &self.access)?;
             let name = match revision::is_default(wanted) {
                 true => listed.head.clone().or_else(|| listed.head_id.map(|_| "HEAD".to_owned())),
                 false => revision::candidates(wanted.unwrap_or_default())
@@ -124,7 +120,7 @@ impl Mirrors {
         attempts.push((vec!["+refs/*:refs/windlass/all/*".to_owned()], None));
         let mut last = None;
         for (specs, depth) in attempts {
-            let fetched = remote::fetch(&repo, remote, url, &self.access, &Fetch { specs: &specs, depth }, cancel);
+            let fetched = remote::fetch(&repo, remote, &self.access, &Fetch { specs: &specs, depth }, cancel);
             match fetched {
                 Ok(shown) => {
                     let repo = reopen(&repo)?;

@@ -7,6 +7,8 @@ mod mirror;
 mod remote;
 mod revision;
 mod source;
+mod ssh;
+mod submodule;
 mod worktree;
 
 use std::path::Path;
@@ -18,6 +20,7 @@ pub use source::ensure_tls;
 use crate::allow::{AllowError, AllowPaths};
 use crate::beneath::{Owner, Root};
 use crate::cancel::Cancel;
+use crate::dial::Inside;
 use crate::remap::Remap;
 use crate::secret::Secret;
 
@@ -45,10 +48,16 @@ pub struct GitSource {
     pub depth: Option<u32>,
     /// Further refspecs to fetch.
     pub fetch: Vec<String>,
-    /// Check out submodules. They are refused by name for now where the tree has any.
+    /// Check out submodules, and theirs.
     pub submodules: bool,
     /// For HTTP.
     pub credentials: Option<Credentials>,
+    /// For ssh: a private key without passphrase.
+    pub ssh_key: Option<Secret>,
+    /// Accept any ssh host key.
+    pub ignore_host_key: bool,
+    /// Accept any TLS certificate.
+    pub skip_tls_verify: bool,
 }
 
 /// From where, and with what patience, repositories may be read.
@@ -58,6 +67,10 @@ pub struct GitAccess {
     pub allow: AllowPaths,
     /// URL prefixes.
     pub remap: Remap,
+    /// Files with ssh hosts' keys; the first is the one that advice names. The large forges are known without.
+    pub known_hosts: Vec<std::path::PathBuf>,
+    /// Names that only the cluster knows.
+    pub inside: Inside,
     /// How long making a connection may take.
     pub connect_timeout: Duration,
     /// How long a connection may stay silent.
@@ -69,7 +82,9 @@ impl Default for GitAccess {
         Self {
             allow: AllowPaths::none(),
             remap: Remap::none(),
-            connect_timeout: Duration::from_secs(5),
+            known_hosts: Vec::new(),
+            inside: Inside::default(),
+            connect_timeout: Duration::from_secs(4),
             read_timeout: Duration::from_secs(30),
         }
     }
@@ -114,14 +129,14 @@ pub enum GitError {
     #[error("git repository: {0}")]
     Refused(#[from] AllowError),
     /// The host does not answer, or broke off: trying again may help.
-    #[error(
-        "git repository {url}: cannot be reached: {cause} (check the URL and its host, or map it with --remap-git)"
-    )]
+    #[error("git repository {url}: cannot be reached: {cause}{help}")]
     Unreachable {
         /// The URL, without credentials.
         url: String,
         /// The innermost cause.
         cause: String,
+        /// Who else could answer.
+        help: String,
     },
     /// The host wants other credentials, or there is no such repository.
     #[error("git repository {url}: {cause}")]

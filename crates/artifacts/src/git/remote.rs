@@ -1,4 +1,4 @@
-//! Reading over HTTP with gix: list references, fetch packs. It must never ask a person or a helper program for a
+//! Reading over HTTP and ssh with gix: list references, fetch packs. It must never ask a person or a helper program for a
 //! credential, nor wait for ever.
 
 use std::collections::BTreeMap;
@@ -8,12 +8,16 @@ use std::sync::{Arc, Mutex};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gix::ObjectId;
-use gix::protocol::transport::client::blocking_io::http;
+use gix::protocol::transport::Protocol;
+use gix::protocol::transport::client::blocking_io::{Transport, http};
+use gix::protocol::transport::client::git::{ConnectMode, blocking_io};
 use gix::remote::{Direction, fetch};
 
-use super::source::Remote;
+use super::source::{Place, Remote};
+use super::ssh::{self, Address, Session};
 use super::{GitAccess, GitError};
 use crate::cancel::Cancel;
+use crate::dial::Tunnel;
 
 /// The references a repository shows.
 #[derive(Clone, Debug, Default)]
@@ -33,8 +37,8 @@ pub(super) struct Fetch<'a> {
 }
 
 /// Lists what is there.
-pub(super) fn list(repo: &gix::Repository, remote: &Remote, url: &str, access: &GitAccess) -> Result<Refs, GitError> {
-    let (map, _) = with_remote(repo, remote, url, access, &["HEAD".to_owned()], |connection| {
+pub(super) fn list(repo: &gix::Repository, remote: &Remote, access: &GitAccess) -> Result<Refs, GitError> {
+    let (map, _) = with_remote(repo, remote, access, &["HEAD".to_owned()], |connection| {
         connection.ref_map(gix::progress::Discard, all_refs())
     })?;
     Ok(refs(&map))
@@ -44,7 +48,6 @@ pub(super) fn list(repo: &gix::Repository, remote: &Remote, url: &str, access: &
 pub(super) fn fetch(
     repo: &gix::Repository,
     remote: &Remote,
-    url: &str,
     access: &GitAccess,
     wanted: &Fetch<'_>,
     cancel: &Cancel,
@@ -53,7 +56,7 @@ pub(super) fn fetch(
         Some(depth) => fetch::Shallow::DepthAtRemote(depth),
         None => fetch::Shallow::NoChange,
     };
-    let outcome = with_remote(repo, remote, url, access, wanted.specs, |connection| {
+    let outcome = with_remote(repo, remote, access, wanted.specs, |connection| {
         connection
             .prepare_fetch(gix::progress::Discard, all_refs())?
             .with_shallow(shallow)
@@ -71,30 +74,76 @@ fn all_refs() -> gix::remote::ref_map::Options {
     gix::remote::ref_map::Options { prefix_from_spec_as_filter_on_remote: false, ..Default::default() }
 }
 
-type Connection<'a, 'repo> =
-    gix::remote::Connection<'a, 'a, 'repo, Box<dyn gix::protocol::transport::client::blocking_io::Transport + Send>>;
+type Connection<'a, 'repo> = gix::remote::Connection<'a, 'a, 'repo, Box<dyn Transport + Send>>;
 
 fn with_remote<T>(
     repo: &gix::Repository,
     remote: &Remote,
-    url: &str,
     access: &GitAccess,
     specs: &[String],
     act: impl FnOnce(Connection<'_, '_>) -> gix::Result<T>,
 ) -> Result<T, GitError> {
     super::ensure_tls();
-    let work = || -> gix::Result<T> {
-        let origin = repo
-            .remote_at_without_url_rewrite(url)?
-            .with_refspecs(specs.iter().map(gix::bstr::BStr::new), Direction::Fetch)?
-            .with_fetch_tags(fetch::Tags::None);
-        let connection = origin
-            .connect(Direction::Fetch)?
-            .with_credentials(|action| Ok(credentials(remote, action)))
-            .with_transport_options(Box::new(options(access, remote, url)));
-        act(connection)
+    let prepare = |url: &str| -> gix::Result<gix::Remote<'_>> {
+        let specs = specs.iter().map(gix::bstr::BStr::new);
+        let origin = repo.remote_at_without_url_rewrite(url)?.with_refspecs(specs, Direction::Fetch)?;
+        Ok(origin.with_fetch_tags(fetch::Tags::None))
     };
-    work().map_err(|error| describe(&remote.shown, remote.credentials.is_some(), access, &error))
+    match &remote.place {
+        Place::Http(url) => {
+            let tunnel = tunnel(url, remote, access)?;
+            let work = || {
+                let origin = prepare(url)?;
+                let connection = origin
+                    .connect(Direction::Fetch)?
+                    .with_credentials(|action| Ok(credentials(remote, action)))
+                    .with_transport_options(Box::new(options(access, remote, url, tunnel.as_ref())));
+                act(connection)
+            };
+            work().map_err(|error| describe(remote, access, &error))
+        }
+        Place::Ssh(to) => {
+            let session = open(to, remote, access)?;
+            let work = || {
+                // The transport is ours: the URL is only a name.
+                let origin = prepare("ssh://remote/repository")?;
+                let (reader, writer) = session.halves().map_err(gix::Error::from_error)?;
+                let none = None::<(&str, _)>;
+                let path = to.path.as_str();
+                let process = ConnectMode::Process;
+                let transport = blocking_io::Connection::new(reader, writer, Protocol::V2, path, none, process, false);
+                act(origin.to_connection_with_transport(Box::new(transport) as Box<dyn Transport + Send>))
+            };
+            work().map_err(|error| match session.complaint() {
+                Some(complaint) => complaint.about(&remote.shown, remote.help()),
+                None => describe(remote, access, &error),
+            })
+        }
+        Place::Local(_) => unreachable!("invariant local-opened: local places are read by `local`"),
+    }
+}
+
+fn open(to: &Address, remote: &Remote, access: &GitAccess) -> Result<Session, GitError> {
+    let options = ssh::Options {
+        key: remote.ssh_key.as_ref(),
+        ignore_host_key: remote.ignore_host_key,
+        known_hosts: &access.known_hosts,
+        connect_timeout: access.connect_timeout,
+        read_timeout: access.read_timeout,
+        inside: &access.inside,
+    };
+    Session::open(to, "git-upload-pack", &options).map_err(|error| error.about(&remote.shown, remote.help()))
+}
+
+/// The way to a host inside the cluster, where this is one.
+fn tunnel(url: &str, remote: &Remote, access: &GitAccess) -> Result<Option<Tunnel>, GitError> {
+    let Ok(parsed) = url::Url::parse(url) else { return Ok(None) };
+    let (Some(host), Some(port)) = (parsed.host_str(), parsed.port_or_known_default()) else { return Ok(None) };
+    access.inside.tunnel(host, port, access.connect_timeout).map_err(|error| GitError::Unreachable {
+        url: remote.shown.clone(),
+        cause: error.to_string(),
+        help: remote.help(),
+    })
 }
 
 fn credentials(
@@ -113,8 +162,9 @@ fn credentials(
     })
 }
 
-fn options(access: &GitAccess, remote: &Remote, url: &str) -> http::Options {
+fn options(access: &GitAccess, remote: &Remote, url: &str, tunnel: Option<&Tunnel>) -> http::Options {
     let (connect, read) = (access.connect_timeout, access.read_timeout);
+    let (unchecked, socket) = (remote.skip_tls_verify, tunnel.map(Tunnel::path));
     // Over plain http gix sends no credentials at all; git and Argo do. With a header of ours no redirect is followed.
     let clear = remote.credentials.as_ref().filter(|_| url.starts_with("http://")).and_then(basic);
     if clear.is_some() {
@@ -127,7 +177,13 @@ fn options(access: &GitAccess, remote: &Remote, url: &str) -> http::Options {
         })
     });
     let backend = http::reqwest::Options {
-        configure_client: Some(Box::new(move |builder| Ok(builder.connect_timeout(connect).timeout(read)))),
+        configure_client: Some(Box::new(move |builder| {
+            let builder = builder.connect_timeout(connect).timeout(read).tls_danger_accept_invalid_certs(unchecked);
+            Ok(match &socket {
+                Some(path) => builder.unix_socket(path.as_path()),
+                None => builder,
+            })
+        })),
         configure_request,
     };
     http::Options { connect_timeout: Some(connect), backend: Some(Arc::new(Mutex::new(backend))), ..Default::default() }
@@ -167,8 +223,8 @@ fn refs(map: &fetch::RefMap) -> Refs {
 }
 
 /// gix's chain of causes becomes one line and one decision.
-fn describe(url: &str, had_credentials: bool, access: &GitAccess, error: &gix::Error) -> GitError {
-    let url = url.to_owned();
+fn describe(remote: &Remote, access: &GitAccess, error: &gix::Error) -> GitError {
+    let (url, had_credentials) = (remote.shown.clone(), remote.credentials.is_some());
     let texts = causes(error);
     let mentions = |needle: &str| texts.iter().any(|text| text.contains(needle));
     let innermost = texts.last().cloned().unwrap_or_else(|| error.to_string());
@@ -197,7 +253,7 @@ fn describe(url: &str, had_credentials: bool, access: &GitAccess, error: &gix::E
         false => innermost.clone(),
     };
     match network || timed_out {
-        true => GitError::Unreachable { url, cause },
+        true => GitError::Unreachable { url, cause, help: remote.help() },
         false => GitError::Broken { url, cause: innermost },
     }
 }

@@ -3,13 +3,16 @@
 
 use std::path::PathBuf;
 
-use super::{Credentials, GitAccess, GitError};
+use super::ssh::Address;
+use super::{Credentials, GitAccess, GitError, GitSource};
 use crate::secret::Secret;
 
 /// Where bytes come from.
 pub(super) enum Place {
     /// http or https, without user information.
     Http(String),
+    /// Behind ssh.
+    Ssh(Address),
     /// An absolute path.
     Local(PathBuf),
 }
@@ -20,12 +23,55 @@ pub(super) struct Remote {
     pub(super) shown: String,
     pub(super) place: Place,
     pub(super) credentials: Option<Credentials>,
+    /// For ssh.
+    pub(super) ssh_key: Option<Secret>,
+    pub(super) ignore_host_key: bool,
+    pub(super) skip_tls_verify: bool,
+    /// Where it was really asked, where a rule said so.
+    pub(super) mapped: Option<String>,
+}
+
+impl Remote {
+    /// What is asked: a place's name for the cache.
+    pub(super) fn key(&self) -> String {
+        match &self.place {
+            Place::Http(url) => url.clone(),
+            Place::Ssh(to) => format!("ssh://{}@{}:{}/{}", to.user, to.host, to.port, to.path),
+            Place::Local(path) => path.display().to_string(),
+        }
+    }
+
+    /// Who else could answer, where nobody does.
+    pub(super) fn help(&self) -> String {
+        if let Some(mapped) = &self.mapped {
+            return format!(" (it is mapped to {mapped})");
+        }
+        format!("; where another repository has it, map it: --remap-git {}=URL", prefix(&self.shown))
+    }
+}
+
+/// The part of a URL that a rule would name: up to the host.
+fn prefix(url: &str) -> &str {
+    if let Some(at) = url.find("://") {
+        let path = url[at + 3..].find('/').map_or(url.len(), |slash| at + 3 + slash + 1);
+        return &url[..path];
+    }
+    url.find(':').map_or(url, |colon| &url[..=colon])
 }
 
 /// Makes TLS ready; every HTTP client of this crate calls it first.
 pub fn ensure_tls() {
     // Fails where somebody installed a provider already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Reads a source's repository, with what it is reached with.
+pub(super) fn locate_source(source: &GitSource, access: &GitAccess) -> Result<Remote, GitError> {
+    let mut remote = locate(&source.repo, source.credentials.as_ref(), access)?;
+    remote.ssh_key.clone_from(&source.ssh_key);
+    remote.ignore_host_key = source.ignore_host_key;
+    remote.skip_tls_verify = source.skip_tls_verify;
+    Ok(remote)
 }
 
 /// Reads `repo` as a URL or path.
@@ -44,6 +90,7 @@ pub(super) fn locate(repo: &str, credentials: Option<&Credentials>, access: &Git
     if let Some(mapped) = &mapped {
         tracing::info!(from = %without_credentials(repo), to = %without_credentials(mapped), "git remap");
     }
+    let mut was_mapped = mapped.as_deref().map(without_credentials);
     let mut effective = mapped.unwrap_or_else(|| repo.to_owned());
     let mut shown = without_credentials(repo);
     if let Some(rest) = effective.strip_prefix("git://github.com/") {
@@ -54,24 +101,35 @@ pub(super) fn locate(repo: &str, credentials: Option<&Credentials>, access: &Git
         }
         if let Some(again) = access.remap.apply(&effective) {
             tracing::info!(from = %effective, to = %without_credentials(&again), "git remap");
+            was_mapped = Some(without_credentials(&again));
             effective = again;
         }
     }
     let (place, own) = place(&effective).map_err(|reason| bad(&reason))?;
-    Ok(Remote { shown, place, credentials: credentials.cloned().or(own) })
+    Ok(Remote {
+        shown,
+        place,
+        credentials: credentials.cloned().or(own),
+        ssh_key: None,
+        ignore_host_key: false,
+        skip_tls_verify: false,
+        mapped: was_mapped,
+    })
 }
 
 fn place(url: &str) -> Result<(Place, Option<Credentials>), String> {
-    const SSH: &str = "ssh remotes arrive later; give an https URL or a remap";
     if url.starts_with('/') {
         return Ok((Place::Local(PathBuf::from(url)), None));
     }
+    // git's own form for helpers, which would run programs.
+    if url.contains("::") && !url.contains("://") && !url.contains('[') {
+        return Err("remote helpers are not run; give an https or ssh URL".to_owned());
+    }
+    if let Some(address) = Address::parse(url) {
+        return Ok((Place::Ssh(address?), None));
+    }
     let Some((scheme, rest)) = url.split_once("://") else {
-        // git@host:path is ssh's short form.
-        return Err(match url.split_once(':') {
-            Some((host, _)) if !host.contains('/') => SSH.to_owned(),
-            _ => "it is neither a URL nor an absolute path".to_owned(),
-        });
+        return Err("it is neither a URL nor an absolute path".to_owned());
     };
     match scheme {
         "http" | "https" => {
@@ -92,7 +150,6 @@ fn place(url: &str) -> Result<(Place, Option<Credentials>), String> {
             }
             Ok((Place::Local(PathBuf::from(String::from_utf8_lossy(&percent_decode(path)).into_owned())), None))
         }
-        "ssh" | "git+ssh" | "ssh+git" => Err(SSH.to_owned()),
         "git" => {
             Err("the git protocol has no authentication and is not supported; give an https URL or a remap".to_owned())
         }
@@ -123,11 +180,14 @@ fn percent_decode(text: &str) -> Vec<u8> {
     out
 }
 
-/// Cuts `user:password@` out of a URL.
+/// Cuts `user:password@` out of a URL; ssh's user is part of the address and stays.
 pub(super) fn without_credentials(url: &str) -> String {
     if let Some((scheme, rest)) = url.split_once("://") {
         let end = rest.find('/').unwrap_or(rest.len());
         if let Some(at) = rest[..end].rfind('@') {
+            if let (true, Some(user)) = (scheme.contains("ssh"), rest[..at].split(':').next()) {
+                return format!("{scheme}://{user}@{}", &rest[at + 1..]);
+            }
             return format!("{scheme}://{}", &rest[at + 1..]);
         }
     }
@@ -148,6 +208,7 @@ mod tests {
             Ok(remote) => match remote.place {
                 Place::Http(url) => format!("{} <- {url}", remote.shown),
                 Place::Local(path) => format!("{} <- {}", remote.shown, path.display()),
+                Place::Ssh(to) => format!("{} <- ssh {}@{} {}", remote.shown, to.user, to.host_name(), to.path),
             },
             Err(error) => error.to_string(),
         };
@@ -163,10 +224,18 @@ mod tests {
             "srv/repo",
             "{{workflow.annotations.x}}",
             "ext::sh -c date",
+            "ext::/bin/sh",
             "",
         ]
         .map(|url| format!("{url} => {}", at(url)));
         insta::assert_snapshot!(lines.join("\n"));
+        for (url, rule) in [
+            ("git@bitbucket.org:team/app.git", "git@bitbucket.org:"),
+            ("ssh://git@host:2222/x/y", "ssh://git@host:2222/"),
+            ("https://github.com/a/b", "https://github.com/"),
+        ] {
+            assert_eq!(prefix(url), rule);
+        }
         let own = locate("https://me:s3%40@example.org/a.git", None, &access).unwrap().credentials.unwrap();
         assert!(own.password.matches(b"s3@"));
     }

@@ -31,16 +31,31 @@ pub(super) fn checkout(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Checkout, GitError> {
+    checkout_nested(source, access, root, target, owner, progress, cancel, 0)
+}
+
+/// The same, `nesting` submodules deep.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn checkout_nested(
+    source: &GitSource,
+    access: &GitAccess,
+    root: &Root,
+    target: &Path,
+    owner: Option<Owner>,
+    progress: &dyn Progress,
+    cancel: &Cancel,
+    nesting: u32,
+) -> Result<Checkout, GitError> {
     // Bad names and forbidden paths are said before anything is made.
-    let remote = source::locate(&source.repo, source.credentials.as_ref(), access)?;
+    let remote = source::locate_source(source, access)?;
     let local = match &remote.place {
         Place::Local(path) => Some(LocalRepo::open(path, &remote.shown, &access.allow)?),
-        Place::Http(_) => None,
+        Place::Http(_) | Place::Ssh(_) => None,
     };
     let placing = Placing::begin(root, target, owner).map_err(GitError::io(target))?;
     // The staging directory by its descriptor: nobody can move it away under this path.
     let dir = PathBuf::from(format!("/proc/self/fd/{}", placing.staging().fd().as_raw_fd()));
-    let job = Job { source, access, remote: &remote, local: local.as_ref(), dir: &dir, progress, cancel };
+    let job = Job { source, access, remote: &remote, local: local.as_ref(), dir: &dir, progress, cancel, nesting };
     match job.run(owner) {
         Ok(done) => {
             placing.finish().map_err(GitError::io(target))?;
@@ -53,14 +68,15 @@ pub(super) fn checkout(
     }
 }
 
-struct Job<'a> {
-    source: &'a GitSource,
-    access: &'a GitAccess,
-    remote: &'a Remote,
+pub(super) struct Job<'a> {
+    pub(super) source: &'a GitSource,
+    pub(super) access: &'a GitAccess,
+    pub(super) remote: &'a Remote,
     local: Option<&'a LocalRepo>,
-    dir: &'a Path,
-    progress: &'a dyn Progress,
-    cancel: &'a Cancel,
+    pub(super) dir: &'a Path,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) cancel: &'a Cancel,
+    pub(super) nesting: u32,
 }
 
 impl Job<'_> {
@@ -76,7 +92,7 @@ impl Job<'_> {
         self.progress.stage(&format!("fetching {}", self.remote.shown));
         let (refs, resolved) = match (self.local, &self.remote.place) {
             (Some(local), _) => self.fetch_local(&repo, local)?,
-            (None, Place::Http(url)) => self.fetch_http(&repo, url)?,
+            (None, Place::Http(_) | Place::Ssh(_)) => self.fetch_remote(&repo)?,
             (None, Place::Local(_)) => unreachable!("invariant local-opened: checkout() opens every local place"),
         };
         self.describe_origin(&resolved)?;
@@ -84,15 +100,18 @@ impl Job<'_> {
         // Read again: packs, references and configuration have changed on disk.
         let repo = self.reopen()?;
         let files = self.write_tree(&repo, resolved.commit, owner)?;
+        if self.source.submodules {
+            self.bring_submodules(&repo, owner)?;
+        }
         Ok(Checkout { commit: resolved.commit.to_string(), branch: resolved.branch, files })
     }
 
-    fn broken(&self, error: &gix::Error) -> GitError {
+    pub(super) fn broken(&self, error: &gix::Error) -> GitError {
         let cause = error.iter_errors().last().map_or_else(|| error.to_string(), ToString::to_string);
         GitError::Broken { url: self.remote.shown.clone(), cause }
     }
 
-    fn reopen(&self) -> Result<gix::Repository, GitError> {
+    pub(super) fn reopen(&self) -> Result<gix::Repository, GitError> {
         let repo =
             gix::open::Options::isolated().with(gix::sec::Trust::Full).open(self.dir).map_err(|e| self.broken(&e))?;
         Ok(with_identity(repo.to_thread_local()))
@@ -130,13 +149,13 @@ impl Job<'_> {
         }
     }
 
-    fn fetch_http(&self, repo: &gix::Repository, url: &str) -> Result<(Refs, Resolved), GitError> {
+    fn fetch_remote(&self, repo: &gix::Repository) -> Result<(Refs, Resolved), GitError> {
         let source = self.source;
         let fetch = |specs: &[String], depth| {
-            remote::fetch(repo, self.remote, url, self.access, &Fetch { specs, depth }, self.cancel)
+            remote::fetch(repo, self.remote, self.access, &Fetch { specs, depth }, self.cancel)
         };
         let narrow = source.single_branch || source.depth.is_some();
-        let mut refs = if narrow { remote::list(repo, self.remote, url, self.access)? } else { Refs::default() };
+        let mut refs = if narrow { remote::list(repo, self.remote, self.access)? } else { Refs::default() };
         let one = narrow.then(|| self.one_ref(&refs)).flatten();
         if let (true, Some(name)) = (source.single_branch, &one)
             && !refs.names.contains_key(name)
@@ -261,7 +280,6 @@ impl Job<'_> {
         let tree =
             repo.find_commit(commit).and_then(|c| c.tree_id().map(gix::Id::detach)).map_err(|e| self.broken(&e))?;
         let mut index = repo.index_from_tree(&tree).map_err(|e| self.broken(&e))?;
-        self.refuse_submodules(&index)?;
         let files = index.entries().len();
         self.progress.stage(&format!("checking out {files} files"));
         let mut options = repo
@@ -298,29 +316,6 @@ impl Job<'_> {
             give(&self.dir.join(".git"), owner)?;
         }
         Ok(files)
-    }
-
-    fn refuse_submodules(&self, index: &gix::index::File) -> Result<(), GitError> {
-        if !self.source.submodules {
-            return Ok(());
-        }
-        let names: Vec<String> = index
-            .entries()
-            .iter()
-            .filter(|entry| entry.mode == gix::index::entry::Mode::COMMIT)
-            .map(|entry| entry.path(index).to_string())
-            .take(4)
-            .collect();
-        match names.is_empty() {
-            true => Ok(()),
-            false => Err(GitError::Unsupported {
-                url: self.remote.shown.clone(),
-                what: format!(
-                    "it has submodules ({}), which arrive later; set disableSubmodules: true to leave them empty",
-                    names.join(", ")
-                ),
-            }),
-        }
     }
 }
 

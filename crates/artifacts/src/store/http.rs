@@ -2,10 +2,11 @@
 //! nor send them on to another host after a redirect (reqwest drops them).
 
 use std::io::Read;
-use std::time::Duration;
 
 use super::{Content, Driver, Payload, Saved, StoreError};
 use crate::cancel::Cancel;
+use crate::outside::{Client, Outside, cause};
+use crate::remap::Server;
 use crate::secret::Secret;
 
 /// How to authenticate.
@@ -25,46 +26,57 @@ pub struct HttpDriver {
     url: url::Url,
     headers: Vec<(String, Secret)>,
     auth: Option<HttpAuth>,
-    connect_timeout: Duration,
+    /// The URL to really ask, where a rule says so.
+    asked: url::Url,
+    client: Client,
+    help: String,
 }
 
 impl HttpDriver {
-    /// A driver for `url` (http or https).
-    pub fn new(url: &str, headers: Vec<(String, Secret)>, auth: Option<HttpAuth>) -> Result<Self, StoreError> {
+    /// A driver for `url` (http or https), reached as `outside` says. Nothing is asked yet.
+    pub fn new(
+        url: &str,
+        headers: Vec<(String, Secret)>,
+        auth: Option<HttpAuth>,
+        outside: &Outside,
+    ) -> Result<Self, StoreError> {
         let bad = |reason| StoreError::BadKey { key: url.to_owned(), reason };
         let url = url::Url::parse(url).map_err(|_| bad("not a URL"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(bad("only http and https URLs"));
         }
-        Ok(Self { url, headers, auth, connect_timeout: Duration::from_secs(5) })
-    }
-
-    /// How long a connection may take to be made.
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
+        let named = Server {
+            secure: url.scheme() == "https",
+            host: url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_ascii_lowercase(),
+            port: url.port(),
+        };
+        let mapped = outside.map(&named);
+        let mut asked = url.clone();
+        if let Some(to) = &mapped {
+            let base = url::Url::parse(&to.to_string()).map_err(|_| bad("it is mapped to what is no host"))?;
+            // The scheme first: it decides which port is written.
+            let set = asked.set_scheme(base.scheme()).and_then(|()| asked.set_port(to.port));
+            if set.is_err() || asked.set_host(base.host_str()).is_err() {
+                return Err(bad("it is mapped to what is no host"));
+            }
+        }
+        let help = Outside::help(&named, mapped.as_ref());
+        let client = outside.client(mapped.as_ref().unwrap_or(&named), None).map_err(|message| StoreError::Http {
+            method: "GET",
+            url: shown(&url),
+            message: format!("{message}; {help}"),
+            retry: false,
+        })?;
+        Ok(Self { url, headers, auth, asked, client, help })
     }
 
     fn shown(&self) -> String {
-        let mut url = self.url.clone();
-        // Query strings often carry signatures; user information is a credential.
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        url.set_query(None);
-        url.to_string()
+        shown(&self.url)
     }
 
     fn fail(&self, method: &'static str, error: &reqwest::Error) -> StoreError {
-        let mut message = if error.is_timeout() { "timed out: ".to_owned() } else { String::new() };
-        let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
-        let mut last = "request failed".to_owned();
-        while let Some(inner) = cause {
-            last = inner.to_string();
-            cause = inner.source();
-        }
-        message.push_str(&last);
-        let retry = error.is_connect() || error.is_timeout();
-        StoreError::Http { method, url: self.shown(), message, retry }
+        let message = format!("{}; {}", cause(error), self.help);
+        StoreError::Http { method, url: self.shown(), message, retry: error.is_connect() || error.is_timeout() }
     }
 
     fn send(
@@ -72,16 +84,9 @@ impl HttpDriver {
         method: &'static str,
         body: Option<reqwest::blocking::Body>,
     ) -> Result<reqwest::blocking::Response, StoreError> {
-        crate::git::ensure_tls();
-        let client = reqwest::blocking::Client::builder()
-            .connect_timeout(self.connect_timeout)
-            // The blocking client's timeout is for each read and write, not for the whole transfer.
-            .timeout(Duration::from_secs(60))
-            .build()
-            .map_err(|e| self.fail(method, &e))?;
         let verb = reqwest::Method::from_bytes(method.as_bytes())
             .map_err(|_| StoreError::Unsupported(format!("HTTP method {method}")))?;
-        let mut request = client.request(verb, self.url.clone());
+        let mut request = self.client.http.request(verb, self.asked.clone());
         for (name, value) in &self.headers {
             let bad = |reason| StoreError::BadKey { key: format!("header {name}"), reason };
             let mut header = reqwest::header::HeaderValue::from_bytes(value.expose())
@@ -108,6 +113,15 @@ impl HttpDriver {
         }
         Ok(response)
     }
+}
+
+/// Without what may be a credential: user information, and queries, which often carry signatures.
+fn shown(url: &url::Url) -> String {
+    let mut url = url.clone();
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.to_string()
 }
 
 impl Driver for HttpDriver {

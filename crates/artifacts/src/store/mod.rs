@@ -4,12 +4,14 @@
 mod http;
 mod local;
 mod raw;
+mod s3;
 
 use std::io::Read;
 
 pub use http::{HttpAuth, HttpDriver};
 pub use local::LocalStore;
 pub use raw::RawDriver;
+pub use s3::{CreateBucket, S3Driver, S3Source, Style};
 
 use crate::cancel::Cancel;
 
@@ -87,6 +89,20 @@ pub enum StoreError {
         /// Whether trying again may help.
         retry: bool,
     },
+    /// S3 said no, in its own words.
+    #[error("{url}: {code}: {message}")]
+    S3 {
+        /// The location.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// S3's code: `NoSuchBucket`.
+        code: String,
+        /// S3's text, and the way out.
+        message: String,
+        /// Whether trying again may help.
+        retry: bool,
+    },
     /// A tree could not be packed or unpacked.
     #[error(transparent)]
     Archive(#[from] crate::archive::ArchiveError),
@@ -98,6 +114,6 @@ pub enum StoreError {
 impl StoreError {
     /// Whether trying again later may help.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Http { retry: true, .. })
+        matches!(self, Self::Http { retry: true, .. } | Self::S3 { retry: true, .. })
     }
 }

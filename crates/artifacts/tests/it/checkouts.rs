@@ -213,21 +213,44 @@ fn local_paths_do_not_lead_out() {
 }
 
 #[test]
-fn submodules_are_refused_by_name() {
+fn submodules_and_theirs() {
     if !have_git() {
         return;
     }
     let fixture = Fixture::new();
-    let work = fixture.dir.path().join("with");
-    git(fixture.dir.path(), &["clone", "-q", "work", "with"]);
-    git(&work, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "../app.git", "vendor/sub"]);
-    git(&work, &["commit", "-q", "-m", "sub"]);
+    let root = fixture.dir.path();
+    let add = |work: &Path, url: &str, path: &str| {
+        git(work, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", url, path]);
+        git(work, &["commit", "-q", "-m", "sub"]);
+    };
+    for (name, of, path) in [("lib", "app.git", "deep/app"), ("top", "lib.git", "vendor/lib")] {
+        git(root, &["clone", "-q", "app.git", name]);
+        add(&root.join(name), &format!("../{of}"), path);
+        git(root, &["clone", "-q", "--mirror", name, &format!("{name}.git")]);
+    }
     let out = tempfile::tempdir().unwrap();
-    let with = source(&work.display().to_string(), None);
-    let error = run(&with, &access(fixture.dir.path()), &out.path().join("a")).unwrap_err().to_string();
-    assert!(error.contains("vendor/sub") && error.contains("disableSubmodules"), "{error}");
-    run(&GitSource { submodules: false, ..with }, &access(fixture.dir.path()), &out.path().join("a")).unwrap();
-    assert_eq!(git(&out.path().join("a"), &["status", "--porcelain"]), "");
+    let server = Server::start(root, None);
+    for (n, url) in [format!("{}/top.git", server.url), root.join("top.git").display().to_string()].iter().enumerate() {
+        let into = out.path().join(n.to_string());
+        let done = run(&source(url, Some("main")), &access(root), &into).unwrap();
+        is_whole(&into, &done.commit);
+        assert_eq!(std::fs::read_to_string(into.join("vendor/lib/deep/app/VERSION")).unwrap(), "3\n");
+        assert_eq!(
+            git(&into, &["submodule", "status", "--recursive"]).lines().filter(|l| !l.starts_with(' ')).count(),
+            0
+        );
+        let without = out.path().join(format!("{n}-without"));
+        run(&GitSource { submodules: false, ..source(url, Some("main")) }, &access(root), &without).unwrap();
+        assert_eq!(git(&without, &["status", "--porcelain"]), "");
+        assert!(!without.join("vendor/lib/VERSION").exists());
+    }
+    // What is said of a submodule that is not there names it; and nothing stays.
+    let gone = root.join("gone");
+    git(root, &["clone", "-q", "top", "gone"]);
+    std::fs::remove_dir_all(root.join("lib.git")).unwrap();
+    let error = run(&source(&gone.display().to_string(), None), &access(root), &out.path().join("gone")).unwrap_err();
+    assert!(error.to_string().contains("vendor/lib") || error.to_string().contains("lib.git"), "{error}");
+    assert!(!out.path().join("gone").exists());
 }
 
 #[test]

@@ -3,7 +3,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use windlass_artifacts::store::{Content, Driver, HttpAuth, HttpDriver, Payload, StoreError};
-use windlass_artifacts::{Cancel, Secret};
+use windlass_artifacts::{Cancel, Endpoints, Outside, Secret};
 
 /// One object behind basic authentication, one request a connection.
 fn serve() -> (String, Arc<Mutex<Vec<String>>>) {
@@ -56,7 +56,8 @@ fn serve() -> (String, Arc<Mutex<Vec<String>>>) {
 fn put_get_head_delete() {
     let (url, log) = serve();
     let auth = || Some(HttpAuth::Basic { username: "me".into(), password: "pass".into() });
-    let driver = HttpDriver::new(&url, vec![("X-Trace".into(), Secret::from("1"))], auth()).unwrap();
+    let driver =
+        HttpDriver::new(&url, vec![("X-Trace".into(), Secret::from("1"))], auth(), &Outside::default()).unwrap();
     let cancel = Cancel::new();
     assert!(!driver.exists(&cancel).unwrap());
     assert!(matches!(driver.load(&cancel), Err(StoreError::NotFound(_))));
@@ -67,11 +68,22 @@ fn put_get_head_delete() {
     driver.delete(&cancel).unwrap();
     assert!(!driver.exists(&cancel).unwrap());
     assert!(log.lock().unwrap().iter().all(|head| head.to_ascii_lowercase().contains("x-trace: 1")));
-    let error = HttpDriver::new(&url, vec![], None).unwrap().load(&cancel).err().unwrap().to_string();
+    let error =
+        HttpDriver::new(&url, vec![], None, &Outside::default()).unwrap().load(&cancel).err().unwrap().to_string();
     assert!(error.contains("403") && !error.contains("hidden"), "{error}");
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let away = HttpDriver::new(&format!("http://{closed}/x"), vec![], auth()).unwrap();
+    let away = HttpDriver::new(&format!("http://{closed}/x"), vec![], auth(), &Outside::default()).unwrap();
     let error = away.load(&cancel).err().unwrap();
     assert!(error.is_retryable() && error.to_string().contains("refused"), "{error}");
-    assert!(HttpDriver::new("ftp://x/y", vec![], None).is_err());
+    assert!(error.to_string().contains("--remap-endpoint 127.0.0.1:"), "{error}");
+    // A server that stands in for another: asked there, told by the name that the workflow has.
+    let port = url.split(['/', ':']).nth(4).unwrap();
+    let outside = Outside {
+        endpoints: Endpoints::parse([format!("files.example.org=http://127.0.0.1:{port}")]).unwrap(),
+        ..Outside::default()
+    };
+    let mapped = HttpDriver::new("https://files.example.org/bucket/key", vec![], auth(), &outside).unwrap();
+    assert!(!mapped.exists(&cancel).unwrap());
+    assert!(mapped.load(&cancel).err().unwrap().to_string().contains("files.example.org"));
+    assert!(HttpDriver::new("ftp://x/y", vec![], None, &Outside::default()).is_err());
 }

@@ -5,5 +5,7 @@ mod archives;
 mod checkouts;
 mod http;
 mod mirrors;
+mod objects;
 mod repo;
+mod ssh;
 mod transfers;

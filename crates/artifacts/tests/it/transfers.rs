@@ -4,7 +4,7 @@ use windlass_artifacts::archive::{ExtractOptions, Limits, Strategy};
 use windlass_artifacts::git::GitAccess;
 use windlass_artifacts::store::LocalStore;
 use windlass_artifacts::transfer::{self, Access};
-use windlass_artifacts::{Cancel, Location, Root};
+use windlass_artifacts::{Cancel, Location, Outside, Root};
 
 fn location(json: serde_json::Value) -> Location {
     Location::parse(&json, &|_| None).unwrap()
@@ -18,11 +18,11 @@ fn from_one_step_to_the_next() {
     std::fs::write(dir.path().join("one/out/sub/file"), "content").unwrap();
     let (from, to) = (Root::open(&dir.path().join("one")).unwrap(), Root::open(dir.path()).unwrap());
     let cancel = Cancel::new();
-    let access = Access { local: &local, git: &GitAccess::default() };
+    let access = Access { local: &local, git: &GitAccess::default(), outside: &Outside::default() };
     for (n, strategy) in [Strategy::default(), Strategy::None].into_iter().enumerate() {
         let here = location(serde_json::json!({"name": "a", "local": {"key": format!("wf/pod/{n}")}}));
         let saved =
-            transfer::save(&here, &local, &from, Path::new("/out"), strategy, &Limits::default(), &cancel).unwrap();
+            transfer::save(&here, &access, &from, Path::new("/out"), strategy, &Limits::default(), &cancel).unwrap();
         assert!(saved.bytes > 0);
         let target = format!("two/{n}/in");
         transfer::load(&here, &access, &to, Path::new(&target), &ExtractOptions::default(), &cancel).unwrap();
@@ -39,7 +39,7 @@ fn from_one_step_to_the_next() {
     let small = Limits { bytes_max: 3, entries_max: 100 };
     let here = location(serde_json::json!({"name": "a", "local": {"key": "wf/pod/cut"}}));
     for path in ["/out", "/out/sub/file", "/nothing"] {
-        assert!(transfer::save(&here, &local, &from, Path::new(path), Strategy::default(), &small, &cancel).is_err());
-        assert!(!here.driver(&local).unwrap().exists(&cancel).unwrap(), "{path}");
+        assert!(transfer::save(&here, &access, &from, Path::new(path), Strategy::default(), &small, &cancel).is_err());
+        assert!(!here.driver(&local, &Outside::default()).unwrap().exists(&cancel).unwrap(), "{path}");
     }
 }

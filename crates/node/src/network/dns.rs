@@ -117,6 +117,15 @@ fn look_up(table: &Table, name: &str) -> Option<Known> {
     })
 }
 
+/// The addresses behind a name as a Pod of `namespace` would look it up; `None` where it is not ours to know.
+pub(crate) fn addresses(table: &Table, namespace: &str, host: &str) -> Option<Vec<Ipv4Addr>> {
+    let host = host.trim_end_matches('.').to_lowercase();
+    let searched = [format!("{namespace}.svc.{DOMAIN}"), format!("svc.{DOMAIN}"), DOMAIN.to_owned()];
+    let names = searched.iter().map(|search| format!("{host}.{search}")).chain([host.clone()]);
+    let known = names.filter_map(|name| look_up(table, &name)).find(|known| known.exists)?;
+    (!known.addresses.is_empty()).then_some(known.addresses)
+}
+
 fn service(table: &Table, key: &Key) -> Known {
     let Some(spec) = table.service(key).and_then(|s| s.spec.as_ref()) else {
         // The API is always there, even before its Service object has been seen.
@@ -338,6 +347,20 @@ mod tests {
         assert_eq!(ask_table("web.a.svc.cluster.local.a.svc.cluster.local.", RecordType::A), "NXDomain ");
         assert_eq!(ask_table("registry.windlass.internal.", RecordType::A), "NoError 10.96.0.11");
         assert_eq!(ask_table("example.org.", RecordType::A), "Upstream");
+    }
+
+    #[test]
+    fn short_names_as_in_a_pod() {
+        let service = json!({"metadata": {"name": "minio", "namespace": "ci"}, "spec": {"clusterIP": "10.96.3.4"}});
+        let mut table = Table::default();
+        table.put_service(serde_json::from_value(service).unwrap());
+        let found = Some(vec![Ipv4Addr::new(10, 96, 3, 4)]);
+        for name in ["minio", "Minio.ci", "minio.ci.svc", "minio.ci.svc.cluster.local."] {
+            assert_eq!(addresses(&table, "ci", name), found, "{name}");
+        }
+        assert_eq!(addresses(&table, "other", "minio"), None);
+        assert_eq!(addresses(&table, "other", "minio.ci"), found);
+        assert_eq!(addresses(&table, "ci", "s3.amazonaws.com"), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! on anything but loopback outside of the switch.
 
 pub(crate) mod dns;
+pub(crate) mod inside;
 mod pool;
 pub(crate) mod proxy;
 pub(crate) mod table;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use table::{Entrance, Table};
 use tokio::sync::watch;
+use windlass_artifacts::Inside;
 use windlass_sandbox::net::{Cidr, Netns, Outward, Switch};
 
 /// Where Pods find the API.
@@ -35,6 +37,7 @@ pub const REGISTRY_NAME: &str = "registry.windlass.internal";
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 42, 0, 1);
 const POD_PREFIX: u8 = 16;
+const PODS: Cidr = Cidr { address: GATEWAY, prefix: POD_PREFIX };
 const SERVICES: Cidr = Cidr { address: Ipv4Addr::new(10, 96, 0, 0), prefix: 16 };
 
 /// Why a Pod has no network.
@@ -232,6 +235,11 @@ impl Fabric {
     pub(crate) fn service_variables(&self, namespace: &str, links: bool) -> Vec<(String, String)> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         crate::env::services(table.services(), namespace, links)
+    }
+
+    /// The cluster's names, as Pods of this namespace see them.
+    pub(crate) fn names(&self, namespace: &str) -> Inside {
+        Inside::new(Arc::new(inside::Names { fabric: self.clone(), namespace: namespace.to_owned() }))
     }
 
     /// Connects to a Pod from inside the switch, as a probe does.

@@ -140,6 +140,7 @@ impl Bench {
             stores: Stores {
                 local: LocalStore::open(&home.join("artifacts")).unwrap(),
                 git: GitAccess { allow, ..GitAccess::default() },
+                outside: windlass_artifacts::Outside::default(),
             },
             builder: Some(Arc::new(Recorder)),
             executable: None,

@@ -10,16 +10,18 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use windlass_build::{BuildError, Builder, ConfinedUnpacker, Context, Log, Request, Stream};
 use windlass_node::LogSink;
-use windlass_oci::client::{ClientOptions, Remap};
+use windlass_oci::client::ClientOptions;
 use windlass_oci::{Reference, Store};
 
 use super::image::credentials;
 use crate::cli::{BuildArgs, Format};
 use crate::cluster::BuildNetwork;
+use crate::names::Names;
 use crate::start::Session;
 
 pub(super) async fn run(session: Session, args: BuildArgs) -> Result<ExitCode> {
     let (Some(host), Some(home)) = (session.host, session.home) else { bail!("the build's host was not entered") };
+    let names = Names::read(&args.cluster.names, &home)?;
     let store = Store::open(home.images()).context("cannot open the image store")?;
     let store = store.with_unpacker(Arc::new(ConfinedUnpacker::new(host.clone())));
     let context =
@@ -74,11 +76,11 @@ pub(super) async fn run(session: Session, args: BuildArgs) -> Result<ExitCode> {
 
     let client = ClientOptions {
         credentials: credentials(args.docker_config.as_deref())?,
-        insecure: args.cluster.insecure_registry.clone(),
-        remap: Remap::parse(&args.cluster.remap_registry).context("--remap-registry")?,
+        insecure: names.insecure().to_vec(),
+        remap: names.registries()?,
         ..ClientOptions::new()
     };
-    let names: Vec<Reference> = request.names.iter().chain(&request.destinations).cloned().collect();
+    let given: Vec<Reference> = request.names.iter().chain(&request.destinations).cloned().collect();
     let builder = Builder::new(host, store, client, home.root().join("build"));
     let built = match builder.build(request).await {
         Ok(built) => built,
@@ -93,7 +95,7 @@ pub(super) async fn run(session: Session, args: BuildArgs) -> Result<ExitCode> {
         }
     };
     if args.output == Some(Format::Json) {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let names: Vec<String> = given.iter().map(ToString::to_string).collect();
         let pushed: Vec<String> = built.pushed.iter().map(|(name, _)| name.to_string()).collect();
         let result = json!({
             "names": names,
@@ -104,7 +106,7 @@ pub(super) async fn run(session: Session, args: BuildArgs) -> Result<ExitCode> {
         });
         println!("{}", serde_json::to_string_pretty(&result)?);
     } else {
-        names.iter().for_each(|name| println!("{}@{}", name.name(), built.digest()));
+        given.iter().for_each(|name| println!("{}@{}", name.name(), built.digest()));
     }
     Ok(ExitCode::SUCCESS)
 }

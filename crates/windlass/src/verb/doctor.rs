@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use windlass_sandbox::{CgroupDriver, Host, Probe, UidMap};
 
-use crate::cli::{Format, Global, OutputArgs};
+use crate::cli::{DoctorArgs, Format, Global};
 use crate::home::Home;
+use crate::names::Names;
 use crate::print::Look;
 
 /// One line of the answer.
@@ -19,9 +20,10 @@ struct Finding {
     means: &'static str,
 }
 
-pub(crate) fn run(global: &Global, look: Look, args: &OutputArgs) -> Result<ExitCode> {
+pub(crate) fn run(global: &Global, look: Look, args: &DoctorArgs) -> Result<ExitCode> {
     let home = Home::find(global.home.as_deref())?;
     home.create()?;
+    let names = Names::read(&args.names, &home)?;
     let probe = Host::probe_only(&home.scratch()).context("this machine could not be tried")?;
     let findings = findings(&probe);
     let can_run = probe.overlay && probe.netns;
@@ -30,18 +32,37 @@ pub(crate) fn run(global: &Global, look: Look, args: &OutputArgs) -> Result<Exit
             .iter()
             .map(|f| json!({"what": f.what, "good": f.good, "found": f.found, "means": f.means}))
             .collect();
-        let answer =
-            json!({"canRunContainers": can_run, "findings": list, "remarks": probe.remarks, "home": home.root()});
+        let answer = json!({
+            "canRunContainers": can_run,
+            "findings": list,
+            "remarks": probe.remarks,
+            "home": home.root(),
+            "names": names.to_json(),
+        });
         println!("{}", serde_json::to_string_pretty(&answer)?);
     } else {
         print(&findings, look);
         println!("\nhome: {}{}", home.root().display(), if home.is_taken() { " (a windlass runs on it)" } else { "" });
+        print_names(&names, &home);
         for remark in &probe.remarks {
             println!("{} {remark}", look.paint("note:", AnsiColor::Yellow));
         }
         println!("{}", if can_run { "\nSteps can run here." } else { "\nSteps cannot run here: see the notes above." });
     }
     Ok(if can_run { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// The remap table, as `up` and `run` would use it with the same flags.
+fn print_names(names: &Names, home: &Home) {
+    if names.rules().is_empty() {
+        println!("names: all go outward (map some with --remap-registry, --remap-git, --remap-endpoint, or");
+        println!("       in {})", home.remap().display());
+        return;
+    }
+    println!("names that others answer:");
+    let row =
+        |r: &crate::names::Rule| vec![format!("  {}", r.kind), r.from.clone(), format!("→ {}", r.to), r.source.clone()];
+    print!("{}", crate::print::columns(&names.rules().iter().map(row).collect::<Vec<_>>()));
 }
 
 fn findings(p: &Probe) -> Vec<Finding> {

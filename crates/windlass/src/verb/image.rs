@@ -14,8 +14,9 @@ use serde_json::json;
 use windlass_oci::client::{Client, ClientOptions, DockerConfig, OnProgress, Progress, PullOptions, PushOptions};
 use windlass_oci::{Reference, Store, host, layout};
 
-use crate::cli::{Format, FromHostArgs, ImageArgs, ImagePushArgs, ImageVerb, OutputArgs};
+use crate::cli::{Format, FromHostArgs, ImageArgs, ImagePushArgs, ImageVerb, OutputArgs, RemapArgs};
 use crate::home::Home;
+use crate::names::Names;
 use crate::print::{columns, time};
 use crate::start::Session;
 
@@ -25,8 +26,8 @@ pub(super) async fn run(session: &Session, verb: ImageVerb) -> Result<ExitCode> 
     let store = Store::open(home.images())?;
     match verb {
         ImageVerb::Ls(args) => list(&store, args)?,
-        ImageVerb::Pull(args) => pull(store, args).await?,
-        ImageVerb::Push(args) => push(store, args).await?,
+        ImageVerb::Pull(args) => pull(store, &home, args).await?,
+        ImageVerb::Push(args) => push(store, &home, args).await?,
         ImageVerb::Import { path, name } => import(&store, &path, name)?,
         ImageVerb::Export { name, path } => export(&store, &name, &path)?,
         ImageVerb::Rm { name } => remove(&store, &name)?,
@@ -89,9 +90,15 @@ pub(super) fn credentials(named: Option<&Path>) -> Result<DockerConfig> {
     DockerConfig::parse(&text).with_context(|| format!("{} is not a docker config", path.display()))
 }
 
-fn client(store: Store, docker_config: Option<&Path>, insecure: bool) -> Result<Client> {
-    let options =
-        ClientOptions { credentials: credentials(docker_config)?, insecure_all: insecure, ..ClientOptions::new() };
+fn client(store: Store, home: &Home, rules: &[String], config: Option<&Path>, insecure: bool) -> Result<Client> {
+    let names = Names::read(&RemapArgs { remap_registry: rules.to_vec(), ..RemapArgs::default() }, home)?;
+    let options = ClientOptions {
+        credentials: credentials(config)?,
+        insecure: names.insecure().to_vec(),
+        insecure_all: insecure,
+        remap: names.registries()?,
+        ..ClientOptions::new()
+    };
     Ok(Client::new(store, options)?)
 }
 
@@ -112,9 +119,9 @@ fn progress() -> (OnProgress, ProgressBar) {
     (on, bar)
 }
 
-async fn pull(store: Store, args: ImageArgs) -> Result<()> {
+async fn pull(store: Store, home: &Home, args: ImageArgs) -> Result<()> {
     let name = Reference::parse(&args.name)?;
-    let client = client(store, args.docker_config.as_deref(), args.insecure)?;
+    let client = client(store, home, &args.remap_registry, args.docker_config.as_deref(), args.insecure)?;
     let (on, bar) = progress();
     // Unpacking is left to whoever runs the image: it depends on the user namespace that it runs in.
     let options = PullOptions { always: true, unpack: false, progress: Some(on), ..Default::default() };
@@ -124,11 +131,11 @@ async fn pull(store: Store, args: ImageArgs) -> Result<()> {
     Ok(())
 }
 
-async fn push(store: Store, args: ImagePushArgs) -> Result<()> {
+async fn push(store: Store, home: &Home, args: ImagePushArgs) -> Result<()> {
     let name = Reference::parse(&args.name)?;
     let to = args.to.as_deref().map_or_else(|| Ok(name.clone()), Reference::parse)?;
     let Some(pointer) = store.resolve(&name)? else { bail!("{}", unknown(&name)) };
-    let client = client(store, args.docker_config.as_deref(), args.insecure)?;
+    let client = client(store, home, &args.remap_registry, args.docker_config.as_deref(), args.insecure)?;
     let (on, bar) = progress();
     let digest = client.push(&pointer.digest, &to, &PushOptions { progress: Some(on), ..Default::default() }).await?;
     bar.finish_and_clear();

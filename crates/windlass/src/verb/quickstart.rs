@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use windlass_model::{NodePhase, NodeType, Workflow};
 use windlass_oci::{Reference, host as from_host};
 
-use crate::cli::{ClusterArgs, QuickstartArgs};
+use crate::cli::{ClusterArgs, QuickstartArgs, RemapArgs};
 use crate::cluster::{Cluster, Listen};
 use crate::connect::Connection;
 use crate::home::Home;
@@ -119,9 +119,7 @@ async fn story(session: &Session, _args: &QuickstartArgs, home: &Home, dir: &Pat
     let since = Instant::now();
     let flags = ClusterArgs {
         allow_path: vec![dir.to_owned()],
-        remap_registry: vec![],
-        remap_git: vec![],
-        insecure_registry: vec![],
+        names: RemapArgs::default(),
         node_name: None,
         node_label: vec![],
     };
