@@ -114,6 +114,7 @@ impl Shared {
             path: path.clone(),
             credentials: self.settings.credentials.clone(),
             bytes_max: self.settings.manifest_bytes_max,
+            ..ReadRequest::default()
         };
         let cancel = Cancel::new();
         // When this future is dropped (the loop stops), the fetch on its thread ends too.

@@ -351,7 +351,8 @@ mod tests {
 
     #[test]
     fn short_names_as_in_a_pod() {
-        let service = json!({"metadata": {"name": "minio", "namespace": "ci"}, "spec": {"clusterIP": "10.96.3.4"}});
+        let service =
+            serde_json::json!({"metadata": {"name": "minio", "namespace": "ci"}, "spec": {"clusterIP": "10.96.3.4"}});
         let mut table = Table::default();
         table.put_service(serde_json::from_value(service).unwrap());
         let found = Some(vec![Ipv4Addr::new(10, 96, 3, 4)]);
