@@ -157,10 +157,10 @@ impl Outside {
     /// Who else could answer for a server that does not.
     pub(crate) fn help(named: &Server, mapped: Option<&Server>) -> String {
         match mapped {
-            Some(to) => format!("{} is mapped to {to}: is that server there?", named.host),
+            Some(to) => format!("{} is mapped to {to}: check that it runs", named.host),
             None => {
                 let port = named.port.map_or_else(String::new, |port| format!(":{port}"));
-                format!("where another server has it, map it: --remap-endpoint {}{port}=http://HOST:PORT", named.host)
+                format!("check that it runs, or map it with --remap-endpoint {}{port}=http://HOST:PORT", named.host)
             }
         }
     }

@@ -12,6 +12,8 @@ pub struct Config {
     pub executor_image: String,
     /// Where artifacts go when neither template nor artifact says so.
     pub artifact_repository: ArtifactLocation,
+    /// What the status tells of that repository; nothing of the built-in one.
+    pub artifact_repository_ref: Option<Value>,
     /// The form of keys in that repository, without the file's name.
     pub key_format: String,
     /// How often a pod is made anew after the infrastructure lost it, without asking the user's `retryStrategy`.
@@ -34,6 +36,7 @@ impl Default for Config {
                 local: Some(windlass_model::artifact::LocalArtifact::default()),
                 ..ArtifactLocation::default()
             },
+            artifact_repository_ref: None,
             key_format: "{{workflow.name}}/{{pod.name}}".to_owned(),
             pod_restarts_max: 3,
             depth_max: 100,

@@ -23,6 +23,7 @@ mod opening;
 mod outputs;
 mod pod_outcome;
 mod pod_spec;
+pub mod repository;
 mod run;
 mod scope;
 mod summary;

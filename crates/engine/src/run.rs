@@ -127,6 +127,10 @@ impl Run {
             status,
         };
         run.written = run.top_status();
+        // After what is written was noted: the first patch tells it.
+        if let Some(reference) = &run.config.artifact_repository_ref {
+            run.status.artifact_repository_ref.get_or_insert_with(|| reference.clone());
+        }
         if let Some(stored) = run.status.stored_workflow_template_spec.clone() {
             run.spec = Arc::from(stored);
         }

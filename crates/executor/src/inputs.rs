@@ -200,7 +200,7 @@ fn stage_one(
 /// Inputs whose host did not answer are tried again so often, after 250 ms, 500 ms, 1 s.
 const RETRIES_MAX: u32 = 3;
 /// A failure that took longer is final.
-const QUICK_MAX: Duration = Duration::from_secs(5);
+const QUICK_MAX: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

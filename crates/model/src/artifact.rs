@@ -276,6 +276,15 @@ impl ArtifactLocation {
         true
     }
 
+    /// Leaves only the key, where all the rest is what the repository says: so Argo writes it in node tables.
+    pub fn reduce(&mut self, repository: &ArtifactLocation) {
+        let Some(key) = self.s3.as_ref().and_then(|s3| s3.key.clone()) else { return };
+        let mut whole = ArtifactLocation { archive_logs: self.archive_logs, ..repository.clone() };
+        if whole.set_key(&key) && whole == *self {
+            self.s3 = Some(S3Artifact { key: Some(key), ..S3Artifact::default() });
+        }
+    }
+
     /// Fills what a key-only location leaves out from the repository.
     ///
     /// A key-only `s3` against another kind of repository becomes that kind with the same key, as Argo does.

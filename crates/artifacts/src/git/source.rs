@@ -44,9 +44,9 @@ impl Remote {
     /// Who else could answer, where nobody does.
     pub(super) fn help(&self) -> String {
         if let Some(mapped) = &self.mapped {
-            return format!(" (it is mapped to {mapped})");
+            return format!(" (it is mapped to {mapped}: check that host)");
         }
-        format!("; where another repository has it, map it: --remap-git {}=URL", prefix(&self.shown))
+        format!(" (check the URL and its host, or map it with --remap-git {}=URL)", prefix(&self.shown))
     }
 }
 

@@ -3,6 +3,7 @@
 //! observes, acts on the commands and writes the status, and must never look into a status to decide something.
 
 mod act;
+mod repository;
 mod resident;
 mod seen;
 
@@ -31,6 +32,8 @@ use seen::WorkflowSeen;
 pub struct Settings {
     /// What the engine must know of its surroundings.
     pub engine: windlass_engine::Config,
+    /// Where the controller's own ConfigMaps are.
+    pub controller_namespace: String,
     /// A status is not written again before so much time has passed (completion is written at once).
     pub status_pause_min: Duration,
     /// How many pods of one run are created at the same time.
@@ -41,6 +44,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             engine: windlass_engine::Config::default(),
+            controller_namespace: "windlass-system".to_owned(),
             status_pause_min: Duration::from_millis(100),
             creates_max: 64,
         }

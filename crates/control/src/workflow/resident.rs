@@ -154,11 +154,18 @@ impl Resident {
         let workflow: Workflow = match serde_json::from_value(value) {
             Ok(workflow) => workflow,
             Err(e) => {
-                self.refuse(&format!("cannot unmarshall spec: {e}")).await?;
+                self.refuse("Failed", &format!("cannot unmarshall spec: {e}")).await?;
                 return Ok(None);
             }
         };
-        let run = Run::load(&workflow, &self.settings.engine);
+        let config = match super::repository::resolve(&self.client, &self.settings, &workflow).await? {
+            Ok(config) => config,
+            Err(message) => {
+                self.refuse("Error", &message).await?;
+                return Ok(None);
+            }
+        };
+        let run = Run::load(&workflow, &config);
         // Nothing was started for a workflow without a phase and nodes; a pod that a crash left unwritten shows itself when
         // it is created again.
         let seen = if fresh { Vec::new() } else { self.survey().await? };
@@ -181,10 +188,10 @@ impl Resident {
     }
 
     /// A spec that is not one ends the workflow as Argo does.
-    async fn refuse(&mut self, message: &str) -> Result<(), Error> {
+    async fn refuse(&mut self, phase: &str, message: &str) -> Result<(), Error> {
         let patch = json!({
-            "metadata": {"labels": {labels::PHASE: "Failed", labels::COMPLETED: "true"}},
-            "status": {"phase": "Failed", "message": message, "startedAt": Timestamp::now().strftime("%FT%TZ").to_string(),
+            "metadata": {"labels": {labels::PHASE: phase, labels::COMPLETED: "true"}},
+            "status": {"phase": phase, "message": message, "startedAt": Timestamp::now().strftime("%FT%TZ").to_string(),
                        "finishedAt": Timestamp::now().strftime("%FT%TZ").to_string()},
         });
         self.write(&mut Some(patch)).await

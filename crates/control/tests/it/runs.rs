@@ -205,3 +205,87 @@ async fn pods_go_by_themselves_while_their_workflow_runs() {
     house.until("the second pod", async || names().await.len() == 1).await;
     assert_eq!(house.node_phase("w").await, "Running");
 }
+
+/// The task that the pod of a one-step workflow was given.
+async fn task(house: &House, name: &str) -> Value {
+    house.until("the pod", async || house.pods().get_opt(name).await.unwrap().is_some()).await;
+    let annotations = house.pods().get(name).await.unwrap().metadata.annotations.unwrap_or_default();
+    serde_json::from_str(&annotations[labels::TASK]).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_repository_is_the_references_the_namespaces_or_the_controllers() {
+    use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+    let house = House::new().await;
+    let namespaces: Api<Namespace> = Api::all(house.client.clone());
+    for name in ["default", "windlass-system"] {
+        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let _ = namespaces.create(&PostParams::default(), &serde_json::from_value(body).unwrap()).await;
+    }
+    house.start(&house.client);
+    let submit = async |name: &str, reference: Option<Value>| {
+        let mut spec = json!({"entrypoint": "main", "templates": [{"name": "main", "container": {"image": "i"},
+            "outputs": {"artifacts": [{"name": "out", "path": "/o"}]}}]});
+        if let Some(reference) = reference {
+            spec["artifactRepositoryRef"] = reference;
+        }
+        let workflow =
+            json!({"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"name": name}, "spec": spec});
+        house.workflows().create(&PostParams::default(), &serde_json::from_value(workflow).unwrap()).await.unwrap();
+    };
+    let create = async |namespace: &str, body: Value| {
+        let api: Api<ConfigMap> = Api::namespaced(house.client.clone(), namespace);
+        api.create(&PostParams::default(), &serde_json::from_value(body).unwrap()).await.unwrap();
+    };
+    // Nothing said: the built-in store, and not a word in the status.
+    submit("a", None).await;
+    let location = |task: &Value| task["outputs"]["artifacts"][0].clone();
+    assert_eq!(location(&task(&house, "a").await)["local"]["key"], "a/a/out.tgz");
+    assert!(house.workflows().get("a").await.unwrap().data["status"]["artifactRepositoryRef"].is_null());
+    // The controller's configuration, in the controller's namespace.
+    let s3 =
+        |bucket: &str| format!("archiveLogs: true\ns3: {{endpoint: 'minio:9000', bucket: {bucket}, insecure: true}}\n");
+    create(
+        "windlass-system",
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "workflow-controller-configmap"},
+        "data": {"artifactRepository": s3("controller"), "executor": "resources: {}"}}),
+    )
+    .await;
+    submit("b", None).await;
+    let given = task(&house, "b").await;
+    assert_eq!(
+        location(&given)["s3"],
+        json!({"endpoint": "minio:9000", "bucket": "controller", "insecure": true, "key": "b/b/out.tgz"})
+    );
+    assert_eq!(given["logArtifact"]["s3"]["key"], "b/b/main.log");
+    let status = house.workflows().get("b").await.unwrap().data["status"]["artifactRepositoryRef"].clone();
+    assert_eq!(
+        (&status["default"], &status["artifactRepository"]["s3"]["bucket"]),
+        (&json!(true), &json!("controller"))
+    );
+    // The namespace's own default, and a reference by key.
+    create("default", json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "artifact-repositories",
+        "annotations": {"workflows.argoproj.io/default-artifact-repository": "v1"}},
+        "data": {"v1": s3("namespace"), "other": s3("other").replace("s3: {", "s3: {keyFormat: 'x/{{workflow.uid}}', ")}})).await;
+    submit("c", None).await;
+    assert_eq!(location(&task(&house, "c").await)["s3"]["bucket"], "namespace");
+    submit("d", Some(json!({"key": "other"}))).await;
+    let other = location(&task(&house, "d").await);
+    assert_eq!(other["s3"]["bucket"], "other");
+    assert!(
+        other["s3"]["key"].as_str().unwrap().starts_with("x/") && other["s3"].get("keyFormat").is_none(),
+        "{other}"
+    );
+    // What cannot be found ends the run, and says where it was looked for.
+    submit("e", Some(json!({"key": "nothing"}))).await;
+    submit("f", Some(json!({"configMap": "nowhere", "key": "k"}))).await;
+    for (name, text) in
+        [("e", "missing key nothing"), ("f", "no ConfigMap nowhere in the namespaces default and windlass-system")]
+    {
+        house
+            .until("an error", async || house.workflows().get(name).await.unwrap().data["status"]["phase"] == "Error")
+            .await;
+        let message = house.workflows().get(name).await.unwrap().data["status"]["message"].clone();
+        assert!(message.as_str().unwrap().contains(text), "{message}");
+    }
+}

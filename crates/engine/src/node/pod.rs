@@ -457,6 +457,11 @@ impl Run {
     /// Writes a report's outputs into the row, and makes global what is meant to be.
     fn take_outputs(&mut self, ix: Ix, report: &WorkflowTaskResult) {
         let Some(mut outputs) = report.outputs.clone() else { return };
+        for artifact in &mut outputs.artifacts {
+            let mut location = artifact.location();
+            location.reduce(&self.config.artifact_repository);
+            artifact.set_location(location);
+        }
         if let Some(template) = self.nodes.list[ix].template.clone() {
             for parameter in &mut outputs.parameters {
                 if let Some(declared) = template.outputs.parameter(&parameter.name) {

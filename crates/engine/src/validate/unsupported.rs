@@ -39,7 +39,6 @@ pub const TABLE: &[Unsupported] = &[
     Unsupported { field: "spec.resourceClaims", what: "device claims", issue: 5 },
     Unsupported { field: "spec.podResources", what: "pod-level resources", issue: 5 },
     Unsupported { field: "template.pendingTimeout", what: "time limits on pending pods", issue: 5 },
-    Unsupported { field: "spec.artifactRepositoryRef", what: "artifact repositories by ConfigMap", issue: 4 },
     Unsupported { field: "spec.podDisruptionBudget", what: "PodDisruptionBudgets", issue: 5 },
 ];
 

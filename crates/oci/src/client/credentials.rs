@@ -105,11 +105,21 @@ impl DockerConfig {
     /// where one is configured. A program that is absent or fails is a named warning, and the next source is tried.
     /// May block: call it from `spawn_blocking`.
     pub fn credential(&self, registry: &str, repository: &str) -> Result<Option<Credential>> {
+        self.look_up(registry, repository, true)
+    }
+
+    /// The credential that is written down for a repository; no program is asked.
+    pub fn written(&self, registry: &str, repository: &str) -> Result<Option<Credential>> {
+        self.look_up(registry, repository, false)
+    }
+
+    fn look_up(&self, registry: &str, repository: &str, programs: bool) -> Result<Option<Credential>> {
         let full = format!("{registry}/{repository}");
+        let store = self.store.as_ref().filter(|_| programs);
         let mut keys: Vec<&str> = full.match_indices('/').map(|(at, _)| &full[..at]).chain([full.as_str()]).collect();
         keys.reverse();
         for key in &keys {
-            if let Some(program) = self.helpers.get(*key)
+            if let Some(program) = self.helpers.get(*key).filter(|_| programs)
                 && let Some(found) = ask_program(program, key)
             {
                 return Ok(Some(found));
@@ -119,12 +129,12 @@ impl DockerConfig {
                     return Ok(Some(found));
                 }
                 // An empty entry is how docker notes that the store has the credential.
-                if let Some(found) = self.store.as_ref().and_then(|program| ask_program(program, key)) {
+                if let Some(found) = store.and_then(|program| ask_program(program, key)) {
                     return Ok(Some(found));
                 }
             }
         }
-        Ok(self.store.as_ref().and_then(|program| ask_program(program, registry)))
+        Ok(store.and_then(|program| ask_program(program, registry)))
     }
 }
 

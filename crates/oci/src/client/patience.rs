@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use reqwest::{RequestBuilder, Response, StatusCode};
 
-use super::transport::{Target, Transport};
+use super::transport::{Target, Transport, is_lost};
 use crate::{Error, Result};
 
 /// A registry that says nothing is asked again so often: each time costs the whole wait.
@@ -22,11 +22,13 @@ pub(super) struct Failure {
     pub(super) error: Error,
     /// Nothing came for as long as we wait: asking often costs that long each time.
     pub(super) silent: bool,
+    /// Nobody was there: the name is unknown, or no connection came about in time.
+    pub(super) lost: bool,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, silent: false }
+        Self { error, silent: false, lost: false }
     }
 }
 
@@ -88,12 +90,13 @@ impl Transport {
             match tokio::time::timeout(self.options.silence * patience, &mut sending).await {
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(error)) => {
-                    return Err(Failure { silent: error.is_timeout(), error: self.unreachable(target, &error) });
+                    let (silent, lost) = (error.is_timeout(), is_lost(&error));
+                    return Err(Failure { silent, lost, error: self.unreachable(target, &error) });
                 }
                 Err(_) => {
                     let now = moved.map_or(seen, Moved::bytes);
                     if now == seen {
-                        return Err(Failure { error: self.silent(target), silent: true });
+                        return Err(Failure { error: self.silent(target), silent: true, lost: false });
                     }
                     seen = now;
                 }

@@ -81,7 +81,7 @@ impl Client {
         let manifest: Value = parse(image)?;
         let about = describe(&manifest, "config")
             .ok_or_else(|| Error::malformed(format!("manifest {}", image.digest), "it has no configuration"))?;
-        let target = Target::new(&place, "pull");
+        let target = Target::new(reference, &place, "pull");
         self.fetch_blob(&target, &about.0, about.1, None, None).await?;
         let (store, members) = (self.store.clone(), [Some(top.clone()), inner.clone()]);
         let (digest, platform) = (image.digest.clone(), options.platform.clone());
@@ -93,7 +93,7 @@ impl Client {
         })
         .await?;
         if options.layers {
-            self.layers(&place, &image, options).await?;
+            self.layers(reference, &place, &image, options).await?;
             let pointer = Pointer {
                 digest: top.digest,
                 media_type: top.media_type,
@@ -111,7 +111,7 @@ impl Client {
     pub async fn fetch_layers(&self, reference: &Reference, image: &Image, options: &PullOptions) -> Result<()> {
         let place = self.transport.place(reference);
         if !place.is_local() {
-            self.layers(&place, image, options).await?;
+            self.layers(reference, &place, image, options).await?;
         }
         self.unpacked(image.clone(), options).await.map(drop)
     }
@@ -123,7 +123,7 @@ impl Client {
             let store = self.store.clone();
             return blocking(move || store.resolve(&place)).await;
         }
-        let target = Target::new(&place, "pull");
+        let target = Target::new(reference, &place, "pull");
         let path = format!("{}/manifests/{}", place.repository(), place.version());
         let response = self.transport.send(&target, Method::HEAD, &path, |r| r.header(ACCEPT, media::ACCEPT)).await?;
         if response.status() == StatusCode::NOT_FOUND {
@@ -159,7 +159,7 @@ impl Client {
             })
             .await;
         }
-        let target = Target::new(&place, "pull");
+        let target = Target::new(reference, &place, "pull");
         let path = format!("{}/manifests/{}", place.repository(), place.version());
         let response = self.transport.send(&target, Method::GET, &path, |r| r.header(ACCEPT, media::ACCEPT)).await?;
         if !response.status().is_success() {
@@ -201,7 +201,7 @@ impl Client {
             let store = self.store.clone();
             return blocking(move || store.tags(&place)?.ok_or_else(|| absent(&place))).await;
         }
-        let target = Target::new(&place, "pull");
+        let target = Target::new(repository, &place, "pull");
         let mut tags = Vec::new();
         let mut path = format!("{}/tags/list?n=1000", place.repository());
         loop {
@@ -267,8 +267,14 @@ impl Client {
         blocking(move || store.rootfs(&image).map(|_| image)).await
     }
 
-    async fn layers(&self, place: &Reference, image: &Image, options: &PullOptions) -> Result<()> {
-        let target = &Target::new(place, "pull");
+    async fn layers(
+        &self,
+        reference: &Reference,
+        place: &Reference,
+        image: &Image,
+        options: &PullOptions,
+    ) -> Result<()> {
+        let target = &Target::new(reference, place, "pull");
         let work = image.layers().to_vec().into_iter().map(|layer| async move {
             let store = self.store.clone();
             if store.is_unpacked(&layer.diff_id) && !store.has_blob(&layer.digest) {

@@ -36,7 +36,7 @@ impl Client {
             let (store, digest) = (self.store.clone(), manifest.clone());
             return blocking(move || store.tag(&place, &digest).map(|()| digest)).await;
         }
-        let mut target = Target::new(&place, "pull,push");
+        let mut target = Target::new(to, &place, "pull,push");
         let from: Vec<String> = options
             .mount_from
             .iter()
@@ -57,7 +57,7 @@ impl Client {
         if place.is_local() {
             return Ok(());
         }
-        let target = Target::new(&place, "pull,push");
+        let target = Target::new(to, &place, "pull,push");
         let response = self.start_upload(&target, "").await?;
         if !response.status().is_success() {
             return Err(self.transport.failed(&target, "checking the right to push", response).await);

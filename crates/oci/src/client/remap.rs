@@ -7,6 +7,8 @@ use crate::{Error, Reference, Result};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remap {
     rules: Vec<(String, String)>,
+    /// Registries that a rule wrote with `http://`.
+    plain: Vec<String>,
 }
 
 /// Where to ask for an image instead.
@@ -19,7 +21,8 @@ pub struct Mapped {
 }
 
 impl Remap {
-    /// Reads rules `FROM=TO`, where each side is a registry or a registry and a path.
+    /// Reads rules `FROM=TO`, where each side is a registry or a registry and a path. TO may begin with `http://`, which
+    /// says that it has no TLS.
     pub fn parse<S: AsRef<str>>(rules: impl IntoIterator<Item = S>) -> Result<Self> {
         let mut table = Self::default();
         for rule in rules {
@@ -33,6 +36,15 @@ impl Remap {
             let (from, to) = rule.split_once('=').ok_or_else(wrong)?;
             let tidy = |side: &str| side.trim().trim_end_matches('/').to_owned();
             let (from, to) = (tidy(from), tidy(to));
+            let to = match to.split_once("://") {
+                Some(("http", rest)) => {
+                    table.plain.push(rest.split('/').next().unwrap_or_default().to_owned());
+                    rest.to_owned()
+                }
+                Some(("https", rest)) => rest.to_owned(),
+                Some(_) => return Err(wrong()),
+                None => to,
+            };
             // Both sides must be able to start a reference.
             let valid = |side: &str| {
                 Reference::parse(&format!("{side}/x")).is_ok_and(|r| r.to_string().starts_with(&format!("{side}/")))
@@ -52,6 +64,11 @@ impl Remap {
     /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// Whether a rule says that this registry has no TLS.
+    pub fn is_plain(&self, registry: &str) -> bool {
+        self.plain.iter().any(|known| known == registry)
     }
 
     /// Where to ask for this image, if a rule says so.
@@ -81,6 +98,7 @@ mod tests {
             "docker.io/library=127.0.0.1:5055/base",
             "gcr.io/kaniko-project/executor=localhost:5000/kaniko",
             "quay.io/argo=registry.windlass.internal/argo",
+            "ghcr.io=http://registry.lan:5000/gh",
         ])
         .unwrap();
         for (from, to) in [
@@ -90,11 +108,14 @@ mod tests {
             ("gcr.io/kaniko-project/executor2:debug", None),
             ("quay.io/argoproj/x", None),
             ("quay.io/argo/x", Some("registry.windlass.internal/argo/x:latest")),
+            ("ghcr.io/a/x", Some("registry.lan:5000/gh/a/x:latest")),
         ] {
             let mapped = table.apply(&Reference::parse(from).unwrap()).map(|m| m.reference.to_string());
             assert_eq!(mapped.as_deref(), to, "{from}");
         }
+        assert!(table.is_plain("registry.lan:5000") && !table.is_plain("localhost:5000"));
         assert!(Remap::parse(["docker.io"]).is_err());
+        assert!(Remap::parse(["docker.io=ftp://x"]).is_err());
         assert!(Remap::parse(["a b=c.io"]).is_err());
     }
 }

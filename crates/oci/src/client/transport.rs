@@ -10,7 +10,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 
 use super::patience::{Failure, Moved, SILENT_RETRIES_MAX, is_overloaded, retry_after};
-use super::{ClientOptions, Credential, Mapped, Secret, blocking};
+use super::{ClientOptions, Credential, DockerConfig, Mapped, Secret, blocking};
 use crate::{Error, Reference, Result};
 
 pub(super) struct Transport {
@@ -44,15 +44,32 @@ struct Token {
 pub(super) struct Target {
     pub(super) registry: String,
     pub(super) repository: String,
+    /// Registry and repository as the image was named, where a rule sent the request elsewhere.
+    named: Option<(String, String)>,
     /// The token scopes, `repository:app:pull`.
     pub(super) scopes: Vec<String>,
 }
 
 impl Target {
-    pub(super) fn new(reference: &Reference, actions: &str) -> Self {
-        let repository = reference.repository().to_owned();
+    /// A request about `named`, sent to `place`.
+    pub(super) fn new(named: &Reference, place: &Reference, actions: &str) -> Self {
+        let repository = place.repository().to_owned();
         let scopes = vec![format!("repository:{repository}:{actions}")];
-        Self { registry: reference.registry().to_owned(), repository, scopes }
+        let moved = named.name() != place.name();
+        let named = moved.then(|| (named.registry().to_owned(), named.repository().to_owned()));
+        Self { registry: place.registry().to_owned(), repository, named, scopes }
+    }
+
+    /// The credential for it. A mapped registry is known to the step's configuration by its own name; programs are not
+    /// asked about it: theirs is the registry that is not asked.
+    fn credential(&self, config: &DockerConfig) -> Result<Option<Credential>> {
+        let Some((registry, repository)) = &self.named else {
+            return config.credential(&self.registry, &self.repository);
+        };
+        match config.written(registry, repository)? {
+            Some(found) => Ok(Some(found)),
+            None => config.written(&self.registry, &self.repository),
+        }
     }
 }
 
@@ -165,6 +182,8 @@ impl Transport {
         loop {
             let result = self.send_once(target, method.clone(), url, &prepare, None).await;
             let (again, attempts_max) = match &result {
+                // The name is unknown, or the connection was waited for: more of the same is only more waiting.
+                Err(failure) if failure.lost => (false, 0),
                 Err(failure) if failure.silent => (true, self.options.retries.min(SILENT_RETRIES_MAX)),
                 Err(failure) => (failure.error.is_transient(), self.options.retries),
                 Ok(response) => (is_overloaded(response), self.options.retries),
@@ -229,9 +248,8 @@ impl Transport {
 
     /// Answers the registry's challenge; `None` when there is nothing to answer with.
     async fn satisfy(&self, target: &Target, response: &Response) -> Result<Option<Token>> {
-        let (config, registry, repository) =
-            (self.options.credentials.clone(), target.registry.clone(), target.repository.clone());
-        let credential = blocking(move || config.credential(&registry, &repository)).await?;
+        let (config, about) = (self.options.credentials.clone(), target.clone());
+        let credential = blocking(move || about.credential(&config)).await?;
         let challenges: Vec<&str> =
             response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
         let scheme = |name: &str| {
@@ -327,7 +345,9 @@ impl Transport {
         }
         let host = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
         let (secure, plain) = (format!("https://{host}"), format!("http://{host}"));
-        let listed = self.options.insecure_all || self.options.insecure.iter().any(|name| name == registry);
+        let listed = self.options.insecure_all
+            || self.options.insecure.iter().any(|name| name == registry)
+            || self.options.remap.is_plain(registry);
         let probe = async |base: &str| {
             let Ok(client) = self.client(registry, base) else { return Probe::Other };
             let request = client.get(format!("{base}/v2/")).timeout(PROBE_MAX).send();
@@ -335,6 +355,7 @@ impl Transport {
                 // What a TLS server says to plain HTTP.
                 Ok(response) if response.status() == StatusCode::BAD_REQUEST => Probe::Other,
                 Ok(_) => Probe::Answers,
+                Err(error) if is_lost(&error) => Probe::Lost(self.unreachable(target, &error)),
                 Err(error) if error.is_timeout() => Probe::Silent,
                 Err(_) => Probe::Other,
             }
@@ -358,6 +379,7 @@ impl Transport {
             };
             let (found_plain, found_secure) = if listed { (second, first) } else { (first, second) };
             match (found_plain, found_secure) {
+                (Probe::Lost(error), _) | (_, Probe::Lost(error)) => return Err(error),
                 // Asked again it would only keep us waiting longer.
                 (Probe::Silent, Probe::Silent | Probe::Other) if !listed => return Err(silent()),
                 (Probe::Silent | Probe::Other, Probe::Silent) if listed => return Err(silent()),
@@ -389,9 +411,8 @@ impl Transport {
             401 | 403 => {
                 let detail =
                     if said.is_empty() { format!("{doing}: {status}") } else { format!("{doing}: {status}, {said}") };
-                let (config, registry, repository) =
-                    (self.options.credentials.clone(), target.registry.clone(), target.repository.clone());
-                let known = blocking(move || config.credential(&registry, &repository)).await;
+                let (config, about) = (self.options.credentials.clone(), target.clone());
+                let known = blocking(move || about.credential(&config)).await;
                 self.refused(target, &detail, matches!(known, Ok(Some(_))))
             }
             code => {
@@ -417,7 +438,8 @@ impl Transport {
         let help = if had_credential {
             "the configured credential was not enough: check its password and its rights".to_owned()
         } else {
-            format!("no credential for it was found: add `{}` to the auths of the docker config.json", target.registry)
+            let registry = target.named.as_ref().map_or(&target.registry, |(registry, _)| registry);
+            format!("no credential for it was found: add `{registry}` to the auths of the docker config.json")
         };
         Error::Denied {
             registry: target.registry.clone(),
@@ -438,11 +460,17 @@ impl Transport {
             "its certificate is not trusted: add its authority, or skip the check for this registry".to_owned()
         } else if lower.contains("corrupt message") || lower.contains("invalidcontenttype") {
             "it does not speak TLS: allow plain HTTP for this registry if that is intended".to_owned()
-        } else if lower.contains("dns") || lower.contains("lookup") || lower.contains("resolve") {
-            detail = "its name cannot be resolved".to_owned();
-            "check the name, or map it with --remap-registry".to_owned()
         } else {
-            "check that it runs, or map it with --remap-registry".to_owned()
+            if lower.contains("dns error") {
+                detail = "its name cannot be resolved".to_owned();
+            } else if is_lost(error) {
+                detail = format!("no connection within {} s", CONNECT_MAX.as_secs());
+            }
+            let registry = &target.registry;
+            match &target.named {
+                Some((named, _)) => format!("{named} is mapped to {registry}: check that it runs"),
+                None => format!("check that it runs, or map it with --remap-registry {registry}=HOST:PORT"),
+            }
         };
         Error::Unreachable { registry: target.registry.clone(), detail, help }
     }
@@ -474,7 +502,15 @@ fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION")))
         // No timeout of the client's own for what follows: it would count a whole upload as one silence.
-        .connect_timeout(Duration::from_secs(10))
+        .connect_timeout(CONNECT_MAX)
+}
+
+/// How long a connection may take to be made, the name's resolution included.
+const CONNECT_MAX: Duration = Duration::from_secs(4);
+
+/// Whether nobody was there: the name is unknown, or the connection was waited for long enough.
+pub(super) fn is_lost(error: &reqwest::Error) -> bool {
+    error.is_connect() && (error.is_timeout() || chain(error).contains("dns error"))
 }
 
 /// How long the first question may take.
@@ -486,6 +522,8 @@ const HEAD_START: Duration = Duration::from_millis(500);
 enum Probe {
     Answers,
     Silent,
+    /// Nobody was there.
+    Lost(Error),
     Other,
 }
 
