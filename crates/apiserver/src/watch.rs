@@ -2,10 +2,11 @@
 //! nothing more; who falls behind is told 410 and lists again.
 
 use crate::answer::{ApiError, Body};
+use crate::crd;
 use crate::kinds::Resource;
 use crate::rest::form::Form;
 use crate::selector::Selectors;
-use crate::store::{Cursor, Event, Obj, Store};
+use crate::store::{Cursor, Event, Obj, Store, Table, key_of};
 use bytes::Bytes;
 use futures::stream;
 use http_body::Frame;
@@ -38,13 +39,41 @@ pub(crate) struct Watch {
     pub(crate) next_bookmark: Instant,
     pub(crate) headings: bool,
     pub(crate) done: bool,
+    /// The definition of a custom kind: a watch ends with it.
+    definition: Option<Definition>,
+}
+
+/// Where a custom kind's definition is.
+struct Definition {
+    cursor: Cursor,
+    table: Arc<Table>,
+    key: String,
+}
+
+impl Definition {
+    fn of(store: &Store, r: &Resource) -> Option<Self> {
+        if r.builtin {
+            return None;
+        }
+        let table = store.table(crd::TABLE);
+        let cursor = table.cursor(table.rv());
+        Some(Self { cursor, table, key: key_of("", &format!("{}.{}", r.plural, r.group)) })
+    }
+
+    fn is_gone(&mut self) -> bool {
+        // Only so that waiting begins from now.
+        let _ = self.cursor.take(EVENTS_AT_ONCE);
+        self.table.get(&self.key).is_none()
+    }
 }
 
 impl Watch {
     /// A watch of a place in the ring, to be filled in.
     pub(crate) fn new(store: Arc<Store>, r: Arc<Resource>, form: Form, cursor: Cursor, length: Duration) -> Self {
         let now = Instant::now();
+        let definition = Definition::of(&store, &r);
         Self {
+            definition,
             store,
             r,
             namespace: None,
@@ -87,6 +116,8 @@ impl Watch {
             return Some(Bytes::from(out));
         }
         loop {
+            // Asked before the events are taken: those of its last objects are told.
+            let gone = self.definition.as_mut().is_some_and(Definition::is_gone);
             // Read before the table: everything up to here is in the table, or concerns it not.
             let certain = self.store.rv();
             let mut taken_all = false;
@@ -111,7 +142,7 @@ impl Watch {
             }
             self.cursor.skip_to(certain);
             let now = Instant::now();
-            if now >= self.deadline {
+            if gone || now >= self.deadline {
                 return None;
             }
             if self.bookmarks && now >= self.next_bookmark {
@@ -120,8 +151,16 @@ impl Watch {
                 return Some(Bytes::from(out));
             }
             let wake = if self.bookmarks { self.deadline.min(self.next_bookmark) } else { self.deadline };
+            let definition = self.definition.as_mut();
+            let redefined = async {
+                match definition {
+                    Some(definition) => definition.cursor.wait().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.cursor.wait() => {}
+                () = redefined => {}
                 () = sleep_until(wake) => {}
             }
         }

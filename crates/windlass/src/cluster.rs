@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use kube::api::PostParams;
 use kube::{Api, Client};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -174,7 +177,7 @@ impl Cluster {
             registries: images,
             client: api.client(Identity::system(&format!("system:node:{name}"))),
             api: api_address,
-            ca_pem: ca.into_bytes(),
+            ca_pem: ca.clone().into_bytes(),
             registry: listen.open.is_some().then_some(ports.registry),
             outward: true,
             allow_paths: allow,
@@ -194,11 +197,13 @@ impl Cluster {
             }
         });
 
-        tasks.spawn(windlass_workloads::run(controller.clone(), stop.clone()));
+        tasks.spawn(windlass_workloads::run(controller.clone(), ca, stop.clone()));
         tasks.spawn(retention::run(controller.clone(), stop.clone()));
         tasks.spawn(workflow::run(controller, workflow::Settings::default(), stop.clone()));
         tasks.close();
         let client = api.client(Identity::admin());
+        // Nothing waits for them, and a start is not to.
+        tokio::spawn(make_roles(client.clone()));
         if !one_run {
             node_ready(&client, &node).await?;
         }
@@ -229,6 +234,26 @@ impl Cluster {
         let _ = tokio::time::timeout(Duration::from_secs(10), self.agent).await;
         self.home.forget_ports();
     }
+}
+
+/// Makes Argo's roles where they are not there; never changes them.
+async fn make_roles(client: Client) {
+    let roles: Api<ClusterRole> = Api::all(client);
+    let make = |role: Value| {
+        let roles = roles.clone();
+        async move {
+            let role: ClusterRole = match serde_json::from_value(role) {
+                Ok(role) => role,
+                Err(error) => return tracing::error!(%error, "a role of ours is none"),
+            };
+            match roles.create(&PostParams::default(), &role).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => tracing::warn!(%error, "a role was not made"),
+                Ok(_) => {}
+            }
+        }
+    };
+    futures::future::join_all(windlass_model::roles::manifests().into_iter().map(make)).await;
 }
 
 /// Waits until the agent has said that Pods run here.

@@ -1,5 +1,5 @@
-//! The loops that kube-controller-manager has on a cluster: Deployment, ReplicaSet, EndpointSlice and the `default`
-//! ServiceAccount of each namespace. They hold a [`kube::Client`] and nothing else, read the API afresh for every
+//! The loops that kube-controller-manager has on a cluster: Deployment, ReplicaSet, EndpointSlice, the `default`
+//! ServiceAccount and the root certificate of each namespace. They hold a [`kube::Client`] and nothing else, read the API afresh for every
 //! decision (so a late watch event can never make them act twice), and are started where the API is embedded.
 //! They must never know which server answers them.
 
@@ -14,6 +14,7 @@ pub mod endpointslice;
 pub mod event;
 mod pod;
 pub mod replicaset;
+pub mod root_ca;
 pub mod serviceaccount;
 
 /// What went wrong in one pass over one object; the pass is repeated with a back-off.
@@ -52,8 +53,8 @@ impl Error {
     }
 }
 
-/// Runs all loops until `stop` is cancelled.
-pub async fn run(client: Client, stop: CancellationToken) {
+/// Runs all loops until `stop` is cancelled. `ca_pem` is what the API's certificate is checked with.
+pub async fn run(client: Client, ca_pem: String, stop: CancellationToken) {
     let until = |f: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
         let stop = stop.clone();
         async move {
@@ -64,6 +65,7 @@ pub async fn run(client: Client, stop: CancellationToken) {
         until(Box::pin(deployment::run(client.clone()))),
         until(Box::pin(replicaset::run(client.clone()))),
         until(Box::pin(endpointslice::run(client.clone()))),
+        until(Box::pin(root_ca::run(client.clone(), ca_pem))),
         until(Box::pin(serviceaccount::run(client))),
     );
 }

@@ -166,6 +166,9 @@ struct Compiled {
     bindings: HashMap<String, Vec<Binding>>,
 }
 
+/// Roles that collect roles that collect roles: nobody goes deeper.
+const AGGREGATION_DEPTH_MAX: usize = 8;
+
 const KINDS: [&str; 4] = ["clusterroles", "roles", "clusterrolebindings", "rolebindings"];
 
 impl Compiled {
@@ -176,18 +179,32 @@ impl Compiled {
         let cluster_list = objects.list(GROUP, KINDS[0]);
         let mut cluster_roles: HashMap<String, Arc<Vec<Rule>>> =
             cluster_list.iter().map(|r| (name(r), Arc::new(rules_of(r)))).collect();
-        for role in &cluster_list {
-            if let Some(selectors) = role.pointer("/aggregationRule/clusterRoleSelectors").and_then(Value::as_array) {
+        // What collects may be collected itself (`view` by `edit` by `admin`): again, until nothing is added.
+        for _ in 0..AGGREGATION_DEPTH_MAX {
+            let mut grown = false;
+            for role in &cluster_list {
+                let selectors = role.pointer("/aggregationRule/clusterRoleSelectors").and_then(Value::as_array);
+                let Some(selectors) = selectors else { continue };
                 let picked = cluster_list
                     .iter()
                     .filter(|other| name(other) != name(role) && selectors.iter().any(|s| selector_matches(s, other)));
-                let mut rules: Vec<Rule> = rules_of(role);
-                for rule in picked.flat_map(rules_of) {
-                    if !rules.contains(&rule) {
-                        rules.push(rule);
+                let known = cluster_roles.get(&name(role)).cloned().unwrap_or_default();
+                let mut rules = (*known).clone();
+                for other in picked {
+                    let theirs = cluster_roles.get(&name(other)).cloned().unwrap_or_default();
+                    for rule in theirs.iter() {
+                        if !rules.contains(rule) {
+                            rules.push(rule.clone());
+                        }
                     }
                 }
-                cluster_roles.insert(name(role), Arc::new(rules));
+                if rules.len() > known.len() {
+                    grown = true;
+                    cluster_roles.insert(name(role), Arc::new(rules));
+                }
+            }
+            if !grown {
+                break;
             }
         }
         let roles =

@@ -17,7 +17,7 @@ pub(crate) enum Patch {
     Strategic(Value),
 }
 
-const JSON: &str = "application/json-patch+json";
+pub(crate) const JSON: &str = "application/json-patch+json";
 const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const APPLY: &str = "application/apply-patch+yaml";
@@ -32,7 +32,11 @@ impl Patch {
             if value.is_object() { Ok(value) } else { Err(decode(&"a patch must be a JSON object")) }
         };
         match kind {
-            JSON => Ok(Self::Json(serde_json::from_slice(body).map_err(|e| decode(&e))?)),
+            JSON => {
+                // Read as plain JSON first: of a field that is there twice the last one counts, as everywhere.
+                let value: Value = serde_json::from_slice(body).map_err(|e| decode(&e))?;
+                Ok(Self::Json(serde_json::from_value(value).map_err(|e| decode(&e))?))
+            }
             MERGE => Ok(Self::Merge(object()?)),
             STRATEGIC if r.builtin => Ok(Self::Strategic(object()?)),
             APPLY => Err(ApiError::new(

@@ -126,14 +126,22 @@ impl Call {
         if unknown.is_empty() && duplicates.is_empty() {
             return Ok(());
         }
+        let patch = self.what.verb == "patch";
+        let of = if patch && self.content_type().starts_with(crate::patch::JSON) { "json patch " } else { "" };
         let unknown = unknown.iter().map(|path| format!("unknown field {path:?}"));
         let lines: Vec<String> =
-            unknown.chain(duplicates.iter().map(|path| format!("duplicate field {path:?}"))).collect();
+            duplicates.iter().map(|path| format!("{of}duplicate field {path:?}")).chain(unknown).collect();
         match wanted {
             FieldValidation::Ignore => {}
             FieldValidation::Warn => *warnings = lines,
             FieldValidation::Strict => {
                 let list = lines.join(", ");
+                if patch {
+                    let given = Value::from(String::from_utf8_lossy(&self.body).into_owned());
+                    let fault =
+                        crate::answer::FieldError::invalid("patch", &given, &format!("strict decoding error: {list}"));
+                    return Err(ApiError::invalid_kind("", "", "", &[fault]));
+                }
                 let kind = &self.r.kind;
                 return Err(ApiError::bad_request(format!(
                     "{kind} in version {:?} cannot be handled as a {kind}: strict decoding error: {list}",

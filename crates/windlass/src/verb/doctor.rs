@@ -1,10 +1,13 @@
 //! `windlass doctor`: what this machine allows, tried and not guessed, and what it means for running steps.
 
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstyle::AnsiColor;
 use anyhow::{Context, Result};
 use serde_json::json;
+use windlass_sandbox::net::{Cidr, Outward, Switch};
 use windlass_sandbox::{CgroupDriver, Host, Probe, UidMap};
 
 use crate::cli::{DoctorArgs, Format, Global};
@@ -25,7 +28,8 @@ pub(crate) fn run(global: &Global, look: Look, args: &DoctorArgs) -> Result<Exit
     home.create()?;
     let names = Names::read(&args.names, &home)?;
     let probe = Host::probe_only(&home.scratch()).context("this machine could not be tried")?;
-    let findings = findings(&probe);
+    let mut findings = findings(&probe);
+    findings.insert(5, outward(&probe));
     let can_run = probe.overlay && probe.netns;
     if args.output == Some(Format::Json) {
         let list: Vec<_> = findings
@@ -124,6 +128,47 @@ fn findings(p: &Probe) -> Vec<Finding> {
             means: "one wall fewer between a step and the kernel without it",
         },
     ]
+}
+
+/// The way from pods to other machines. Tried: a switch is made, connected and forgotten again.
+fn outward(p: &Probe) -> Finding {
+    let means =
+        "what steps and RUN fetch by themselves comes this way; images, git inputs and pushes are ours and need none";
+    let finding = |good, found| Finding { what: "outward", good, found, means };
+    if !p.netns {
+        return finding(false, "not tried: there are no network namespaces".to_owned());
+    }
+    let tried = Switch::create(Cidr::new(Ipv4Addr::new(10, 44, 0, 1), 16), &[]).map(|switch| switch.connect_outward());
+    match tried {
+        Ok(Outward::Works(means)) if has_default_route() => finding(true, means),
+        Ok(Outward::Works(means)) => finding(false, format!("{means}, but this machine itself has no default route")),
+        Ok(Outward::None(_)) if !p.root => {
+            let pasta = match pasta() {
+                Some(path) => format!("{} is there, but is not used yet", path.display()),
+                None => "there is no pasta (package passt) either".to_owned(),
+            };
+            finding(false, format!("none: only root can make a link to this machine's network; {pasta}"))
+        }
+        Ok(Outward::None(why)) => finding(false, format!("none: {why}")),
+        Err(why) => finding(false, format!("none: {why}")),
+    }
+}
+
+fn has_default_route() -> bool {
+    let route = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let v4 = route("/proc/self/net/route").lines().skip(1).any(|l| l.split_whitespace().nth(1) == Some("00000000"));
+    let none = "0".repeat(32);
+    let is_default = |l: &str| {
+        let fields: Vec<&str> = l.split_whitespace().collect();
+        fields.first() == Some(&none.as_str()) && fields.get(1) == Some(&"00") && fields.last() != Some(&"lo")
+    };
+    v4 || route("/proc/self/net/ipv6_route").lines().any(is_default)
+}
+
+/// The program that gives users a way out.
+fn pasta() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join("pasta")).find(|file| file.is_file())
 }
 
 fn print(findings: &[Finding], look: Look) {

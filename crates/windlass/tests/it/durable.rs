@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::house::{House, until};
 
 const STEPS: usize = 8;
@@ -46,20 +48,28 @@ fn ten_kills_and_it_ends_well() {
     let mut up = house.up(&more);
     let name = house.windlass(&["submit", &file, "-o", "name"]).ok().stdout.trim().to_owned();
     let mut finished: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    // By the number of steps that had finished.
+    let mut killed = [0; STEPS + 1];
     for kill in 0..KILLS {
         let wait = Duration::from_millis(dice.below(1200));
         std::thread::sleep(wait);
-        let running = || begun(&share.join("begun")).last().cloned();
-        // Not the same step too often: its budget of lost pods is documented, and not what this asks.
-        let lost = |step: &str| begun(&share.join("begun")).iter().filter(|(s, _)| s == step).count();
+        // Not the same step too often: its budget of lost pods is documented, and not what this asks. A pod can be lost
+        // before it has written its line, so that kills are counted.
         let waited = Instant::now();
-        while running().is_some_and(|(s, _)| lost(&s) >= LOSSES_MAX) && waited.elapsed() < Duration::from_secs(3) {
+        let (seen, done) = loop {
+            let seen = house.windlass(&["get", &name, "-o", "json"]).ok().json();
+            let nodes = seen["status"]["nodes"].as_object().cloned().unwrap_or_default();
+            let done: Vec<Value> =
+                nodes.into_values().filter(|n| n["type"] == "Pod" && n["phase"] == "Succeeded").collect();
+            let patient = waited.elapsed() < Duration::from_secs(20);
+            if killed[done.len()] < LOSSES_MAX || done.len() == STEPS || !patient {
+                break (seen, done);
+            }
             std::thread::sleep(Duration::from_millis(50));
-        }
-        let seen = house.windlass(&["get", &name, "-o", "json"]).ok().json();
+        };
+        killed[done.len()] += 1;
         let lines = begun(&share.join("begun"));
-        let nodes = seen["status"]["nodes"].as_object().cloned().unwrap_or_default();
-        for node in nodes.values().filter(|n| n["type"] == "Pod" && n["phase"] == "Succeeded") {
+        for node in &done {
             let step = node["displayName"].as_str().unwrap().to_owned();
             let own = lines.iter().filter(|(s, _)| *s == step).cloned().collect();
             finished.entry(step).or_insert(own);

@@ -92,6 +92,19 @@ fn a_deployment_from_apply_to_delete() {
     kubectl(&["apply", "-f", &app]).ok().says(&["deployment.apps/web created", "service/web created"]);
     kubectl(&["apply", "-f", &app]).ok().says(&["deployment.apps/web unchanged", "service/web unchanged"]);
     kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]).ok().says(&["successfully rolled out"]);
+    kubectl(&["get", "configmap", "kube-root-ca.crt", "-o", "jsonpath={.data}"]).ok().says(&["BEGIN CERTIFICATE"]);
+    kubectl(&["delete", "configmap", "kube-root-ca.crt"]).ok();
+    until("it is made again", Duration::from_secs(5), || {
+        (kubectl(&["get", "configmap", "kube-root-ca.crt"]).code == Some(0)).then_some(())
+    });
+    kubectl(&["get", "clusterrole", "argo-aggregate-to-view", "argo-aggregate-to-edit", "argo-aggregate-to-admin"])
+        .ok();
+    kubectl(&["create", "rolebinding", "looks", "--clusterrole=view", "--serviceaccount=default:default"]).ok();
+    let can = |verb: &str| {
+        kubectl(&["auth", "can-i", verb, "workflows.argoproj.io", "--as=system:serviceaccount:default:default"])
+    };
+    can("list").ok().says(&["yes"]);
+    can("create").exits(1).says(&["no"]);
     kubectl(&["create", "configmap", "made", "--from-literal=k=v"]).ok().says(&["configmap/made created"]);
     kubectl(&["get", "configmap", "made", "-o", "jsonpath={.data.k}"]).ok().says(&["v"]);
     kubectl(&["get", "deploy,rs,pods,svc", "-o", "wide"]).ok().says(&["2/2", "web:v1", "NodePort", "Running"]);

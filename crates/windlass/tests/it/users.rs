@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::house::{BINARY, House, is_root, not_run, program, run};
+use crate::house::{BINARY, House, is_root, not_run, program, run, until};
 
 const NOBODY: u32 = 65534;
 
@@ -55,6 +55,45 @@ fn a_user_with_one_id() {
     let Some((house, _)) = for_nobody("not root") else { return };
     story(&house);
     run(&mut as_nobody(&house, ":", STORY)).ok().says(&HEARD);
+    // A user namespace of its own, beside all the others; and what that costs is said.
+    house.workflow(
+        "where",
+        "entrypoint: main\ntemplates:\n- name: main\n  container:\n    image: busybox\n    command: [sh, -c, 'for ns in user mnt pid net ipc uts; do busybox readlink /proc/self/ns/$ns; done']\n",
+    );
+    let done = run(&mut as_nobody(&house, ":", "./windlass run where.yaml --log")).ok();
+    for ns in ["user", "mnt", "pid", "net", "ipc", "uts"] {
+        let ours = std::fs::read_link(format!("/proc/self/ns/{ns}")).unwrap();
+        let theirs =
+            done.stdout.lines().find_map(|l| l.split_once(": ").filter(|(_, id)| id.starts_with(&format!("{ns}:["))));
+        let (_, theirs) = theirs.unwrap_or_else(|| panic!("no {ns} in {done:?}"));
+        assert_ne!(theirs, ours.to_str().unwrap(), "the step is in the host's {ns} namespace");
+    }
+    let doctor = run(&mut as_nobody(&house, ":", "./windlass doctor")).ok();
+    doctor.says(&["outward", "none: only root can make a link", "pasta", "Steps can run here."]);
+}
+
+#[test]
+fn the_doctor_tells_the_way_outward() {
+    let house = House::empty();
+    let findings = house.windlass(&["doctor", "-o", "json"]).json();
+    let all = findings["findings"].as_array().unwrap().clone();
+    let outward = all.iter().find(|f| f["what"] == "outward").unwrap_or_else(|| panic!("{findings:#}"));
+    assert!(outward["found"].is_string() && outward["means"].as_str().is_some_and(|m| m.contains("RUN")), "{outward}");
+    if !is_root() {
+        assert_eq!(outward["good"], false, "{outward}");
+        return not_run("doctor: the way outward as root", "you are not root");
+    }
+    // Where nothing leads out of the machine, that is what it says.
+    let mut command = Command::new("unshare");
+    command.args(["-n", BINARY, "doctor"]).env("WINDLASS_HOME", house.home()).env("NO_COLOR", "1");
+    run(&mut command).says(&["outward", "no default route"]);
+    // Trying leaves no link behind.
+    let links = std::fs::read_to_string("/proc/net/dev").unwrap();
+    until("the tried links are gone", std::time::Duration::from_secs(5), || {
+        let now = std::fs::read_to_string("/proc/net/dev").unwrap();
+        let more = now.lines().filter_map(|l| l.split(':').next()).filter(|n| n.trim().starts_with("windlass"));
+        (more.count() <= links.matches("windlass").count()).then_some(())
+    });
 }
 
 #[test]

@@ -195,3 +195,34 @@ pub(super) async fn strangers_are_refused(w: &World) {
     let wrong = w.with_token("not-a-token").unwrap();
     assert_eq!(get(&wrong, "/version").await.refused(401, "Unauthorized"), "Unauthorized");
 }
+
+/// A role for a custom kind that says it belongs to `view` is in `edit` and `admin` too.
+pub(super) async fn what_is_collected_is_collected_on(w: &World) {
+    let ns = w.namespace("collect").await;
+    let sa = account(w, &ns, "carol").await;
+    let role = json!({
+        "metadata": {"name": format!("{ns}-view"), "labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}},
+        "rules": [{"apiGroups": [""], "resources": [format!("{ns}things")], "verbs": ["get"]}],
+    });
+    w.post(&format!("{RBAC}/clusterroles"), role).await.ok();
+    let binding = json!({
+        "metadata": {"name": "carol"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "carol", "namespace": ns}],
+    });
+    w.post(&format!("{RBAC}/namespaces/{ns}/rolebindings"), binding).await.ok();
+    until_allowed(&sa, &format!("/api/v1/namespaces/{ns}/configmaps")).await;
+    let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let ask = |verb: &str| json!({"spec": {"resourceAttributes": {"namespace": ns, "verb": verb, "resource": format!("{ns}things")}}});
+    let mut allowed = false;
+    for _ in 0..50 {
+        allowed = post(&sa, reviews, ask("get")).await.ok()["status"]["allowed"] == true;
+        if allowed {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(allowed, "view's rules are not in admin");
+    assert_eq!(post(&sa, reviews, ask("delete")).await.ok()["status"]["allowed"], false);
+    w.delete(&format!("{RBAC}/clusterroles/{ns}-view")).await.ok();
+}

@@ -105,3 +105,12 @@ pub(super) async fn status_is_its_own_subresource(w: &World) {
     assert_eq!(w.get(&format!("{path}/status")).await.ok()["status"]["phase"], "Ready");
     w.delete(&one).await.ok();
 }
+
+pub(super) async fn watches_end_with_the_definition(w: &World) {
+    let ns = w.namespace("crdwatch").await;
+    let (one, things) = define(w, &ns).await;
+    w.post(&things, thing(&things, "a", json!({"size": 1}))).await.ok();
+    let events = w.watch(&format!("{things}?watch=1")).await;
+    w.delete(&one).await.ok();
+    assert_eq!(events.rest().await, ["ADDED a", "DELETED a"]);
+}

@@ -188,3 +188,51 @@ pub(super) async fn unknown_fields_are_refused_when_asked(w: &World) {
     let deployments = format!("/apis/apps/v1/namespaces/{ns}/deployments");
     assert_eq!(w.post(&deployments, wrong).await.refused(400, "BadRequest"), text);
 }
+
+/// JSON lets a field be there twice. The last one counts, and whoever asked is told.
+pub(super) async fn fields_that_are_there_twice_are_told(w: &World) {
+    let ns = w.namespace("twice").await;
+    let one = format!("/api/v1/namespaces/{ns}/configmaps/m");
+    let send = |method: &'static str, path: String, media: &'static str, body: &'static str| async move {
+        super::world::call(&w.client, method, &path, &[("content-type", media)], body.into()).await
+    };
+    let json = "application/json";
+    let all = format!("/api/v1/namespaces/{ns}/configmaps");
+    let body = r#"{"metadata":{"name":"m","labels":{"x":"1","x":"2"}},"data":{"a":"1"}}"#;
+    let made = send("POST", all, json, body).await;
+    assert_eq!(made.warnings, [r#"299 - "duplicate field \"metadata.labels.x\"""#]);
+    assert_eq!(made.ok()["metadata"]["labels"], json!({"x": "2"}));
+    let put = send("PUT", one.clone(), json, r#"{"metadata":{"name":"m"},"data":{"a":"2","a":"3"}}"#).await;
+    assert_eq!(put.warnings, [r#"299 - "duplicate field \"data.a\"""#]);
+    assert_eq!(put.ok()["data"], json!({"a": "3"}));
+    let (merge, strategic, patch) =
+        ("application/merge-patch+json", "application/strategic-merge-patch+json", "application/json-patch+json");
+    let cases = [
+        (merge, r#"{"data":{"a":"3","a":"4"},"foo":1}"#, "4", r#"duplicate field "data.a", unknown field "foo""#),
+        (strategic, r#"{"data":{"a":"5","a":"6"}}"#, "6", r#"duplicate field "data.a""#),
+        (
+            patch,
+            r#"[{"op":"replace","op":"replace","path":"/data/a","value":"7"}]"#,
+            "7",
+            r#"json patch duplicate field "[0].op""#,
+        ),
+    ];
+    for (media, body, value, told) in cases {
+        let strict = send("PATCH", format!("{one}?fieldValidation=Strict"), media, body).await;
+        let text = strict.refused(422, "Invalid");
+        assert!(text.starts_with(" \"\" is invalid: patch: Invalid value: "), "{text}");
+        assert!(text.ends_with(&format!(": strict decoding error: {told}")), "{text}");
+        let quiet = send("PATCH", format!("{one}?fieldValidation=Ignore&dryRun=All"), media, body).await;
+        assert!(quiet.warnings.is_empty(), "{:?}", quiet.warnings);
+        let warned = send("PATCH", one.clone(), media, body).await;
+        let said: Vec<String> =
+            told.split(", ").map(|line| format!("299 - \"{}\"", line.replace('"', "\\\""))).collect();
+        assert_eq!(warned.warnings, said);
+        assert_eq!(warned.ok()["data"]["a"], value);
+    }
+    let deployment = r#"{"metadata":{"name":"m"},"spec":{"replicas":1,"replicas":2,"selector":{"matchLabels":{"a":"b"}},
+        "template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"a","name":"b","image":"x"}]}}}}"#;
+    let path = format!("/apis/apps/v1/namespaces/{ns}/deployments?fieldValidation=Strict");
+    let text = "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: duplicate field \"spec.replicas\", duplicate field \"spec.template.spec.containers[0].name\"";
+    assert_eq!(send("POST", path, json, deployment).await.refused(400, "BadRequest"), text);
+}

@@ -258,6 +258,17 @@ impl Events {
             .expect("the watch ended")
     }
 
+    /// The rest, until the server ends the watch.
+    pub(super) async fn rest(mut self) -> Vec<String> {
+        let mut rest = Vec::new();
+        loop {
+            let event = tokio::time::timeout(Duration::from_secs(10), self.0.next()).await;
+            let Some(event) = event.expect("the watch has not ended within 10 s") else { return rest };
+            let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
+            rest.push(format!("{} {name}", event["type"].as_str().unwrap()));
+        }
+    }
+
     /// Whether the watch says nothing for a moment.
     pub(super) async fn silent(&mut self) -> bool {
         tokio::time::timeout(Duration::from_millis(300), self.next()).await.is_err()
