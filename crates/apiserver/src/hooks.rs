@@ -4,8 +4,8 @@
 //!
 //! Order of one request: identity (a request extension, set by the in-process client or by the listener) →
 //! [`authorize`] → [`non_resource`] or the resource path → [`virtual_create`] for kinds that are asked, not stored →
-//! [`decode`] → [`check_types`] → [`unknown_fields`] → [`default_object`] → [`validate_object`] → store →
-//! [`render_table`] where a table is wanted.
+//! [`decode`] → [`check_shape`] → [`default_object`] → [`validate_object`] → store → [`render_table`] where a table is
+//! wanted.
 
 use crate::ApiServer;
 use crate::answer::{ApiError, Body, FieldError, bytes_response};
@@ -171,19 +171,28 @@ pub(crate) fn duplicate_fields(content_type: &str, body: &Bytes, insist: bool) -
     openapi::duplicate_fields(body)
 }
 
-/// Refuses a built-in object whose fields have other types than its kind gives them.
-pub(crate) fn check_types(r: &Resource, object: &Value) -> Result<(), ApiError> {
+/// Refuses a built-in object whose fields have other types than its kind gives them; takes away the fields that the kind
+/// does not have, and tells their paths: `spec.foo`. `old` is the form that was stored.
+pub(crate) fn check_shape(r: &Resource, object: &mut Value, old: Option<&Value>) -> Result<Vec<String>, ApiError> {
     if !r.builtin {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let found = openapi::check(&r.api_version(), &r.kind, object);
-    match found.into_iter().find_map(|f| if let Finding::Type(why) = f { Some(why) } else { None }) {
-        None => Ok(()),
-        Some(why) => {
-            let (kind, version) = (&r.kind, &r.version);
-            Err(ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}")))
+    let version = r.api_version();
+    let mut unknown = Vec::new();
+    for finding in openapi::check(&version, &r.kind, object, old) {
+        match finding {
+            Finding::Unknown(path) => unknown.push(path),
+            Finding::Type(why) => {
+                let (kind, version) = (&r.kind, &r.version);
+                let why = format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}");
+                return Err(ApiError::bad_request(why));
+            }
         }
     }
+    if !unknown.is_empty() {
+        openapi::prune(&version, &r.kind, object);
+    }
+    Ok(unknown)
 }
 
 /// Whether the caller may write this object, beyond the verb: RBAC escalation checks. `old` is absent on creation.
@@ -281,19 +290,6 @@ pub(crate) fn default_object(r: &Resource, object: &mut Value) {
 /// The faults of a built-in kind, beyond metadata. `old` is absent on creation.
 pub(crate) fn validate_object(r: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     defaults::faults(r, object, old)
-}
-
-/// Takes away the fields that a built-in kind does not have, and tells their paths: `spec.foo`.
-pub(crate) fn unknown_fields(r: &Resource, object: &mut Value) -> Vec<String> {
-    let version = r.api_version();
-    let unknown: Vec<String> = openapi::check(&version, &r.kind, object)
-        .into_iter()
-        .filter_map(|f| if let Finding::Unknown(path) = f { Some(path) } else { None })
-        .collect();
-    if !unknown.is_empty() {
-        openapi::prune(&version, &r.kind, object);
-    }
-    unknown
 }
 
 /// Whether the `Accept` header prefers a Table.

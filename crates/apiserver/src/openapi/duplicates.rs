@@ -1,9 +1,8 @@
 //! Fields that are given twice. A JSON parser keeps the last one silently; this walk tells. Pure.
 
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, de};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::fmt;
 
 /// The paths of fields that occur more than once, in order; empty for what is not JSON.
@@ -11,16 +10,34 @@ use std::fmt;
 pub fn duplicate_fields(json: &[u8]) -> Vec<String> {
     let found = RefCell::new(Vec::new());
     let mut reader = serde_json::Deserializer::from_slice(json);
-    let _ = de::DeserializeSeed::deserialize(Walk { path: String::new(), found: &found }, &mut reader);
+    let _ = Walk { place: &Place::Top, found: &found }.deserialize(&mut reader);
     found.into_inner()
 }
 
+/// Where a walk is. It becomes text only for a finding: most bodies have none, and every new object is walked.
+enum Place<'a> {
+    Top,
+    Field(&'a Place<'a>, &'a str),
+    Index(&'a Place<'a>, usize),
+}
+
+impl Place<'_> {
+    fn text(&self) -> String {
+        match self {
+            Self::Top => String::new(),
+            Self::Field(Place::Top, name) => (*name).to_owned(),
+            Self::Field(around, name) => format!("{}.{name}", around.text()),
+            Self::Index(around, index) => format!("{}[{index}]", around.text()),
+        }
+    }
+}
+
 struct Walk<'a> {
-    path: String,
+    place: &'a Place<'a>,
     found: &'a RefCell<Vec<String>>,
 }
 
-impl<'de> de::DeserializeSeed<'de> for Walk<'_> {
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -59,32 +76,58 @@ impl<'de> Visitor<'de> for Walk<'_> {
         Ok(())
     }
 
-    fn visit_none<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        Deserialize::deserialize(deserializer).map(|_: de::IgnoredAny| ())
-    }
-
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let mut index = 0;
-        while seq.next_element_seed(Walk { path: format!("{}[{index}]", self.path), found: self.found })?.is_some() {
-            index += 1;
+        for index in 0.. {
+            let place = Place::Index(self.place, index);
+            if seq.next_element_seed(Walk { place: &place, found: self.found })?.is_none() {
+                break;
+            }
         }
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut seen = HashSet::new();
-        while let Some(key) = map.next_key::<String>()? {
-            let path = if self.path.is_empty() { key.clone() } else { format!("{}.{key}", self.path) };
-            if !seen.insert(key) {
-                self.found.borrow_mut().push(path.clone());
+        // Kept in order, so that a long map is not searched through for each of its keys.
+        let mut seen: Vec<Cow<'de, str>> = Vec::new();
+        while let Some(key) = map.next_key_seed(Key)? {
+            let place = Place::Field(self.place, &key);
+            let known = seen.binary_search(&key);
+            if known.is_ok() {
+                self.found.borrow_mut().push(place.text());
             }
-            map.next_value_seed(Walk { path, found: self.found })?;
+            map.next_value_seed(Walk { place: &place, found: self.found })?;
+            if let Err(at) = known {
+                seen.insert(at, key);
+            }
         }
         Ok(())
+    }
+}
+
+/// A key, borrowed from the text where it stands there as it is.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(key))
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(key.to_owned()))
     }
 }
 
@@ -97,5 +140,8 @@ mod tests {
         let json = br#"{"a":1,"b":[{"c":1,"c":{"d":1,"d":2}}],"a":null}"#;
         assert_eq!(duplicate_fields(json), ["b[0].c", "b[0].c.d", "a"]);
         assert!(duplicate_fields(br#"{"a":{"b":1},"c":{"b":1}}"#).is_empty());
+        // Written otherwise, it is the same key.
+        assert_eq!(duplicate_fields(br#"{"z":[[{"ab":1,"a\u0062":[]}]]}"#), ["z[0][0].ab"]);
+        assert!(duplicate_fields(b"a: 1\na: 2").is_empty());
     }
 }

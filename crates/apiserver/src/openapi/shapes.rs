@@ -142,12 +142,12 @@ fn type_of(schema: &Value) -> Type {
 }
 
 /// What an object has that its kind has not, or otherwise than its kind has it. Kinds that are not built in find
-/// nothing.
+/// nothing. `old` is a form of the object that was checked already: its top-level parts are not walked again.
 #[must_use]
-pub fn check(api_version: &str, kind: &str, object: &Value) -> Vec<Finding> {
+pub fn check(api_version: &str, kind: &str, object: &Value, old: Option<&Value>) -> Vec<Finding> {
     let shapes = shapes();
     let Some(name) = shapes.kinds.get(&format!("{api_version}/{kind}")) else { return Vec::new() };
-    let mut walk = Walk { shapes, found: Vec::new() };
+    let mut walk = Walk { shapes, old, found: Vec::new() };
     walk.structure(name, object, &Place::Top);
     walk.found
 }
@@ -181,6 +181,7 @@ fn prune_type(shapes: &Shapes, of: &Type, value: &mut Value) {
 
 struct Walk<'a> {
     shapes: &'a Shapes,
+    old: Option<&'a Value>,
     found: Vec<Finding>,
 }
 
@@ -219,7 +220,11 @@ impl Walk<'_> {
         let Some(fields) = self.shapes.structs.get(name) else { return };
         let Some(map) = value.as_object() else { return };
         let owner = name.rsplit('.').next().unwrap_or_default();
+        let old = self.old.filter(|_| matches!(place, Place::Top));
         for (key, value) in map {
+            if old.and_then(|old| old.get(key)) == Some(value) {
+                continue;
+            }
             let place = Place::Field(place, key);
             match fields.get(key) {
                 None => self.found.push(Finding::Unknown(place.full())),
@@ -363,7 +368,7 @@ mod tests {
             "spec": {"replicas": "abc", "template": {"spec": {"containers": [{"name": "a", "imag": "x", "ports": [{"containerPort": 1.5}]}],
                 "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}]}}, "strategy": {"rollingUpdate": {"maxSurge": 1}}},
         });
-        let found = check("apps/v1", "Deployment", &object);
+        let found = check("apps/v1", "Deployment", &object, None);
         let want = [
             Finding::Unknown("metadata.foo".to_owned()),
             Finding::Type("json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32".to_owned()),
@@ -375,9 +380,13 @@ mod tests {
         }
         assert_eq!(found.len(), want.len());
         assert_eq!(
-            check("v1", "Secret", &json!({"data": {"a": "%%"}})),
+            check("v1", "Secret", &json!({"data": {"a": "%%"}}), None),
             [Finding::Type("illegal base64 data at input byte 0".to_owned())]
         );
+        // What was checked before is not looked at again; what differs is.
+        let old = json!({"metadata": object["metadata"], "spec": {}});
+        assert_eq!(check("apps/v1", "Deployment", &object, Some(&old)), found[1..]);
+        assert!(check("apps/v1", "Deployment", &object, Some(&object)).is_empty());
         let mut pruned = object;
         prune("apps/v1", "Deployment", &mut pruned);
         assert!(pruned["metadata"].get("foo").is_none());

@@ -46,18 +46,13 @@ pub(crate) fn prepare_create(r: &Resource, object: &mut Value) {
 pub(crate) fn prepare_update(r: &Resource, subresource: &str, object: &mut Value, old: &Value) {
     match subresource {
         "status" => {
-            let mut kept = old.clone();
-            match object.get("status") {
-                Some(status) => kept["status"] = status.clone(),
-                None => remove(&mut kept, "status"),
-            }
             // These kinds let their agents set labels and annotations along with the status, as Kubernetes does.
-            if r.is("", "pods") || r.is("", "nodes") || r.is("", "namespaces") || r.is("", "services") {
-                kept["metadata"] = object["metadata"].clone();
-            } else if let Some(fields) = object["metadata"].get("managedFields") {
-                kept["metadata"]["managedFields"] = fields.clone();
+            let with_metadata = r.is("", "pods") || r.is("", "nodes") || r.is("", "namespaces") || r.is("", "services");
+            let fields = object["metadata"].get("managedFields").filter(|_| !with_metadata).cloned();
+            put_back(object, old, |key| key == "status" || key == "metadata" && with_metadata);
+            if let Some(fields) = fields {
+                object["metadata"]["managedFields"] = fields;
             }
-            *object = kept;
         }
         "finalize" => {
             let mut kept = old.clone();
@@ -67,6 +62,7 @@ pub(crate) fn prepare_update(r: &Resource, subresource: &str, object: &mut Value
         _ => {
             if r.status {
                 match old.get("status") {
+                    Some(status) if object.get("status") == Some(status) => {}
                     Some(status) => object["status"] = status.clone(),
                     None => remove(object, "status"),
                 }
@@ -85,6 +81,17 @@ pub(crate) fn prepare_update(r: &Resource, subresource: &str, object: &mut Value
     if r.generation && content(object, r) != content(old, r) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
         metadata::of(object).insert("generation".to_owned(), json!(generation + 1));
+    }
+}
+
+/// Makes the parts of an object as they were, but for those that may change. Mostly they are, and nothing is copied.
+fn put_back(object: &mut Value, old: &Value, may_change: impl Fn(&str) -> bool) {
+    let (Some(map), Some(before)) = (object.as_object_mut(), old.as_object()) else { return };
+    map.retain(|key, _| may_change(key) || before.contains_key(key));
+    for (key, value) in before.iter().filter(|(key, _)| !may_change(key)) {
+        if map.get(key) != Some(value) {
+            map.insert(key.clone(), value.clone());
+        }
     }
 }
 
@@ -188,6 +195,9 @@ fn immutable(object: &Value, old: &Value, fields: &[&str], faults: &mut Vec<Fiel
 }
 
 fn pod_spec(object: &Value, old: &Value, faults: &mut Vec<FieldError>) {
+    if object["spec"] == old["spec"] {
+        return;
+    }
     let mut was = old["spec"].clone();
     let mut now = object["spec"].clone();
     for spec in [&mut was, &mut now] {

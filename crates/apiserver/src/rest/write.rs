@@ -162,14 +162,6 @@ fn default(r: &Resource, object: &mut Value) {
     }
 }
 
-fn unknown_fields(r: &Resource, object: &mut Value) -> Vec<String> {
-    match &r.schema {
-        Some(schema) => schema::prune(schema, object),
-        None if r.builtin => hooks::unknown_fields(r, object),
-        None => Vec::new(),
-    }
-}
-
 fn faults(r: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut faults = metadata::validate(object, r);
     if let Some(old) = old {
@@ -187,8 +179,9 @@ fn faults(r: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> 
 }
 
 impl Call {
-    /// The object's kind must be the path's.
-    fn check_kind(&self, object: &mut Value) -> Result<(), ApiError> {
+    /// The object's kind must be the path's, and its fields of the kind's types. Those that the kind does not have are
+    /// taken away, and told. `old` is the form that was stored.
+    fn check_kind(&self, object: &mut Value, old: Option<&Value>) -> Result<Vec<String>, ApiError> {
         let r = &self.r;
         let api_version = r.api_version();
         let (said_version, said_kind) = (object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str());
@@ -209,7 +202,10 @@ impl Call {
         object["apiVersion"] = json!(api_version);
         object["kind"] = json!(r.kind);
         metadata::check_types(object, r)?;
-        hooks::check_types(r, object)
+        match &r.schema {
+            Some(schema) => Ok(schema::prune(schema, object)),
+            None => hooks::check_shape(r, object, old),
+        }
     }
 
     /// The object's namespace must be the path's.
@@ -232,22 +228,22 @@ impl Call {
 
     pub(super) async fn create(&self, mut object: Value) -> Result<Response<Body>, ApiError> {
         let mut warnings = Vec::new();
-        self.check_kind(&mut object)?;
+        let unknown = self.check_kind(&mut object, None)?;
         self.check_place(&mut object)?;
         if object["metadata"]["resourceVersion"].as_str().is_some_and(|v| !v.is_empty()) {
             return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
         }
-        let unknown = unknown_fields(&self.r, &mut object);
         self.judge_unknown(&unknown, &mut warnings)?;
         let base = object["metadata"]["generateName"].as_str().unwrap_or_default().to_owned();
         let given = object["metadata"]["name"].as_str().is_some_and(|n| !n.is_empty());
+        if given || base.is_empty() {
+            return Ok(object_response(201, self.create_named(object).await?.bytes, &warnings));
+        }
         for attempt in 1.. {
-            if !given && !base.is_empty() {
-                metadata::of(&mut object).insert("name".to_owned(), json!(metadata::generated(&base)));
-            }
+            metadata::of(&mut object).insert("name".to_owned(), json!(metadata::generated(&base)));
             let done = self.create_named(object.clone()).await;
             match done {
-                Err(error) if error.reason == "AlreadyExists" && !given => {
+                Err(error) if error.reason == "AlreadyExists" => {
                     if attempt < NAME_TRIES {
                         continue;
                     }
@@ -268,10 +264,12 @@ impl Call {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         self.prepare_new(&mut object)?;
         let target = self.target(&name)?;
+        let mut object = Some(object);
         let done = target
-            .change(|current| match current {
-                Some(_) => Err(ApiError::already_exists(r, &name)),
-                None => Ok(Step::Put(object.clone())),
+            .change(|current| match (current, object.take()) {
+                (None, Some(object)) => Ok(Step::Put(object)),
+                // It is there, or it came and went since the first look.
+                _ => Err(ApiError::already_exists(r, &name)),
             })
             .await?;
         if r.is("", "namespaces") && !target.dry_run {
@@ -346,7 +344,7 @@ impl Call {
             Incoming::Patch(Patch::read(self.content_type(), &self.body, &self.r)?)
         } else {
             let mut object = self.decoded()?;
-            self.check_kind(&mut object)?;
+            let unknown = self.check_kind(&mut object, None)?;
             self.check_place(&mut object)?;
             let said = object["metadata"]["name"].as_str().unwrap_or_default();
             if said.is_empty() {
@@ -354,7 +352,7 @@ impl Call {
             } else if said != self.what.name {
                 return Err(name_mismatch(said, &self.what.name));
             }
-            Incoming::Object(object)
+            Incoming::Object(object, unknown)
         };
         self.query.field_validation().map(|_: FieldValidation| ())?;
         let mut warnings = Vec::new();
@@ -362,28 +360,28 @@ impl Call {
         let done = target
             .change(|current| {
                 let Some(current) = current else {
-                    let Incoming::Object(object) = &incoming else {
+                    let Incoming::Object(object, unknown) = &incoming else {
                         return Err(ApiError::not_found(&self.r, &self.what.name));
                     };
                     if !self.r.create_on_update || !subresource.is_empty() {
                         return Err(ApiError::not_found(&self.r, &self.what.name));
                     }
                     let mut object = object.clone();
-                    let unknown = unknown_fields(&self.r, &mut object);
-                    self.judge_unknown(&unknown, &mut warnings)?;
+                    self.judge_unknown(unknown, &mut warnings)?;
                     self.prepare_new(&mut object)?;
                     return Ok(Step::Put(object));
                 };
                 let old = convert::served_value(&self.r, current);
-                let new = match &incoming {
-                    Incoming::Object(object) => object.clone(),
+                let (new, unknown, whole) = match &incoming {
+                    Incoming::Object(object, unknown) => (object.clone(), unknown.clone(), true),
                     Incoming::Patch(patch) => {
                         let mut new = patch.patched(&self.r, &old)?;
-                        self.check_kind(&mut new).map_err(|error| unfit(error, &self.r, &new))?;
-                        new
+                        let unknown = self.check_kind(&mut new, Some(&old));
+                        let unknown = unknown.map_err(|error| unfit(error, &self.r, &new))?;
+                        (new, unknown, false)
                     }
                 };
-                self.updated(subresource, new, &old, &mut warnings, matches!(incoming, Incoming::Object(_)))
+                self.updated(subresource, new, &old, whole, || self.judge_unknown(&unknown, &mut warnings))
             })
             .await?;
         Ok(object_response(if done.created { 201 } else { 200 }, done.bytes, &warnings))
@@ -395,8 +393,8 @@ impl Call {
         subresource: &str,
         mut new: Value,
         old: &Value,
-        warnings: &mut Vec<String>,
         whole: bool,
+        judge_unknown: impl FnOnce() -> Result<(), ApiError>,
     ) -> Result<Step, ApiError> {
         let (r, name) = (&self.r, self.what.name.as_str());
         let said = |key: &str| new["metadata"][key].as_str().filter(|s| !s.is_empty());
@@ -424,9 +422,11 @@ impl Call {
             let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {have}");
             return Err(ApiError::conflict(r, name, &why));
         }
-        let unknown = unknown_fields(r, &mut new);
-        self.judge_unknown(&unknown, warnings)?;
-        default(r, &mut new);
+        judge_unknown()?;
+        // What was stored has its defaults.
+        if !(r.is("", "pods") && new["spec"] == old["spec"]) {
+            default(r, &mut new);
+        }
         strategy::prepare_update(r, subresource, &mut new, old);
         if r.is("apiextensions.k8s.io", "customresourcedefinitions") {
             crd::establish(&mut new, Some(old));
@@ -455,7 +455,8 @@ fn unfit(error: ApiError, r: &Resource, patched: &Value) -> ApiError {
 }
 
 enum Incoming {
-    Object(Value),
+    /// A whole object, and what it had that its kind has not.
+    Object(Value, Vec<String>),
     Patch(Patch),
 }
 

@@ -109,7 +109,9 @@ impl Database {
                 }
                 loaded.rv = loaded.rv.max(rv);
                 loaded.last_row = loaded.last_row.max(id);
-                loaded.objects.push((resource, Obj { meta, bytes: Bytes::from(bytes), at, rv, row: id }));
+                loaded
+                    .objects
+                    .push((resource, Obj { meta: Arc::new(meta), bytes: Bytes::from(bytes), at, rv, row: id }));
             }
         }
         Ok((Self::File(Box::new(conn)), loaded))

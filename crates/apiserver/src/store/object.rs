@@ -118,7 +118,7 @@ fn field_text(value: &Value, path: &str) -> Option<Box<str>> {
 /// A committed object.
 #[derive(Debug)]
 pub(crate) struct Obj {
-    pub(crate) meta: Meta,
+    pub(crate) meta: Arc<Meta>,
     /// As served, in the storage version.
     pub(crate) bytes: Bytes,
     /// Where the digits of the resourceVersion start in `bytes`.
@@ -145,7 +145,7 @@ impl Obj {
 /// An object ready to be committed: everything but its number.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    pub(crate) meta: Meta,
+    meta: Arc<Meta>,
     bytes: Vec<u8>,
     at: usize,
 }
@@ -171,7 +171,7 @@ impl Draft {
             }
         }
         bytes.push(b'}');
-        Self { meta: Meta::of(value, selectable), bytes, at }
+        Self { meta: Arc::new(Meta::of(value, selectable)), bytes, at }
     }
 
     /// How many bytes it has.

@@ -35,7 +35,7 @@ pub(super) async fn until_ended(
     mut each: impl FnMut(&Workflow),
 ) -> Result<Workflow> {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = watcher::watcher(objects::workflows(connection, false), config).boxed();
+    let mut events = watcher::watcher(objects::shown(connection), config).boxed();
     let mut seen = false;
     let mut silence = Silence::default();
     while let Some(event) = events.next().await {
@@ -45,7 +45,7 @@ pub(super) async fn until_ended(
         match event {
             Ok(Event::Apply(object) | Event::InitApply(object)) => {
                 seen = true;
-                let wf = objects::typed(object)?;
+                let wf = object.typed()?;
                 each(&wf);
                 if objects::has_ended(&wf) {
                     return Ok(wf);
