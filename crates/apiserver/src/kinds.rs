@@ -65,7 +65,7 @@ pub struct Resource {
     /// Whether a delete answers the deleted object rather than a Status.
     pub returns_deleted: bool,
     /// Fields, as dotted paths, that field selectors may name beside `metadata.name` and `metadata.namespace`.
-    pub selectable: Vec<String>,
+    pub selectable: Arc<[String]>,
     /// The table that objects are kept in. Two versions or aliases of a kind share one: `pods`, `deployments.apps`.
     pub storage: String,
     /// `apiVersion` of the bytes in that table.

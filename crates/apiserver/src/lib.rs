@@ -15,6 +15,7 @@ pub mod discovery;
 mod edge;
 mod gc;
 mod hooks;
+mod key;
 pub mod kinds;
 pub mod kubeconfig;
 pub mod kubelet;

@@ -207,7 +207,7 @@ mod tests {
     fn meta() -> Meta {
         let value = json!({"metadata": {"name": "p", "namespace": "n", "labels": {"a": "b", "n": "5", "x.io/y": ""}},
             "status": {"phase": "Running"}});
-        Meta::of(&value, &["status.phase".to_owned(), "spec.nodeName".to_owned()])
+        Meta::of(&value, &["status.phase".to_owned(), "spec.nodeName".to_owned()].into())
     }
 
     #[test]

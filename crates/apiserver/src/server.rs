@@ -122,8 +122,7 @@ impl ApiServer {
             if let Some(fields) = known.get(storage) {
                 return fields.clone();
             }
-            let fields: Arc<[String]> =
-                registry.of_storage(storage).map(|r| r.selectable.as_slice().into()).unwrap_or_default();
+            let fields: Arc<[String]> = registry.of_storage(storage).map(|r| r.selectable.clone()).unwrap_or_default();
             known.insert(storage.to_owned(), fields.clone());
             fields
         })?;

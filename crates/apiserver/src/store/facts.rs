@@ -3,28 +3,30 @@
 //! [`Meta::of`], which reads the parsed form.
 
 use super::object::{Meta, Uid, is_of_the_collector};
+use crate::key::Key;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 impl Meta {
     /// The facts of a serialised object of a kind with these selectable fields.
-    pub(crate) fn read(bytes: &[u8], selectable: &[String]) -> serde_json::Result<Self> {
+    pub(crate) fn read(bytes: &[u8], selectable: &Arc<[String]>) -> serde_json::Result<Self> {
         let mut walk = Walk { found: vec![None; selectable.len()], meta: OfMeta::default() };
         let wanted = selectable.iter().enumerate().map(|(at, path)| (path.as_str(), at)).collect();
         let mut reader = serde_json::Deserializer::from_slice(bytes);
         Pick { walk: &mut walk, wanted, top: true }.deserialize(&mut reader)?;
         reader.end()?;
         let Walk { found, meta } = walk;
-        let fields = selectable.iter().zip(found).filter_map(|(path, text)| Some((path.as_str().into(), text?)));
         let labels = meta.labels.unwrap_or_default().into_iter();
         Ok(Self {
             namespace: meta.namespace.unwrap_or_default().into(),
             name: meta.name.unwrap_or_default().into(),
             uid: Uid::of(&meta.uid.unwrap_or_default()),
             labels: labels.map(|(k, v)| (k.into(), v.into())).collect(),
-            fields: fields.collect(),
+            selectable: selectable.clone(),
+            fields: found.into(),
             owners: meta.owner_references.iter().flatten().filter_map(|o| o.uid.as_deref()).map(Uid::of).collect(),
             deleting: meta.deletion_timestamp.is_some(),
             collected: meta.finalizers.iter().flatten().any(|f| is_of_the_collector(f)),
@@ -130,7 +132,7 @@ impl<'de> Visitor<'de> for Pick<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Self { walk, wanted, top } = self;
-        while let Some(key) = map.next_key::<String>()? {
+        while let Some(key) = map.next_key_seed(Key)? {
             if top && key == "metadata" {
                 walk.meta = map.next_value()?;
                 continue;
@@ -161,7 +163,7 @@ mod tests {
     #[test]
     fn the_bytes_say_what_the_parsed_form_says() {
         let paths = ["spec.nodeName", "spec.hostNetwork", "status.phase", "status.replicas", "source", "type", "a.b.c"];
-        let selectable = paths.map(str::to_owned);
+        let selectable = paths.map(str::to_owned).into();
         let meta = json!({"name": "p", "namespace": "n", "uid": "3f0e8e0a-95a3-4b43-8c31-0a4a6b2d9c11", "generation": 2,
             "labels": {"b": "2", "a": "1"}, "annotations": {"x": "{\"spec\":1}"}, "finalizers": ["f", "orphan"],
             "ownerReferences": [{"kind": "K", "name": "o", "uid": "u", "controller": true}]});

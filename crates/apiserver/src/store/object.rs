@@ -24,7 +24,7 @@ impl Uid {
     }
 }
 
-/// Pairs of names and values, as labels and selectable fields are.
+/// Pairs of names and values, as labels are.
 pub(crate) type Pairs = Box<[(Box<str>, Box<str>)]>;
 
 /// What is known of an object without parsing it.
@@ -34,8 +34,9 @@ pub(crate) struct Meta {
     pub(crate) name: Box<str>,
     pub(crate) uid: Uid,
     pub(crate) labels: Pairs,
-    /// Selectable fields of the kind that are set.
-    pub(crate) fields: Pairs,
+    /// The selectable fields of the kind, and the text of each that is set.
+    pub(crate) selectable: Arc<[String]>,
+    pub(crate) fields: Box<[Option<Box<str>>]>,
     pub(crate) owners: Box<[Uid]>,
     /// `metadata.deletionTimestamp` is set.
     pub(crate) deleting: bool,
@@ -45,13 +46,13 @@ pub(crate) struct Meta {
 
 impl Meta {
     /// The facts of a parsed object of a kind with these selectable fields.
-    pub(crate) fn of(value: &Value, selectable: &[String]) -> Self {
+    pub(crate) fn of(value: &Value, selectable: &Arc<[String]>) -> Self {
         let meta = &value["metadata"];
         let text = |key: &str| meta[key].as_str().unwrap_or_default();
         let labels = meta["labels"].as_object().map(|labels| {
             labels.iter().filter_map(|(k, v)| Some((k.as_str().into(), v.as_str()?.into()))).collect::<Pairs>()
         });
-        let fields = selectable.iter().filter_map(|path| Some((path.as_str().into(), field_text(value, path)?)));
+        let fields = selectable.iter().map(|path| field_text(value, path));
         let owners = meta["ownerReferences"]
             .as_array()
             .map(|owners| owners.iter().filter_map(|o| o["uid"].as_str()).map(Uid::of).collect::<Box<[Uid]>>());
@@ -63,6 +64,7 @@ impl Meta {
             name: text("name").into(),
             uid: Uid::of(text("uid")),
             labels: labels.unwrap_or_default(),
+            selectable: selectable.clone(),
             fields: fields.collect(),
             owners: owners.unwrap_or_default(),
             deleting: meta["deletionTimestamp"].is_string(),
@@ -85,7 +87,10 @@ impl Meta {
         match path {
             "metadata.name" => &self.name,
             "metadata.namespace" => &self.namespace,
-            _ => self.fields.iter().find(|(k, _)| k.as_ref() == path).map_or("", |(_, v)| v.as_ref()),
+            _ => {
+                let at = self.selectable.iter().position(|known| known == path);
+                at.and_then(|at| self.fields[at].as_deref()).unwrap_or_default()
+            }
         }
     }
 }
@@ -152,7 +157,7 @@ pub(crate) struct Draft {
 
 impl Draft {
     /// Serialises an object, leaving a hole where the resourceVersion goes. The hole makes numbering at commit a copy.
-    pub(crate) fn of(value: &Value, selectable: &[String]) -> Self {
+    pub(crate) fn of(value: &Value, selectable: &Arc<[String]>) -> Self {
         let mut bytes = Vec::with_capacity(512);
         let mut at = 0;
         let empty = Map::new();
@@ -256,7 +261,7 @@ mod tests {
     fn the_number_is_written_into_its_hole() {
         let value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "uid": "u", "resourceVersion": "7"},
             "spec": {"nodeName": "n"}});
-        let draft = Draft::of(&value, &["spec.nodeName".to_owned()]);
+        let draft = Draft::of(&value, &["spec.nodeName".to_owned()].into());
         let obj = draft.stamped(42, 1);
         assert_eq!(obj.value()["metadata"]["resourceVersion"], "42");
         assert_eq!(obj.meta.field("spec.nodeName"), "n");
@@ -268,7 +273,7 @@ mod tests {
     #[test]
     fn metadata_may_be_empty_or_end_before_the_hole() {
         for meta in [json!({}), json!({"name": "a"}), json!({"uid": "a"})] {
-            let obj = Draft::of(&json!({"metadata": meta}), &[]).stamped(5, 1);
+            let obj = Draft::of(&json!({"metadata": meta}), &Arc::default()).stamped(5, 1);
             assert_eq!(obj.value()["metadata"]["resourceVersion"], "5");
         }
     }

@@ -1,0 +1,4 @@
+//! The loops over the embedded API in this process, with the test as the kubelet.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod pods;
