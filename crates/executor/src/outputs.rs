@@ -25,11 +25,8 @@ pub fn request(task: &Task) -> Result<Option<Request>, ExecutorError> {
         items.push(Item::File { path: path.into(), max: PARAMETER_BYTES_MAX });
     }
     for artifact in by_path_artifacts(task) {
-        let gzip = match strategy(artifact)? {
-            Strategy::TarGzip { level } => Some(level),
-            Strategy::None => None,
-        };
-        items.push(Item::Packed { path: crate::inputs::artifact_path(artifact)?, gzip });
+        let strategy = strategy(artifact)?;
+        items.push(Item::Packed { path: crate::inputs::artifact_path(artifact)?, strategy });
     }
     Ok((!items.is_empty()).then_some(Request { items }))
 }

@@ -30,8 +30,8 @@ pub enum Item {
     Packed {
         /// Its path in the container.
         path: PathBuf,
-        /// tar and gzip with this level; `None`: as it is.
-        gzip: Option<Option<u32>>,
+        /// How.
+        strategy: Strategy,
     },
 }
 
@@ -59,7 +59,7 @@ pub fn serve(request: &Request, root: &Root, out: &mut dyn Write) -> io::Result<
     for item in &request.items {
         let ended = match item {
             Item::File { path, max } => file(root, path, *max, out)?,
-            Item::Packed { path, gzip } => packed(root, path, *gzip, out)?,
+            Item::Packed { path, strategy } => packed(root, path, *strategy, out)?,
         };
         ended.write(out)?;
     }
@@ -92,11 +92,7 @@ fn file(root: &Root, path: &Path, max: u64, out: &mut dyn Write) -> io::Result<F
     Ok(Frame::End)
 }
 
-fn packed(root: &Root, path: &Path, gzip: Option<Option<u32>>, out: &mut dyn Write) -> io::Result<Frame> {
-    let strategy = match gzip {
-        Some(level) => Strategy::TarGzip { level },
-        None => Strategy::None,
-    };
+fn packed(root: &Root, path: &Path, strategy: Strategy, out: &mut dyn Write) -> io::Result<Frame> {
     let flags = rustix::fs::OFlags::PATH;
     let is_dir = match root.open_at(path, flags, rustix::fs::Mode::empty()) {
         Ok(fd) => std::fs::File::from(fd).metadata()?.is_dir(),

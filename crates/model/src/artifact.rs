@@ -292,12 +292,14 @@ impl ArtifactLocation {
         if self.has_location() {
             return;
         }
+        // Whether logs are kept is not about this artifact.
+        let repository = ArtifactLocation { archive_logs: self.archive_logs, ..repository.clone() };
         if !self.has_driver() {
-            *self = repository.clone();
+            *self = repository;
             return;
         }
         let Some(key) = self.key().map(str::to_owned) else { return };
-        let mut filled = repository.clone();
+        let mut filled = repository;
         if filled.set_key(&key) {
             *self = filled;
         }

@@ -43,6 +43,7 @@ pub fn create(
             gzip.finish().map_err(ArchiveError::io(path))?.flush().map_err(ArchiveError::io(path))?;
             Ok(created)
         }
+        Strategy::Zip => super::zip::create(root, path, out, limits, cancel),
         Strategy::None => {
             let mut file = open_top(root, path)?;
             if file.metadata().map_err(ArchiveError::io(path))?.is_dir() {

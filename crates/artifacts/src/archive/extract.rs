@@ -54,10 +54,15 @@ pub fn extract(
     options: &ExtractOptions,
     cancel: &Cancel,
 ) -> Result<Extracted, ArchiveError> {
+    if options.strategy == Some(Strategy::Zip) {
+        return super::zip::as_tar(reader, &options.limits, |tar| {
+            place(root, target, options, |staging, done| unpack_tar(tar, staging, options, done, cancel))
+        });
+    }
     let mut reader = BufReader::with_capacity(64 << 10, reader);
     let unpack = match options.strategy {
         Some(Strategy::TarGzip { .. }) => true,
-        Some(Strategy::None) => false,
+        Some(Strategy::None | Strategy::Zip) => false,
         None => reader.fill_buf().map_err(ArchiveError::Damaged)?.starts_with(&[0x1f, 0x8b]),
     };
     if !unpack {

@@ -4,6 +4,7 @@
 mod create;
 mod extract;
 pub(crate) mod placing;
+mod zip;
 
 use std::path::PathBuf;
 
@@ -11,13 +12,16 @@ pub use create::{Created, create, create_tar};
 pub use extract::{ExtractOptions, Extracted, extract, extract_tree};
 
 /// How an artifact is packed. `Tar` with gzip is Argo's default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Strategy {
     /// tar in gzip; the level is zlib's 0–9 (`None`: 6; 0 stores).
     TarGzip {
         /// The compression level.
         level: Option<u32>,
     },
+    /// A zip archive.
+    Zip,
     /// The bytes as they are; a directory stays a directory.
     None,
 }
@@ -36,9 +40,7 @@ impl Strategy {
             return Ok(Some(Self::None));
         }
         if archive.get("zip").is_some_and(|v| !v.is_null()) {
-            return Err(ArchiveError::Unsupported(
-                "archive.zip arrives later; use archive.tar or archive.none".to_owned(),
-            ));
+            return Ok(Some(Self::Zip));
         }
         let level = archive.pointer("/tar/compressionLevel").and_then(serde_json::Value::as_i64);
         match level {
@@ -55,6 +57,7 @@ impl Strategy {
     pub fn file_name(&self, artifact: &str, path: &str) -> String {
         match self {
             Self::TarGzip { .. } => format!("{artifact}.tgz"),
+            Self::Zip => format!("{artifact}.zip"),
             Self::None => path.trim_end_matches('/').rsplit('/').next().unwrap_or(artifact).to_owned(),
         }
     }
@@ -131,7 +134,7 @@ mod tests {
         assert_eq!(parse("null").unwrap(), None);
         assert_eq!(parse(r#"{"tar":{"compressionLevel":0}}"#).unwrap(), Some(Strategy::TarGzip { level: Some(0) }));
         assert_eq!(parse(r#"{"tar":{"compressionLevel":-1}}"#).unwrap(), Some(Strategy::default()));
-        assert!(parse(r#"{"zip":{}}"#).is_err());
+        assert_eq!(parse(r#"{"zip":{}}"#).unwrap(), Some(Strategy::Zip));
         assert!(parse(r#"{"tar":{"compressionLevel":12}}"#).is_err());
         assert_eq!(Strategy::default().file_name("bin", "/go/bin"), "bin.tgz");
         assert_eq!(Strategy::None.file_name("bin", "/go/bin/"), "bin");

@@ -250,6 +250,7 @@ fn describe(remote: &Remote, access: &GitAccess, error: &gix::Error) -> GitError
     let cause = match timed_out {
         true if mentions("(Connect)") => format!("no connection within {} s", access.connect_timeout.as_secs()),
         true => format!("it said nothing for {} s", access.read_timeout.as_secs()),
+        false if mentions("dns error") => "its name cannot be resolved".to_owned(),
         false => innermost.clone(),
     };
     match network || timed_out {

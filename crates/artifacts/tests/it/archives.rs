@@ -53,8 +53,10 @@ fn there_and_back() {
     // The path a step names may go through links of its own image.
     std::os::unix::fs::symlink("/job", dir.path().join("rootfs/w")).unwrap();
     let rootfs = dir.path().join("rootfs");
-    let bytes = pack(&rootfs, "/w/out", Strategy::default());
-    for (target, strategy) in [("/in/a", None), ("/in/deep/b", Some(Strategy::default()))] {
+    for (target, strategy) in
+        [("/in/a", None), ("/in/deep/b", Some(Strategy::default())), ("/in/z", Some(Strategy::Zip))]
+    {
+        let bytes = pack(&rootfs, "/w/out", strategy.unwrap_or_default());
         unpack(&bytes, dir.path(), target, &ExtractOptions { strategy, ..Default::default() }).unwrap();
         let got = dir.path().join(&target[1..]);
         assert!(got.join("empty").is_dir());
@@ -64,9 +66,12 @@ fn there_and_back() {
         assert!(!got.join("fifo").exists() || fifo.is_err());
     }
     // A file, packed and plain; what is there is replaced.
-    for strategy in [Strategy::default(), Strategy::None, Strategy::TarGzip { level: Some(0) }] {
+    for strategy in [Strategy::default(), Strategy::None, Strategy::TarGzip { level: Some(0) }, Strategy::Zip] {
         let bytes = pack(&rootfs, "/job/out/run", strategy);
-        unpack(&bytes, dir.path(), "file", &ExtractOptions { mode: Some(0o400), ..Default::default() }).unwrap();
+        // Found out by itself, but for a zip, as in Argo.
+        let told = (strategy == Strategy::Zip).then_some(strategy);
+        let options = ExtractOptions { mode: Some(0o400), strategy: told, ..Default::default() };
+        unpack(&bytes, dir.path(), "file", &options).unwrap();
         assert_eq!(std::fs::read_to_string(dir.path().join("file")).unwrap(), "#!/bin/sh\n");
         assert_eq!(std::fs::metadata(dir.path().join("file")).unwrap().permissions().mode() & 0o7777, 0o400);
     }
@@ -177,4 +182,37 @@ fn limits_and_cut_archives() {
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     unpack(&bytes, dir.path(), "t", &limits(20_000, 2)).unwrap();
+}
+
+#[test]
+fn zips_of_others() {
+    use std::io::Write;
+    use zip::write::SimpleFileOptions;
+    let dir = tempfile::tempdir().unwrap();
+    let options = ExtractOptions { strategy: Some(Strategy::Zip), ..ExtractOptions::default() };
+    let zip_of = |entries: &[(&str, &str)]| {
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for (name, text) in entries {
+            let stored = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+            zip.start_file(*name, stored).unwrap();
+            zip.write_all(text.as_bytes()).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    };
+    unpack(&zip_of(&[("a/b.txt", "1"), ("c", "2")]), dir.path(), "several", &options).unwrap();
+    assert_eq!(std::fs::read_to_string(dir.path().join("several/a/b.txt")).unwrap(), "1");
+    unpack(&zip_of(&[("only.txt", "3")]), dir.path(), "one", &options).unwrap();
+    assert_eq!(std::fs::read_to_string(dir.path().join("one")).unwrap(), "3");
+    for bad in ["../out", "/etc/x", "a/../../out"] {
+        let error = unpack(&zip_of(&[(bad, "x")]), dir.path(), "bad", &options).unwrap_err().to_string();
+        assert!(error.contains("leads out"), "{bad}: {error}");
+        assert!(!dir.path().join("bad").exists() && !dir.path().join("out").exists());
+    }
+    let whole = zip_of(&[("a", "1"), ("b", "2")]);
+    assert!(matches!(unpack(&whole[..whole.len() - 30], dir.path(), "cut", &options), Err(ArchiveError::Damaged(_))));
+    let small = ExtractOptions { limits: Limits { bytes_max: 200, entries_max: 1 }, ..options };
+    assert!(matches!(
+        unpack(&whole, dir.path(), "many", &small),
+        Err(ArchiveError::TooLarge(_) | ArchiveError::Damaged(_))
+    ));
 }

@@ -45,6 +45,7 @@ impl Drop for Minio {
 impl Minio {
     fn start() -> Option<Self> {
         let program = program()?;
+        windlass_artifacts::git::ensure_tls();
         let dir = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let child = Command::new(program)

@@ -13,6 +13,7 @@ mod house;
 mod interrupt;
 mod isolation;
 mod kubectl;
+mod names;
 mod quickstart;
 mod rights;
 mod run;
