@@ -74,7 +74,7 @@ async fn what_has_ended_is_not_listed_and_what_ends_is_replaced() {
     }
     let (counted, listed) = counting(&server);
     let stop = CancellationToken::new();
-    let loops = tokio::spawn(windlass_workloads::run(counted.clone(), stop.clone()));
+    let loops = tokio::spawn(windlass_workloads::run(counted.clone(), String::new(), stop.clone()));
     let set = json!({"metadata": {"name": "web"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}},
         "template": {"metadata": {"labels": {"app": "web"}},
             "spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 8000}]}]}}}});
