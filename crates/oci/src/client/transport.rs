@@ -379,13 +379,15 @@ impl Transport {
             };
             let (found_plain, found_secure) = if listed { (second, first) } else { (first, second) };
             match (found_plain, found_secure) {
-                (Probe::Lost(error), _) | (_, Probe::Lost(error)) => return Err(error),
-                // Asked again it would only keep us waiting longer.
-                (Probe::Silent, Probe::Silent | Probe::Other) if !listed => return Err(silent()),
-                (Probe::Silent | Probe::Other, Probe::Silent) if listed => return Err(silent()),
                 (Probe::Answers, Probe::Answers) if listed => secure.clone(),
                 (Probe::Answers, _) => plain.clone(),
                 (_, Probe::Answers) => secure.clone(),
+                // Asked again it would only keep us waiting longer. A handshake that nobody takes part in looks like a
+                // connection that is not made: what was said to plain HTTP tells the two apart.
+                (Probe::Silent, Probe::Lost(_)) => return Err(silent()),
+                (Probe::Silent, Probe::Silent | Probe::Other) if !listed => return Err(silent()),
+                (Probe::Silent | Probe::Other, Probe::Silent) if listed => return Err(silent()),
+                (Probe::Lost(error), _) | (_, Probe::Lost(error)) => return Err(error),
                 _ if listed => secure.clone(),
                 _ => plain.clone(),
             }
