@@ -3,6 +3,7 @@
 //! Every loop holds a [`kube::Client`] and nothing else of a cluster, so it runs the same against the embedded API and
 //! against a real one. No loop decides by itself: [`workflow`] asks `windlass-engine`.
 
+pub mod cron;
 pub mod delivery;
 mod pod;
 pub mod retention;
@@ -14,6 +15,9 @@ pub enum Error {
     /// The API answered with an error, or did not answer.
     #[error("API: {0}")]
     Api(#[from] Box<kube::Error>),
+    /// Something was refused, and why is in the object's status: it is tried again after a while.
+    #[error("refused; the object's conditions say why")]
+    Refused,
     /// A watch was interrupted.
     #[error("watch: {0}")]
     Watch(#[from] Box<kube::runtime::watcher::Error>),

@@ -135,6 +135,7 @@ impl PodSeen {
         Observation::Pod(json!({
             "metadata": {
                 "name": meta.name, "uid": meta.uid, "labels": meta.labels, "annotations": meta.annotations,
+                "deletionTimestamp": meta.deletion_timestamp,
             },
             "spec": {"nodeName": self.spec.node_name, "containers": containers},
             "status": status,

@@ -133,7 +133,8 @@ async fn pause(e: &watcher::Error) {
 fn ended(client: &Client, wf: &Ended, due: &mut HashMap<String, Timestamp>, timers: &TaskTracker) {
     let uid = wf.uid().unwrap_or_default();
     let finished = wf.status.finished_at.map_or_else(Timestamp::now, |t| t.0);
-    if wf.metadata.deletion_timestamp.is_some() || due.contains_key(&uid) {
+    // A retried run ends again, and later.
+    if wf.metadata.deletion_timestamp.is_some() || due.get(&uid) == Some(&finished) {
         return;
     }
     if let Some(gc) = wf.spec.pod_gc.clone() {
@@ -141,22 +142,40 @@ fn ended(client: &Client, wf: &Ended, due: &mut HashMap<String, Timestamp>, time
         let (client, wf) = (client.clone(), wf.clone());
         timers.spawn(async move {
             sleep_until(finished + retention::pod_delay(&gc)).await;
-            delete_pods(&client, &wf, &gc).await;
+            if is_as_it_ended(&client, &wf).await {
+                delete_pods(&client, &wf, &gc).await;
+            }
         });
     }
     let ttl = wf.spec.ttl_strategy.as_ref();
     if let Some(at) = ttl.and_then(|ttl| retention::workflow_due(ttl, wf.status.phase, finished)) {
-        due.insert(uid.clone(), at);
-        let api = Api::<Ended>::namespaced(client.clone(), &wf.namespace().unwrap_or_default());
-        let name = wf.name_any();
+        due.insert(uid.clone(), finished);
+        let (client, wf) = (client.clone(), wf.clone());
         timers.spawn(async move {
             sleep_until(at).await;
+            if !is_as_it_ended(&client, &wf).await {
+                return;
+            }
+            let api = Api::<Ended>::namespaced(client, &wf.namespace().unwrap_or_default());
+            let name = wf.name_any();
             let only = Preconditions { uid: Some(uid), resource_version: None };
             let params = DeleteParams { preconditions: Some(only), ..DeleteParams::background() };
             if let Err(e) = api.delete(&name, &params).await {
                 debug!(workflow = name, error = %e, "not deleted by its ttlStrategy");
             }
         });
+    }
+}
+
+/// Whether nobody has retried the workflow since it ended.
+async fn is_as_it_ended(client: &Client, wf: &Ended) -> bool {
+    let api = Api::<Ended>::namespaced(client.clone(), &wf.namespace().unwrap_or_default());
+    let completed = |now: &Ended| now.labels().get(labels::COMPLETED).is_some_and(|v| v == "true");
+    match api.get_opt(&wf.name_any()).await {
+        Ok(Some(now)) => now.uid() == wf.uid() && completed(&now) && now.status.finished_at == wf.status.finished_at,
+        // Gone: its pods may still be there, and nobody runs them.
+        Ok(None) => true,
+        Err(_) => false,
     }
 }
 

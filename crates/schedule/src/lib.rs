@@ -1,10 +1,11 @@
-//! What should run at all: events of a forge become submissions.
+//! What should run at all: events of a forge become submissions, and so do the ticks of a schedule.
 //!
 //! Pure: no clock, no environment, no files, no network, no Kubernetes client. `server` hands in what arrived, `control`
 //! hands in the manifest; both act on what is answered here. Duplicates are decided here and nowhere else, by names that
 //! follow from the delivery.
 
 pub mod bitbucket;
+pub mod cron;
 pub mod forge;
 pub mod github;
 pub mod hook;

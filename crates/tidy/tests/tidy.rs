@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("apiserver", &["model"]),
     ("executor", &["model", "lang", "artifacts"]),
     ("node", &["model", "sandbox", "oci", "artifacts", "executor", "build"]),
-    ("workloads", &["model"]),
+    ("workloads", &["model", "schedule"]),
     ("control", &["model", "lang", "engine", "schedule", "artifacts"]),
     ("server", &["model", "lang", "schedule"]),
 ];

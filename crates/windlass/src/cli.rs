@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 mod by_hand;
+mod stored;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use by_hand::*;
+pub(crate) use stored::*;
 
 /// `git push` to the new version running, with the YAML you already have.
 #[derive(Debug, Parser)]
@@ -123,6 +125,15 @@ pub(crate) enum Verb {
         after_help = "Example:\n  windlass resubmit my-wf -p revision=main\n  windlass resubmit my-wf --memoized"
     )]
     Resubmit(Box<ResubmitArgs>),
+    /// Cron workflows: list, get, create, suspend, resume, delete
+    #[command(subcommand, after_help = "Example:\n  windlass cron create nightly.yaml\n  windlass cron list")]
+    Cron(CronVerb),
+    /// Workflow templates: list, get, create, delete
+    #[command(subcommand, after_help = "Example:\n  windlass template create build.yaml")]
+    Template(TemplateVerb),
+    /// Cluster workflow templates: list, get, create, delete
+    #[command(subcommand, after_help = "Example:\n  windlass cluster-template list")]
+    ClusterTemplate(TemplateVerb),
     /// Set what a suspend step waits for
     #[command(subcommand)]
     Node(NodeVerb),
@@ -292,7 +303,7 @@ pub(crate) struct SubmitArgs {
     /// Files with Workflows (`-` is stdin)
     #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// Make the workflow from a stored template: workflowtemplate/NAME or clusterworkflowtemplate/NAME
+    /// Make the workflow from what is stored: cronwf/NAME, workflowtemplate/NAME or clusterworkflowtemplate/NAME
     #[arg(long, value_name = "KIND/NAME")]
     pub(crate) from: Option<String>,
     #[command(flatten)]

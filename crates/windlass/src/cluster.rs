@@ -26,7 +26,7 @@ use windlass_artifacts::AllowPaths;
 use windlass_artifacts::git::{GitAccess, Mirrors};
 use windlass_artifacts::store::LocalStore;
 use windlass_build::ConfinedUnpacker;
-use windlass_control::{delivery, retention, workflow};
+use windlass_control::{cron, delivery, retention, workflow};
 use windlass_executor::inputs::Stores;
 use windlass_node::Agent;
 use windlass_oci::client::{ClientOptions, Secret};
@@ -199,6 +199,7 @@ impl Cluster {
 
         tasks.spawn(windlass_workloads::run(controller.clone(), ca, stop.clone()));
         tasks.spawn(retention::run(controller.clone(), stop.clone()));
+        tasks.spawn(cron::run(controller.clone(), stop.clone()));
         tasks.spawn(workflow::run(controller, workflow::Settings::default(), stop.clone()));
         tasks.close();
         let client = api.client(Identity::admin());

@@ -1,5 +1,6 @@
 //! The loops over the embedded API in this process.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod cron;
 mod deliveries;
 mod runs;

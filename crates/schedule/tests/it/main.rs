@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod bitbucket;
+mod cron;
 
 use windlass_lang::Sources;
 use windlass_schedule::github::{self, Headers, Parsed};

@@ -1,5 +1,6 @@
 //! What people read: the layout of `argo`, times in words, colour on a terminal only. Text in, text out; no verb here.
 
+pub(crate) mod cron;
 pub(crate) mod list;
 pub(crate) mod time;
 pub(crate) mod tree;

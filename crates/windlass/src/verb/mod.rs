@@ -16,6 +16,7 @@ mod logs;
 pub(crate) mod quickstart;
 mod run;
 mod shutdown;
+mod stored;
 mod submit;
 mod up;
 mod version;
@@ -46,6 +47,9 @@ pub(crate) async fn run(session: Session, verb: Verb) -> Result<ExitCode> {
         Verb::Resume(args) => by_hand::resume(&session, args).await,
         Verb::Retry(args) => by_hand::retry(&session, *args).await,
         Verb::Resubmit(args) => by_hand::resubmit(&session, *args).await,
+        Verb::Cron(verb) => stored::run_cron(&session, verb).await,
+        Verb::Template(verb) => stored::run_template(&session, false, verb).await,
+        Verb::ClusterTemplate(verb) => stored::run_template(&session, true, verb).await,
         Verb::Node(verb) => by_hand::node(&session, verb).await,
         Verb::Delete(args) => delete::run(&session, args).await,
         Verb::Lint(args) => lint::run(&session, args).await,

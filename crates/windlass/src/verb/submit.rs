@@ -12,12 +12,12 @@ use crate::connect::connect;
 use crate::manifest::{self, Manifests};
 use crate::objects;
 use crate::start::Session;
-use crate::verb::{follow, lint};
+use crate::verb::{follow, lint, stored};
 
 pub(super) async fn run(session: &Session, args: SubmitArgs) -> Result<ExitCode> {
     let mut wanted = Vec::new();
     if let Some(from) = &args.from {
-        wanted.push(workflow_from(from)?);
+        wanted.push(workflow_from(session, from).await?);
     }
     if args.files.is_empty() && args.from.is_none() {
         bail!("nothing to submit: name files, or a template with --from workflowtemplate/NAME");
@@ -52,22 +52,33 @@ pub(super) async fn run(session: &Session, args: SubmitArgs) -> Result<ExitCode>
 }
 
 /// The Workflow that `--from KIND/NAME` means.
-fn workflow_from(from: &str) -> Result<Value> {
+async fn workflow_from(session: &Session, from: &str) -> Result<Value> {
     let Some((kind, name)) = from.split_once('/') else {
-        bail!("--from {from}: write workflowtemplate/NAME or clusterworkflowtemplate/NAME");
+        bail!("--from {from}: write cronwf/NAME, workflowtemplate/NAME or clusterworkflowtemplate/NAME");
     };
     let cluster = match kind.to_lowercase().as_str() {
-        "workflowtemplate" | "wftmpl" => false,
-        "clusterworkflowtemplate" | "cwft" => true,
-        other => bail!("--from {other}/…: only workflowtemplate and clusterworkflowtemplate are known"),
+        "cronwf" | "cronworkflow" | "cronworkflows" | "cwf" => {
+            let connection = connect(&session.global).await?;
+            let cron = stored::read_cron(&connection, name).await?;
+            let mut workflow = windlass_schedule::cron::workflow(&cron, jiff::Timestamp::now());
+            // By hand it may run more than once in a second.
+            workflow["metadata"]["name"].take();
+            workflow["metadata"]["generateName"] = json!(format!("{name}-"));
+            return Ok(workflow);
+        }
+        "workflowtemplate" | "workflowtemplates" | "wftmpl" => false,
+        "clusterworkflowtemplate" | "clusterworkflowtemplates" | "cwft" | "clusterwftmpl" => true,
+        other => bail!("--from {other}/…: known are cronwf, workflowtemplate and clusterworkflowtemplate"),
     };
     let mut reference = json!({"name": name});
+    let mut labels = json!({windlass_model::labels::WORKFLOW_TEMPLATE: name});
     if cluster {
         reference["clusterScope"] = json!(true);
+        labels = json!({windlass_model::labels::CLUSTER_WORKFLOW_TEMPLATE: name});
     }
     Ok(json!({
         "apiVersion": ARGO_API_VERSION, "kind": "Workflow",
-        "metadata": {"generateName": format!("{name}-")},
+        "metadata": {"generateName": format!("{name}-"), "labels": labels},
         "spec": {"workflowTemplateRef": reference},
     }))
 }

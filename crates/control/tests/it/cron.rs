@@ -1,0 +1,109 @@
+//! CronWorkflows against the embedded API: every tick once, also with two loops and after a restart; what ends is counted.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use windlass_apiserver::{ApiServer, Identity, Options};
+
+async fn cluster() -> kube::Client {
+    let server = ApiServer::open(Options::memory()).await.unwrap();
+    server.ensure_crds(&windlass_model::crds::manifests()).await.unwrap();
+    server.client(Identity::admin())
+}
+
+fn api(client: &kube::Client, kind: &str, plural: &str) -> Api<DynamicObject> {
+    let gvk = GroupVersionKind::gvk("argoproj.io", "v1alpha1", kind);
+    Api::namespaced_with(client.clone(), "default", &ApiResource::from_gvk_with_plural(&gvk, plural))
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..300 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("not seen: {what}");
+}
+
+#[tokio::test]
+async fn every_tick_once() {
+    let client = cluster().await;
+    let (crons, workflows) = (api(&client, "CronWorkflow", "cronworkflows"), api(&client, "Workflow", "workflows"));
+    let object = json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "CronWorkflow", "metadata": {"name": "often"},
+        "spec": {"schedules": ["@every 1s"], "workflowMetadata": {"labels": {"team": "a"}},
+            "workflowSpec": {"entrypoint": "main", "templates": [{"name": "main", "suspend": {}}], "unknownField": 1}},
+    });
+    crons.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+    let names = async || -> Vec<String> {
+        let all = workflows.list(&ListParams::default()).await.unwrap().items;
+        all.into_iter().map(|w| w.metadata.name.unwrap()).collect()
+    };
+    // Two controllers, by mistake or while one takes over from the other.
+    let start = || {
+        let stop = CancellationToken::new();
+        (stop.clone(), tokio::spawn(windlass_control::cron::run(client.clone(), stop)))
+    };
+    let both = [start(), start()];
+    until("three ticks", async || names().await.len() >= 3).await;
+    for (stop, running) in both {
+        stop.cancel();
+        tokio::time::timeout(Duration::from_secs(5), running).await.unwrap().unwrap();
+    }
+    let made = names().await;
+    let seconds: BTreeSet<i64> = made.iter().map(|n| n.strip_prefix("often-").unwrap().parse().unwrap()).collect();
+    assert_eq!(seconds.len(), made.len());
+    let span = seconds.last().unwrap() - seconds.first().unwrap();
+    assert!(made.len() as i64 <= span + 1, "{made:?}");
+    let first = workflows.get(&made[0]).await.unwrap();
+    assert_eq!(first.metadata.labels.clone().unwrap()["team"], "a");
+    assert_eq!(first.data["spec"]["unknownField"], 1);
+    assert_eq!(first.metadata.owner_references.clone().unwrap()[0].kind, "CronWorkflow");
+    let cron = crons.get("often").await.unwrap();
+    assert_eq!(cron.data["status"]["active"].as_array().unwrap().len(), made.len());
+    // As after a crash between making the last one and writing the status.
+    let last = seconds.last().unwrap();
+    let before = jiff::Timestamp::from_second(last - 1).unwrap().to_string();
+    let lost = json!({"status": {"lastScheduledTime": before}, "spec": {"concurrencyPolicy": "Forbid"}});
+    crons.patch("often", &PatchParams::default(), &Patch::Merge(&lost)).await.unwrap();
+    let (stop, running) = start();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(names().await, made, "Forbid, and three are active");
+    // All end: they are counted, three good ones are kept, and the next tick comes.
+    for (index, name) in made.iter().enumerate() {
+        let phase = if index == 0 { "Failed" } else { "Succeeded" };
+        let end = json!({
+            "metadata": {"labels": {"workflows.argoproj.io/completed": "true"}},
+            "status": {"phase": phase, "finishedAt": format!("2026-01-01T00:00:0{index}Z")},
+        });
+        workflows.patch(name, &PatchParams::default(), &Patch::Merge(&end)).await.unwrap();
+    }
+    let status = async || -> Value { crons.get("often").await.unwrap().data["status"].clone() };
+    until("the ends are counted", async || {
+        let now = status().await;
+        now["failed"] == 1 && now["succeeded"] == made.len() as i64 - 1
+    })
+    .await;
+    until("the next tick", async || names().await.iter().any(|n| !made.contains(n))).await;
+    // Suspended, nothing begins.
+    let pause = json!({"spec": {"suspend": true, "concurrencyPolicy": null}});
+    crons.patch("often", &PatchParams::default(), &Patch::Merge(&pause)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let count = names().await.len();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(names().await.len(), count);
+    // A fault is told.
+    let fault = json!({"spec": {"timezone": "Mars/Base"}});
+    crons.patch("often", &PatchParams::default(), &Patch::Merge(&fault)).await.unwrap();
+    until("the fault is told", async || {
+        let conditions = status().await["conditions"].clone();
+        conditions[0]["type"] == "SpecError" && conditions[0]["message"] == "unknown time zone Mars/Base"
+    })
+    .await;
+    stop.cancel();
+    running.await.unwrap();
+}
