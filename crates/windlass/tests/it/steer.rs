@@ -77,3 +77,45 @@ fn a_run_is_retried_resumed_and_resubmitted() {
     house.windlass(&["wait", memoized]).exits(1);
     up.end().exits(0);
 }
+
+#[test]
+fn cron_workflows_and_templates_are_stored_and_run() {
+    let Some(house) = House::new("cron") else { return };
+    let up = house.up(&[]);
+    let template = "templates:\n  - name: main\n    container: {image: busybox, command: [sh, -c, 'exit 0']}\n";
+    let cron = house.file(
+        "cron.yaml",
+        &format!(
+            "apiVersion: argoproj.io/v1alpha1\nkind: CronWorkflow\nmetadata: {{name: often}}\nspec:\n  schedules: ['@every 2s']\n  \
+             workflowSpec:\n    entrypoint: main\n    {}",
+            template.replace('\n', "\n  ")
+        ),
+    );
+    house.windlass(&["cron", "list"]).ok().says(&["No cron workflows found"]);
+    house.windlass(&["cron", "create", &cron, "--name", "often"]).ok().says(&["Schedules:", "@every 2s", "Suspended:"]);
+    crate::house::until("two runs by the clock", crate::house::LONG, || {
+        let said = house.windlass(&["list", "-l", "workflows.argoproj.io/cron-workflow=often"]).ok().stdout;
+        (said.matches("Succeeded").count() >= 2).then_some(())
+    });
+    house.windlass(&["cron", "suspend", "often"]).ok().says(&["CronWorkflow 'often' suspended"]);
+    house.windlass(&["cron", "list"]).ok().says(&["LAST RUN", "@every 2s", "true"]);
+    let got = house.windlass(&["cron", "get", "often", "-o", "json"]).ok().json();
+    assert_eq!(got["status"]["phase"], "Active");
+    assert!(got["status"]["succeeded"].as_i64().unwrap() >= 1, "{}", got["status"]);
+    house.windlass(&["submit", "--from", "cronwf/often", "--wait", "-o", "name"]).ok().says(&["often-"]);
+    house.windlass(&["cron", "resume", "often"]).ok().says(&["CronWorkflow 'often' resumed"]);
+    house.windlass(&["cron", "delete", "often"]).ok().says(&["CronWorkflow 'often' deleted"]);
+    house.windlass(&["cron", "get", "often"]).exits(1).says(&["cronworkflows.argoproj.io \"often\" not found"]);
+    let stored = house.file(
+        "template.yaml",
+        &format!(
+            "apiVersion: argoproj.io/v1alpha1\nkind: WorkflowTemplate\nmetadata: {{name: hello}}\nspec:\n  entrypoint: main\n  {template}"
+        ),
+    );
+    house.windlass(&["template", "create", &stored]).ok().says(&["Name:", "hello"]);
+    house.windlass(&["template", "list", "-o", "name"]).ok().says(&["hello"]);
+    house.windlass(&["template", "get", "hello", "-o", "yaml"]).ok().says(&["kind: WorkflowTemplate"]);
+    house.windlass(&["submit", "--from", "workflowtemplate/hello", "--wait", "-o", "name"]).ok().says(&["hello-"]);
+    house.windlass(&["template", "delete", "hello"]).ok().says(&["WorkflowTemplate 'hello' deleted"]);
+    up.end().exits(0);
+}
