@@ -155,6 +155,9 @@ fn subresource_kind(r: &Resource, subresource: &str) -> (String, String, String)
     match subresource {
         "scale" => of("autoscaling", "v1", "Scale"),
         "eviction" => of("policy", "v1", "Eviction"),
+        "exec" => of("", "v1", "PodExecOptions"),
+        "attach" => of("", "v1", "PodAttachOptions"),
+        "portforward" => of("", "v1", "PodPortForwardOptions"),
         "token" => of("authentication.k8s.io", "v1", "TokenRequest"),
         _ => of(&r.group, &r.version, &r.kind),
     }

@@ -5,7 +5,10 @@ use crate::ApiServer;
 use crate::answer::ApiError;
 use crate::auth::{Attributes, Authenticator, Identity, Objects, Rbac, SigningKey, StaticToken, review};
 use crate::store::{Store, key_of};
-use http::HeaderMap;
+use crate::streams;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::io;
@@ -60,8 +63,24 @@ impl Objects for Store {
 /// The identity of a request from outside: its token's, or whom that one impersonates.
 pub(crate) fn identify(server: &ApiServer, headers: &HeaderMap) -> Result<Identity, ApiError> {
     let edge = server.edge();
-    let who = edge.authenticator.authenticate(headers, Timestamp::now()).map_err(|_| ApiError::unauthorized())?;
+    let with_token = subprotocol_token(headers);
+    let shown = with_token.as_ref().unwrap_or(headers);
+    let who = edge.authenticator.authenticate(shown, Timestamp::now()).map_err(|_| ApiError::unauthorized())?;
     impersonated(edge, who, headers)
+}
+
+/// Browsers cannot set headers for a WebSocket: their token is among the subprotocols. The headers with it in its usual
+/// place, where that is so.
+fn subprotocol_token(headers: &HeaderMap) -> Option<HeaderMap> {
+    if headers.contains_key(header::AUTHORIZATION) {
+        return None;
+    }
+    let token = URL_SAFE_NO_PAD.decode(streams::bearer(headers)?).ok()?;
+    let mut value = HeaderValue::from_bytes(&[b"Bearer ", token.as_slice()].concat()).ok()?;
+    value.set_sensitive(true);
+    let mut with_token = headers.clone();
+    with_token.insert(header::AUTHORIZATION, value);
+    Some(with_token)
 }
 
 fn impersonated(edge: &Edge, who: Identity, headers: &HeaderMap) -> Result<Identity, ApiError> {

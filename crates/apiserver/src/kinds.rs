@@ -112,8 +112,12 @@ impl Resource {
             list.push(("finalize", &["update"] as &[_]));
         }
         if self.is("", "pods") {
+            const STREAM: &[&str] = &["create", "get"];
+            list.push(("attach", STREAM));
             list.push(("eviction", &["create"] as &[_]));
+            list.push(("exec", STREAM));
             list.push(("log", &["get"] as &[_]));
+            list.push(("portforward", STREAM));
         }
         if self.scale.is_some() {
             list.push(("scale", RW));

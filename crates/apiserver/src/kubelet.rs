@@ -1,10 +1,12 @@
-//! What the API asks of whoever runs the pods: their logs. The node agent implements this and is given at wiring.
-//! Holds no pod and starts nothing.
+//! What the API asks of whoever runs the pods: their logs, commands in their containers, their ports. The node agent
+//! implements this and is given at wiring. Holds no pod and starts nothing.
 
 use crate::answer::ApiError;
+use crate::streams::{Ports, Session, StreamError, Wanted};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
+use std::sync::Arc;
 
 /// What `kubectl logs` asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,4 +35,19 @@ pub type LogStream = BoxStream<'static, std::io::Result<Bytes>>;
 pub trait Kubelet: Send + Sync {
     /// The log of one container of a pod (given as the stored object).
     async fn logs(&self, pod: &serde_json::Value, options: LogOptions) -> Result<LogStream, ApiError>;
+
+    /// A command in a container of a pod that runs. The container is one that the pod has.
+    async fn exec(
+        &self,
+        pod: &serde_json::Value,
+        container: &str,
+        command: Vec<String>,
+        wanted: Wanted,
+    ) -> Result<Session, StreamError>;
+
+    /// The streams of a container's own process.
+    async fn attach(&self, pod: &serde_json::Value, container: &str, wanted: Wanted) -> Result<Session, StreamError>;
+
+    /// The ports of a pod that runs.
+    async fn ports(&self, pod: &serde_json::Value) -> Result<Arc<dyn Ports>, StreamError>;
 }

@@ -8,6 +8,7 @@ use crate::kinds::Registry;
 use crate::kubelet::Kubelet;
 use crate::service::Addresses;
 use crate::store::{Store, StoreError};
+use crate::streams::inside;
 use crate::{auth, background, bootstrap, crd, hooks, rest};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -146,9 +147,14 @@ impl ApiServer {
     pub fn client(&self, who: Identity) -> kube::Client {
         let server = self.clone();
         let service = tower::service_fn(move |mut request: Request<kube::client::Body>| {
-            request.extensions_mut().insert(who.clone());
-            let server = server.clone();
-            async move { Ok::<_, std::convert::Infallible>(server.handle(request).await) }
+            let (server, who) = (server.clone(), who.clone());
+            async move {
+                if inside::is_upgrade(&request) {
+                    return Ok(inside::send(server, who, request).await);
+                }
+                request.extensions_mut().insert(who);
+                Ok::<_, std::convert::Infallible>(server.handle(request).await)
+            }
         });
         kube::Client::new(service, "default")
     }

@@ -13,6 +13,7 @@ use crate::objects::Accounts;
 use crate::placement;
 use crate::plan::Allowed;
 use crate::recovery;
+use crate::session::Sessions;
 use crate::skeleton::Skeleton;
 use crate::step;
 use crate::turn::Turns;
@@ -124,6 +125,7 @@ struct Inner {
     journal: Journal,
     skeleton: Skeleton,
     turns: Turns,
+    sessions: Sessions,
 }
 
 #[derive(Default)]
@@ -192,6 +194,7 @@ impl Agent {
             journal: Journal::new(&config.home),
             skeleton: Skeleton::default(),
             turns: Turns::new(),
+            sessions: Sessions::default(),
             config,
         };
         Ok(Self(Arc::new(inner)))
@@ -464,6 +467,10 @@ impl Agent {
 
     pub(crate) fn turns(&self) -> &Turns {
         &self.0.turns
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.0.sessions
     }
 
     pub(crate) fn capacity(&self) -> Capacity {

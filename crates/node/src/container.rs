@@ -2,6 +2,8 @@
 //! tells the Pod's worker what happened.
 
 use crate::agent::Agent;
+use crate::audience::{Audience, Heard, Voice};
+use crate::ends::Ends;
 use crate::env;
 use crate::image::Ready;
 use crate::kaniko::{self, BuildFailure, BuildRequest, LogSink, PathMap};
@@ -9,6 +11,7 @@ use crate::lifecycle::Exit;
 use crate::log;
 use crate::objects;
 use crate::plan::{self, ImageConfig, Process};
+use crate::session::Running;
 use crate::setup::{self, Setup};
 use crate::step::Step;
 use crate::volume;
@@ -20,10 +23,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use windlass_executor::inputs::VolumeMount;
-use windlass_sandbox::{Host, Mount, MountSource, Namespace, Network, Rootfs, Spec, Stdio, Upper, User};
+use windlass_sandbox::{Host, Mount, MountSource, Namespace, Network, Rootfs, Spec, Upper, User};
 
 /// How much of standard output is kept for `outputs.result`.
 const RESULT_BYTES_MAX: usize = 256 * 1024;
@@ -297,6 +299,9 @@ impl Context {
             false => None,
         };
         let account = mounts.iter().any(|m| m.target == Path::new(setup::ACCOUNT_DIR));
+        if container.tty.unwrap_or(false) && !process.env.iter().any(|(name, _)| name == "TERM") {
+            process.env.push(("TERM".to_owned(), "xterm".to_owned()));
+        }
         let spec = Spec {
             rootfs: Rootfs::Overlay { lowers: self.agent.root_layers(&ready.lowers, account), upper: Upper::Scratch },
             mounts,
@@ -328,20 +333,21 @@ impl Context {
                 container_id: None,
             }))
         };
-        let io = |error: std::io::Error| config_error(format!("pipes for the container's output: {error}"));
-        let (out_reader, out_writer) = std::io::pipe().map_err(io)?;
-        let (err_reader, err_writer) = std::io::pipe().map_err(io)?;
-        let out_reader = pipe::Receiver::from_owned_fd(out_reader.into()).map_err(io)?;
-        let err_reader = pipe::Receiver::from_owned_fd(err_reader.into()).map_err(io)?;
-        let stdio =
-            Stdio { stdin: None, stdout: Some(out_writer.into()), stderr: Some(err_writer.into()), terminal: false };
+        let io = |error: std::io::Error| config_error(format!("streams of the container: {error}"));
+        let audience = Audience::default();
+        let (stdio, mut ends) = Ends::make(container).map_err(io)?;
         let stdout = Arc::new(Mutex::new(log::Captured::new(self.captured(container))));
         let stderr = Arc::new(Mutex::new(log::Captured::new(0)));
         let mut kept = spec.clone();
         let running = self.agent.config().host.spawn(spec, stdio).await.map_err(|e| start_failed(&e))?;
+        if let Some(terminal) = running.terminal() {
+            ends.terminal(terminal, container).map_err(io)?;
+        }
         // One task, standard output first: what a program says last, on standard error, then stands last in its log.
-        let out = log::pump(out_reader, "stdout", writer.clone(), stdout.clone());
-        let err = log::pump(err_reader, "stderr", writer.clone(), stderr);
+        let out = Heard::new(ends.stdout, Voice::Out, audience.clone());
+        let out = log::pump(out, "stdout", writer.clone(), stdout.clone());
+        let err = Heard::new(ends.stderr, Voice::Err, audience.clone());
+        let err = log::pump(err, "stderr", writer.clone(), stderr);
         let pumps = [tokio::spawn(async move {
             futures::join!(out, err);
         })];
@@ -349,6 +355,12 @@ impl Context {
             *upper = Upper::Existing(scratch.clone());
         }
         let kept = Arc::new(kept);
+        let keyboard = ends.keyboard;
+        let listed = self.agent.sessions().list(
+            self.pod.metadata.uid.as_deref().unwrap_or_default(),
+            &container.name,
+            Running { process: running.clone(), spec: kept.clone(), audience, keyboard: keyboard.clone() },
+        );
         let id = format!("windlass://{}", uuid::Uuid::new_v4().simple());
         started(Live {
             process: Some((running.clone(), kept.clone())),
@@ -364,6 +376,10 @@ impl Context {
             if tokio::time::timeout(DRAIN, &mut pump).await.is_err() {
                 pump.abort();
             }
+        }
+        drop(listed);
+        if let Some(keyboard) = keyboard {
+            keyboard.close().await;
         }
         let reason = match (ended.oom_killed, ended.code) {
             (true, _) => "OOMKilled",

@@ -12,8 +12,10 @@
 //! to report. A Pod that arrives without `spec.nodeName` costs one more, its binding; a step's Pod runs unbound instead.
 
 mod agent;
+mod audience;
 mod container;
 mod downward;
+mod ends;
 mod env;
 mod event;
 mod feed;
@@ -30,10 +32,12 @@ mod plan;
 mod probe;
 mod quantity;
 mod recovery;
+mod session;
 mod setup;
 mod skeleton;
 mod status;
 mod step;
+mod terminal;
 mod turn;
 mod volume;
 mod worker;
@@ -42,3 +46,4 @@ pub use agent::{Agent, AgentError, Config, Policy};
 pub use kaniko::{BuildFailure, BuildRequest, LogSink, PathMap, Place, StepBuilder, is_kaniko};
 pub use log::{LogError, LogOptions, LogStream};
 pub use network::{API_ADDRESS, DNS_ADDRESS, REGISTRY_ADDRESS, REGISTRY_NAME};
+pub use session::{PodPorts, Resize, Session, SessionError, Wanted};

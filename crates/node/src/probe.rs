@@ -2,6 +2,7 @@
 //! only what changes. It never restarts anything itself.
 
 use crate::lifecycle::Slot;
+use crate::session::Left;
 use http::{Request, header};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
@@ -201,20 +202,9 @@ pub(crate) async fn run_command(subject: &Subject, args: Vec<String>) -> Result<
         .await
         .map_err(|error| error.to_string())?;
     // A try that runs out of time must not leave its process behind.
-    let guard = KillOnDrop(process.clone());
+    let _left = Left(process.clone());
     let exit = process.wait().await;
-    drop(guard);
     if exit.code == 0 { Ok(()) } else { Err(format!("command exited with {}", exit.code)) }
-}
-
-struct KillOnDrop(windlass_sandbox::Container);
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        if self.0.exit().is_none() {
-            let _ = self.0.signal(9);
-        }
-    }
 }
 
 /// GET; 200 to 399 passes.

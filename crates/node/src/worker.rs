@@ -352,12 +352,10 @@ impl Worker {
                 let (setup, step) = *prepared;
                 self.facts.obstacle = None;
                 self.facts.pod_ip = Some(setup.around.pod_ip.clone());
-                self.context = Some(Context {
-                    agent: self.agent.clone(),
-                    pod: self.pod.clone(),
-                    setup: Arc::new(setup),
-                    step: step.map(Arc::new),
-                });
+                let setup = Arc::new(setup);
+                self.agent.sessions().note_pod(self.pod.metadata.uid.as_deref().unwrap_or_default(), &setup);
+                self.context =
+                    Some(Context { agent: self.agent.clone(), pod: self.pod.clone(), setup, step: step.map(Arc::new) });
             }
             Err(PrepareError::Setup(error)) => {
                 self.turn.end();

@@ -189,7 +189,7 @@ impl Cluster {
         })
         .await
         .context("cannot start the node agent")?;
-        api.set_kubelet(Arc::new(kubelet::Logs(agent.clone())));
+        api.set_kubelet(Arc::new(kubelet::NodeAgent(agent.clone())));
         let until = stop.clone();
         let agent = tokio::spawn(async move {
             if let Err(e) = agent.run(until.cancelled_owned()).await {

@@ -21,6 +21,7 @@ use crate::kinds::Resource;
 use bytes::Bytes;
 use form::Form;
 use http::{HeaderMap, HeaderValue, Response, header, request::Parts};
+use hyper::upgrade::OnUpgrade;
 use query::FieldValidation;
 use serde_json::Value;
 use std::sync::Arc;
@@ -34,6 +35,10 @@ pub(crate) struct Call {
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// The query as sent, for keys that come more than once.
+    pub(crate) raw_query: String,
+    /// What the connection can be made into, where that was asked for.
+    pub(crate) upgrade: Option<OnUpgrade>,
 }
 
 /// The largest body that is read, as on every cluster.
@@ -71,7 +76,9 @@ pub(crate) async fn serve(server: &ApiServer, parts: Parts, body: Bytes) -> Resu
     {
         return Err(ApiError::no_such_path());
     }
-    let call = Call { server: server.clone(), who, what, r, query, headers: parts.headers, body };
+    let raw_query = parts.uri.query().unwrap_or_default().to_owned();
+    let upgrade = parts.extensions.get::<OnUpgrade>().cloned();
+    let call = Call { server: server.clone(), who, what, r, query, headers: parts.headers, body, raw_query, upgrade };
     call.dispatch().await
 }
 

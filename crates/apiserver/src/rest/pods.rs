@@ -1,4 +1,5 @@
-//! Subresources of pods: logs, eviction, and a clear answer about those that are not served. Reads no log itself.
+//! Subresources of pods: logs, eviction, binding, the way to `streams`, and a clear answer about those that are not
+//! served. Reads no log itself.
 
 use super::delete::delete;
 use super::write::Step;
@@ -6,6 +7,7 @@ use super::{Call, DeleteOptions};
 use crate::answer::{ApiError, Body, json_response};
 use crate::convert;
 use crate::kubelet::LogOptions;
+use crate::streams::{self, Ask, Kind};
 use futures::{StreamExt, TryStreamExt};
 use http::{HeaderValue, Response, header};
 use http_body::Frame;
@@ -18,7 +20,10 @@ impl Call {
             ("log", "get") => self.pod_log().await,
             ("eviction", "create") => self.evict().await,
             ("binding", "create") => self.bind().await,
-            ("exec" | "attach" | "portforward" | "proxy" | "ephemeralcontainers" | "resize", _) => {
+            ("exec", "get" | "create") => self.pod_streams(Kind::Exec).await,
+            ("attach", "get" | "create") => self.pod_streams(Kind::Attach).await,
+            ("portforward", "get" | "create") => self.pod_streams(Kind::PortForward).await,
+            ("proxy" | "ephemeralcontainers" | "resize", _) => {
                 Err(ApiError::not_implemented(&format!("pods/{subresource}")))
             }
             _ => Err(ApiError::no_such_path()),
@@ -73,6 +78,19 @@ impl Call {
         Ok(json_response(201, &status))
     }
 
+    async fn pod_streams(&self, kind: Kind) -> Result<Response<Body>, ApiError> {
+        let pod = convert::served_value(&self.r, &*self.current()?);
+        let ask = Ask {
+            kind,
+            pod: &pod,
+            query: &self.raw_query,
+            headers: &self.headers,
+            upgrade: self.upgrade.clone(),
+            kubelet: self.server.kubelet(),
+        };
+        streams::serve(ask).await
+    }
+
     async fn pod_log(&self) -> Result<Response<Body>, ApiError> {
         let pod = convert::served_value(&self.r, &*self.current()?);
         let options = self.log_options(&pod)?;
@@ -117,7 +135,7 @@ impl Call {
             Some(since_time.parse().map_err(|_| ApiError::bad_request(format!("invalid sinceTime {since_time:?}")))?)
         };
         Ok(LogOptions {
-            container: container(pod, query.text("container"), &self.what.name)?,
+            container: streams::container(pod, query.text("container"))?,
             follow: query.flag("follow"),
             previous: query.flag("previous"),
             timestamps: query.flag("timestamps"),
@@ -126,31 +144,4 @@ impl Call {
             limit_bytes: positive("limitBytes")?,
         })
     }
-}
-
-/// The container that is meant, or Kubernetes' question which one.
-fn container(pod: &Value, asked: &str, name: &str) -> Result<String, ApiError> {
-    let names = |list: &str| -> Vec<String> {
-        let list = pod["spec"][list].as_array().into_iter().flatten();
-        list.filter_map(|c| c["name"].as_str().map(str::to_owned)).collect()
-    };
-    let (main, init) = (names("containers"), names("initContainers"));
-    if !asked.is_empty() {
-        if main.iter().chain(&init).chain(&names("ephemeralContainers")).any(|n| n == asked) {
-            return Ok(asked.to_owned());
-        }
-        return Err(ApiError::bad_request(format!("container {asked} is not valid for pod {name}")));
-    }
-    if main.len() == 1 {
-        return Ok(main[0].clone());
-    }
-    let marked = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str();
-    if let Some(marked) = marked.filter(|m| main.iter().any(|n| n == m)) {
-        return Ok(marked.to_owned());
-    }
-    let mut text = format!("a container name must be specified for pod {name}, choose one of: [{}]", main.join(" "));
-    if !init.is_empty() {
-        text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
-    }
-    Err(ApiError::bad_request(text))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::house::{Done, House, Running, not_run, program, run, until};
 
 /// The v1.33 of the reference cluster where it is, else the one of this machine.
-fn kubectl() -> Option<PathBuf> {
+pub(crate) fn kubectl() -> Option<PathBuf> {
     let built = std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache/windlass-cluster/bin/kubectl"));
     built.filter(|p| p.is_file()).or_else(|| program("kubectl"))
 }

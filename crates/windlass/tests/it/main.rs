@@ -18,4 +18,5 @@ mod quickstart;
 mod rights;
 mod run;
 mod steer;
+mod streams;
 mod users;

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
-async fn account(w: &World, ns: &str, name: &str) -> kube::Client {
+pub(super) async fn account(w: &World, ns: &str, name: &str) -> kube::Client {
     w.post(&format!("/api/v1/namespaces/{ns}/serviceaccounts"), json!({"metadata": {"name": name}})).await.ok();
     w.as_account(ns, name).await
 }
 
-async fn grant(w: &World, ns: &str, name: &str, rules: Value) {
+pub(super) async fn grant(w: &World, ns: &str, name: &str, rules: Value) {
     w.post(&format!("{RBAC}/namespaces/{ns}/roles"), json!({"metadata": {"name": name}, "rules": rules})).await.ok();
     let binding = json!({
         "metadata": {"name": name},

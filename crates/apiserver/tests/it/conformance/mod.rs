@@ -10,6 +10,8 @@ mod faults;
 mod lifecycle;
 mod lists;
 mod patches;
+mod streams;
+mod stub;
 mod watches;
 mod world;
 
@@ -61,6 +63,10 @@ const CASES: &[Case] = cases![
     bodies::protobuf_is_understood,
     bodies::discovery_names_what_is_served,
     bodies::openapi_knows_field_validation,
+    streams::streams_are_refused_in_words,
+    streams::streams_need_the_right_of_their_method,
+    streams::commands_run_in_pods,
+    streams::ports_are_forwarded,
 ];
 
 async fn run_all(world: &World) {

@@ -1,11 +1,13 @@
 //! One API under test, and the few words in which cases speak to it.
 
+use super::stub::Stub;
 use futures::{Stream, StreamExt};
 use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +67,7 @@ impl World {
         let mut options = Options::memory();
         options.ring_bytes = RING_BYTES;
         let server = ApiServer::open(options).await.unwrap();
+        server.set_kubelet(Arc::new(Stub));
         let client = server.client(Identity::admin());
         Self {
             name: "in process",
@@ -81,6 +84,7 @@ impl World {
         options.keys = Some(dir.path().to_owned());
         options.ring_bytes = RING_BYTES;
         let server = ApiServer::open(options).await.unwrap();
+        server.set_kubelet(Arc::new(Stub));
         let authority = tls::Authority::load_or_create(dir.path(), &[], jiff::Timestamp::now()).unwrap();
         let ca_pem = authority.pem().to_owned();
         let socket = listener::bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();

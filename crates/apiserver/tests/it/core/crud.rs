@@ -55,7 +55,7 @@ async fn refusals_read_as_in_kubernetes() {
     note(api.get(&format!("{MAPS}?resourceVersion=x")).await);
     note(api.delete("/api/v1/namespaces/default", Value::Null).await);
     note(api.send("PATCH", &format!("{MAPS}/a"), "text/plain", &json!({})).await);
-    note(api.post(&format!("{PODS}/p/exec"), json!({})).await);
+    note(api.post(&format!("{PODS}/p/proxy"), json!({})).await);
     let mut account = pod("p");
     account["spec"]["serviceAccountName"] = json!("nobody");
     note(api.post(PODS, account).await);
