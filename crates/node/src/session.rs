@@ -19,7 +19,6 @@ use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::StreamReader;
-use windlass_sandbox::net::Netns;
 use windlass_sandbox::{Error, ExecSpec, Spec, Stdio};
 
 /// How long a process has whose caller left: first it is hung up on, then killed.
@@ -66,9 +65,12 @@ pub struct Session {
     pub ended: BoxFuture<'static, Option<i32>>,
 }
 
-/// The ports of one pod, on its own loopback.
-#[derive(Clone, Debug)]
-pub struct PodPorts(Option<Netns>);
+/// The ports of one pod, on its own loopback. They do not keep the pod's network: it may serve another pod afterwards.
+#[derive(Clone)]
+pub struct PodPorts {
+    setup: Weak<Setup>,
+    name: String,
+}
 
 /// A container that runs.
 #[derive(Clone)]
@@ -212,9 +214,9 @@ impl Agent {
 
     /// The ports of a pod that is set up. `name` is how a refusal calls it.
     pub fn ports(&self, uid: &str, name: &str) -> Result<PodPorts, SessionError> {
-        let setup = self.sessions().lock().pods.get(uid).and_then(Weak::upgrade);
-        match setup {
-            Some(setup) => Ok(PodPorts(setup.attachment.as_ref().map(|a| a.netns.clone()))),
+        let setup = self.sessions().lock().pods.get(uid).cloned();
+        match setup.filter(|setup| setup.strong_count() > 0) {
+            Some(setup) => Ok(PodPorts { setup, name: name.to_owned() }),
             None => Err(SessionError::NotRunning(format!("pod not found ({name:?})"))),
         }
     }
@@ -223,10 +225,11 @@ impl Agent {
 impl PodPorts {
     /// A connection to a port on the pod's loopback.
     pub async fn connect(&self, port: u16) -> Result<TcpStream, String> {
+        let setup = self.setup.upgrade().ok_or_else(|| format!("pod not found ({:?})", self.name))?;
         let mut refused = Vec::new();
         for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))] {
-            let connected = match &self.0 {
-                Some(netns) => netns.tcp_connect(address).await.map_err(|e| e.to_string()),
+            let connected = match &setup.attachment {
+                Some(attachment) => attachment.netns().tcp_connect(address).await.map_err(|e| e.to_string()),
                 None => TcpStream::connect(address).await.map_err(|e| e.to_string()),
             };
             match connected {
