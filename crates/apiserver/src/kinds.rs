@@ -209,6 +209,8 @@ const BUILTIN: &[Line] = &[
     line("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions", &["crd", "crds"], "sgx", &[]),
     line("apps", "Deployment", "deployments", &["deploy"], "nsgra", &[]),
     line("apps", "ReplicaSet", "replicasets", &["rs"], "nsgra", &["status.replicas"]),
+    line("batch", "CronJob", "cronjobs", &["cj"], "nsga", &[]),
+    line("batch", "Job", "jobs", &[], "nsga", &["status.successful"]),
     line("coordination.k8s.io", "Lease", "leases", &[], "nc", &[]),
     line("discovery.k8s.io", "EndpointSlice", "endpointslices", &[], "ng", &[]),
     line("events.k8s.io", "Event", "events", &["ev"], "nc", EVENT_FIELDS),

@@ -1,6 +1,7 @@
-//! The loops that kube-controller-manager has on a cluster: Deployment, ReplicaSet, EndpointSlice, the `default`
-//! ServiceAccount and the root certificate of each namespace. They hold a [`kube::Client`] and nothing else, read the API afresh for every
-//! decision (so a late watch event can never make them act twice), and are started where the API is embedded.
+//! The loops that kube-controller-manager has on a cluster: Deployment, ReplicaSet, Job, CronJob, EndpointSlice, the
+//! `default` ServiceAccount and the root certificate of each namespace. They hold a [`kube::Client`] and nothing else, read
+//! the API afresh for every decision (so a late watch event can never make them act twice), and are started where the API
+//! is embedded.
 //! They must never know which server answers them.
 
 use std::future::Future;
@@ -9,9 +10,11 @@ use std::time::Duration;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
+pub mod cronjob;
 pub mod deployment;
 pub mod endpointslice;
 pub mod event;
+pub mod job;
 mod pod;
 pub mod replicaset;
 pub mod root_ca;
@@ -64,6 +67,8 @@ pub async fn run(client: Client, ca_pem: String, stop: CancellationToken) {
     tokio::join!(
         until(Box::pin(deployment::run(client.clone()))),
         until(Box::pin(replicaset::run(client.clone()))),
+        until(Box::pin(job::run(client.clone()))),
+        until(Box::pin(cronjob::run(client.clone()))),
         until(Box::pin(endpointslice::run(client.clone()))),
         until(Box::pin(root_ca::run(client.clone(), ca_pem))),
         until(Box::pin(serviceaccount::run(client))),

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::core::{NamespaceResourceScope, Resource};
 use serde::{Deserialize, Deserializer};
 
@@ -23,11 +23,21 @@ fn metadata<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> 
         name: Option<String>,
         namespace: Option<String>,
         resource_version: Option<String>,
+        deletion_timestamp: Option<Time>,
         labels: Option<BTreeMap<String, String>>,
         owner_references: Option<Vec<OwnerReference>>,
     }
-    let Meta { name, namespace, resource_version, labels, owner_references } = Meta::deserialize(from)?;
-    Ok(ObjectMeta { name, namespace, resource_version, labels, owner_references, ..ObjectMeta::default() })
+    let Meta { name, namespace, resource_version, deletion_timestamp, labels, owner_references } =
+        Meta::deserialize(from)?;
+    let rest = ObjectMeta::default();
+    Ok(ObjectMeta { name, namespace, resource_version, deletion_timestamp, labels, owner_references, ..rest })
+}
+
+impl PodSeen {
+    /// Whether it is on its way out.
+    pub(crate) fn is_going(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
 }
 
 impl Resource for PodSeen {

@@ -2,6 +2,7 @@
 //! kube-apiserver does them, on plain JSON. Pure: an object in, the same object filled in, or its faults. Never reads
 //! the store; what needs one (cluster IPs, ServiceAccounts) is decided elsewhere.
 
+pub(crate) mod batch;
 mod image;
 mod pod_faults;
 mod pod_spec;
@@ -47,6 +48,8 @@ pub fn fill(r: &Resource, object: &mut Value) {
             pod_spec::fill_template(child(spec, "template"));
             set(child(map, "status"), "replicas", json!(0));
         }
+        ("batch", "jobs") => batch::fill_job(map),
+        ("batch", "cronjobs") => batch::fill_cron_job(map),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => fill_binding(map),
         _ => {}
     }
@@ -67,6 +70,8 @@ pub fn faults(r: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldErr
         ("", "persistentvolumeclaims") => small_faults::claim(object, &mut out),
         ("apps", "deployments") => workload_faults::deployment(object, &mut out),
         ("apps", "replicasets") => workload_faults::replica_set(object, &mut out),
+        ("batch", "jobs") => batch::job(object, &mut out),
+        ("batch", "cronjobs") => batch::cron_job(object, &mut out),
         ("coordination.k8s.io", "leases") => small_faults::lease(object, &mut out),
         ("discovery.k8s.io", "endpointslices") => small_faults::endpoint_slice(object, old, &mut out),
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => {

@@ -35,6 +35,10 @@ pub(crate) fn prepare_create(r: &Resource, object: &mut Value) {
         ("", "persistentvolumeclaims") => object["status"] = json!({"phase": "Pending"}),
         ("", "services") => object["status"] = json!({"loadBalancer": {}}),
         ("", "secrets") => decode_string_data(object),
+        ("batch", "jobs") => {
+            crate::defaults::batch::select(object);
+            object["status"] = json!({});
+        }
         ("", "nodes") => {}
         _ if r.status => object["status"] = json!({}),
         _ => {}
@@ -131,6 +135,19 @@ pub(crate) fn validate_change(r: &Resource, object: &Value, old: &Value) -> Vec<
                 let message = format!("Invalid value: {}: field is immutable", go_selector(new));
                 let field = "spec.selector".to_owned();
                 faults.push(FieldError { reason: "FieldValueInvalid", field, message });
+            }
+        }
+        ("batch", "jobs") => {
+            for field in ["selector", "completionMode"] {
+                same(&format!("spec.{field}"), "field is immutable");
+            }
+            if object["spec"]["completionMode"] != "Indexed" {
+                same("spec.completions", "field is immutable");
+            }
+            // A Job that is suspended and never began may get other places for its pods.
+            let may = old["spec"]["suspend"] == true && old["status"]["startTime"].is_null();
+            if !may {
+                same("spec.template", "field is immutable");
             }
         }
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {

@@ -27,6 +27,21 @@ fn spec(r: &Resource) -> &'static [&'static str] {
             "+Images",
             "+Selector",
         ],
+        ("batch", "jobs") => {
+            &["Name", "Status", "Completions", "Duration", "Age", "+Containers", "+Images", "+Selector"]
+        }
+        ("batch", "cronjobs") => &[
+            "Name",
+            "Schedule",
+            "Timezone",
+            "Suspend:boolean",
+            "Active:integer",
+            "Last Schedule",
+            "Age",
+            "+Containers",
+            "+Images",
+            "+Selector",
+        ],
         ("", "services") => &["Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "+Selector"],
         ("", "endpoints") => &["Name", "Endpoints", "Age"],
         ("", "nodes") => &[
@@ -108,6 +123,38 @@ pub(super) fn cells(r: &Resource, o: &Value, now: Timestamp) -> (Vec<Value>, Opt
             let (names, images) = containers(o);
             let counts = ["/spec/replicas", "/status/replicas", "/status/readyReplicas"].map(|p| json!(number(o, p)));
             [vec![name], counts.to_vec(), vec![age(), names, images, selector(o)]].concat()
+        }
+        ("batch", "jobs") => {
+            let (names, images) = containers(o);
+            vec![
+                name,
+                json!(job_status(o)),
+                json!(completions(o)),
+                json!(job_duration(o, now)),
+                age(),
+                names,
+                images,
+                selector(o),
+            ]
+        }
+        ("batch", "cronjobs") => {
+            let inner = json!({"spec": o.pointer("/spec/jobTemplate/spec")});
+            let (names, images) = containers(&inner);
+            let last = o.pointer("/status/lastScheduleTime").and_then(Value::as_str);
+            let last = last.map_or_else(|| "<none>".to_owned(), |at| age::since(Some(at), now));
+            let suspend = if o["spec"]["suspend"] == true { "True" } else { "False" };
+            vec![
+                name,
+                json!(text(o, "/spec/schedule")),
+                or(text(o, "/spec/timeZone"), "<none>"),
+                json!(suspend),
+                json!(list(o, "/status/active").len()),
+                json!(last),
+                age(),
+                names,
+                images,
+                selector(&inner),
+            ]
         }
         ("", "services") => {
             let cluster_ip = or(text(o, "/spec/clusterIPs/0"), "<none>");
@@ -216,6 +263,33 @@ fn selector(o: &Value) -> Value {
     }
     parts.sort();
     or(&parts.join(","), "<none>")
+}
+
+fn job_status(o: &Value) -> &'static str {
+    let has = |type_: &str| list(o, "/status/conditions").iter().any(|c| c["type"] == type_ && c["status"] == "True");
+    match () {
+        () if has("Complete") => "Complete",
+        () if has("Failed") => "Failed",
+        () if o.pointer("/metadata/deletionTimestamp").is_some() => "Terminating",
+        () if has("Suspended") => "Suspended",
+        () if has("FailureTarget") => "FailureTarget",
+        () => "Running",
+    }
+}
+
+fn completions(o: &Value) -> String {
+    let succeeded = number(o, "/status/succeeded");
+    match (o.pointer("/spec/completions").and_then(Value::as_i64), number(o, "/spec/parallelism")) {
+        (Some(wanted), _) => format!("{succeeded}/{wanted}"),
+        (None, parallelism) if parallelism > 1 => format!("{succeeded}/1 of {parallelism}"),
+        (None, _) => format!("{succeeded}/1"),
+    }
+}
+
+fn job_duration(o: &Value, now: Timestamp) -> String {
+    let at = |path: &str| o.pointer(path).and_then(Value::as_str).and_then(|t| t.parse::<Timestamp>().ok());
+    let Some(from) = at("/status/startTime") else { return String::new() };
+    age::human_duration(at("/status/completionTime").unwrap_or(now).duration_since(from).as_secs())
 }
 
 fn containers(o: &Value) -> (Value, Value) {

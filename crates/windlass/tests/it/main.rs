@@ -12,6 +12,7 @@ mod hosts;
 mod house;
 mod interrupt;
 mod isolation;
+mod jobs;
 mod kubectl;
 mod names;
 mod quickstart;
