@@ -11,6 +11,10 @@ mod print;
 mod start;
 mod verb;
 
+/// Objects come and go by the thousand here, as many small parts each, on one thread and freed on another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     windlass_sandbox::early();
     if let Some(code) = windlass_executor::early().or_else(windlass_build::early) {
