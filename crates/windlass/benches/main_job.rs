@@ -2,8 +2,10 @@
 //!
 //! `main_job [--quick] [--tasks N] [--runs N] [--parallel N]`
 //!
-//! 1. `run` of hello-world, image present, process start to exit, beside `sh -c echo` and one bare container.
-//! 2. A flat DAG of real containers running `true`, beside the bare sandbox runner for as many; writes a Pod.
+//! 1. `run` of hello-world, image present, process start to exit, beside `sh -c echo` and one bare container; and once
+//!    more with the finished Pods of 2. stored.
+//! 2. A flat DAG of real containers running `true`, beside the bare sandbox runner for as many; writes a Pod. The faster
+//!    of two runs each.
 //! 3. Memory of `up` at rest.
 #![allow(clippy::unwrap_used)]
 
@@ -52,9 +54,11 @@ fn main() {
     let rest = memory_at_rest(&directory.path().join("rest"), Duration::from_secs(if quick { 3 } else { 10 }));
     let before = version_after(&home, &hello);
     let between = version_after(&home, &hello);
-    let dag = timed(|| done(windlass(&home).arg("run").arg(&flat)));
+    let dag = faster([0; TIMES].map(|_| timed(|| done(windlass(&home).arg("run").arg(&flat)))));
     let after = version_after(&home, &hello);
-    let writes = (after - between).saturating_sub(between - before) as f64 / tasks as f64;
+    let stored = tasks * TIMES;
+    let writes = (after - between).saturating_sub(between - before) as f64 / stored as f64;
+    let full = median((0..runs).map(|_| timed(|| done(windlass(&home).arg("run").arg(&hello)))));
 
     let store = Store::open(home.join("images")).unwrap();
     let image = store.get(&"busybox".parse::<Reference>().unwrap()).unwrap().unwrap();
@@ -63,8 +67,12 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (one, shared, own) = runtime.block_on(async {
         let one = bare(&host, &lowers, runs.max(5), 1, Wire::Shared).await / runs.max(5) as u32;
-        let shared = bare(&host, &lowers, tasks, parallel, Wire::Shared).await;
-        (one, shared, bare(&host, &lowers, tasks, parallel, Wire::Own).await)
+        let (mut shared, mut own) = ([Duration::ZERO; TIMES], [Duration::ZERO; TIMES]);
+        for time in 0..TIMES {
+            shared[time] = bare(&host, &lowers, tasks, parallel, Wire::Shared).await;
+            own[time] = bare(&host, &lowers, tasks, parallel, Wire::Own).await;
+        }
+        (one, faster(shared), faster(own))
     });
 
     println!("run of hello-world, process start to exit, median of {runs}: {}", ms(run));
@@ -75,6 +83,7 @@ fn main() {
         ms(one),
         run.div_duration_f64(one)
     );
+    println!("  with {stored} finished pods stored: {}, ratio {:.2}", ms(full), full.div_duration_f64(run));
     println!("flat DAG of {tasks} containers, process start to exit: {}, {writes:.1} API writes a pod", ms(dag));
     println!(
         "  bare runner, {parallel} at a time, one network: {}, ratio {:.2}",
@@ -111,6 +120,13 @@ fn median(durations: impl Iterator<Item = Duration>) -> Duration {
     let mut all: Vec<Duration> = durations.collect();
     all.sort_unstable();
     all[all.len() / 2]
+}
+
+/// How often what takes long is done.
+const TIMES: usize = 2;
+
+fn faster(durations: [Duration; TIMES]) -> Duration {
+    durations.into_iter().min().unwrap()
 }
 
 fn ms(duration: Duration) -> String {
