@@ -4,6 +4,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use crate::archive::worker::{Extract, Here, Shape};
 use crate::archive::{self, ArchiveError, ExtractOptions, Strategy};
 use crate::beneath::Root;
 use crate::cancel::Cancel;
@@ -72,13 +73,26 @@ pub fn load(
     options: &ExtractOptions,
     cancel: &Cancel,
 ) -> Result<(), TransferError> {
+    load_with(location, access, root, &Here(root), target, options, cancel)
+}
+
+/// As [`load`], with somebody else to unpack beneath the same root.
+pub fn load_with(
+    location: &Location,
+    access: &Access<'_>,
+    root: &Root,
+    extract: &dyn Extract,
+    target: &Path,
+    options: &ExtractOptions,
+    cancel: &Cancel,
+) -> Result<(), TransferError> {
     if let Location::Git(source) = location {
         git::checkout_at(source, access.git, root, target, options.owner, &git::NoProgress, cancel)?;
         return Ok(());
     }
     match location.driver(access.local, access.outside)?.load(cancel)? {
-        Content::File(mut reader) => archive::extract(&mut reader, root, target, options, cancel)?,
-        Content::Tree(mut reader) => archive::extract_tree(&mut reader, root, target, options, cancel)?,
+        Content::File(mut reader) => extract.extract(&mut reader, Shape::File, target, options, cancel)?,
+        Content::Tree(mut reader) => extract.extract(&mut reader, Shape::Tree, target, options, cancel)?,
     };
     Ok(())
 }

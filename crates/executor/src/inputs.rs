@@ -5,6 +5,7 @@ use crate::ExecutorError;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
+use windlass_artifacts::archive::worker::{Confined, Workers};
 use windlass_artifacts::archive::{ExtractOptions, Strategy};
 use windlass_artifacts::git::GitAccess;
 use windlass_artifacts::location::{Location, SecretRef, secret_refs};
@@ -128,13 +129,14 @@ impl Stores {
 pub type Secrets = BTreeMap<SecretRef, Secret>;
 
 /// Brings every input to its place, owned by `owner`. Answers the places that were filled (an optional input may have
-/// nothing). Blocks: call it where a thread may wait.
+/// nothing). Archives are unpacked by `workers`. Blocks: call it where a thread may wait.
 pub fn stage(
     task: &Task,
     places: &[Place],
     owner: Option<Owner>,
     stores: &Stores,
     secrets: &Secrets,
+    workers: &dyn Workers,
     cancel: &Cancel,
 ) -> Result<Vec<Place>, ExecutorError> {
     let mut filled = Vec::new();
@@ -143,7 +145,7 @@ pub fn stage(
             return Err(ExecutorError::Cancelled);
         }
         let Some(artifact) = task.inputs.get(place.index) else { continue };
-        if stage_one(artifact, place, owner, stores, secrets, cancel)? {
+        if stage_one(artifact, place, owner, stores, secrets, workers, cancel)? {
             filled.push(place.clone());
         }
     }
@@ -156,6 +158,7 @@ fn stage_one(
     owner: Option<Owner>,
     stores: &Stores,
     secrets: &Secrets,
+    workers: &dyn Workers,
     cancel: &Cancel,
 ) -> Result<bool, ExecutorError> {
     let json = value(artifact)?;
@@ -180,10 +183,11 @@ fn stage_one(
         ..ExtractOptions::default()
     };
     let access = Access { local: &stores.local, git: &stores.git, outside: &stores.outside };
+    let extract = Confined { workers, directory: &place.root, root: &root };
     let mut attempt = 0;
     loop {
         let begun = Instant::now();
-        match transfer::load(&location, &access, &root, &place.target, &options, cancel) {
+        match transfer::load_with(&location, &access, &root, &extract, &place.target, &options, cancel) {
             Ok(()) => return Ok(true),
             Err(error) if error.is_not_found() && artifact.optional => return Ok(false),
             Err(error) if error.is_cancelled() => return Err(ExecutorError::Cancelled),
@@ -204,9 +208,28 @@ const QUICK_MAX: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde_json::json;
+    use windlass_artifacts::archive::worker;
+
+    /// The worker's side in this process: what starts a real one is above this crate.
+    pub(crate) struct Threads;
+
+    impl Workers for Threads {
+        fn work(
+            &self,
+            directory: &Path,
+            role: &str,
+            request: String,
+            input: std::os::fd::OwnedFd,
+            _: u64,
+        ) -> std::io::Result<worker::Worked> {
+            assert_eq!(role, worker::ROLE);
+            let answer = worker::serve(&request, input, directory)?;
+            Ok(worker::Worked { answer, cause: String::new() })
+        }
+    }
 
     fn task(inputs: serde_json::Value) -> Task {
         serde_json::from_value(json!({"inputs": inputs})).unwrap()
@@ -248,10 +271,10 @@ mod tests {
             {"name": "o", "path": "/tmp/o", "optional": true, "local": {"key": "none"}},
             {"name": "n", "path": "/tmp/n", "local": {"key": "none"}}]));
         let places = places(&task, &[], &dir.path().join("private")).unwrap();
-        let filled = stage(&task, &places[..2], None, &stores, &Secrets::new(), &Cancel::new()).unwrap();
+        let filled = stage(&task, &places[..2], None, &stores, &Secrets::new(), &Threads, &Cancel::new()).unwrap();
         assert_eq!(filled.len(), 1);
         assert_eq!(std::fs::read_to_string(filled[0].root.join(&filled[0].target)).unwrap(), "hello");
-        let error = stage(&task, &places, None, &stores, &Secrets::new(), &Cancel::new()).unwrap_err();
+        let error = stage(&task, &places, None, &stores, &Secrets::new(), &Threads, &Cancel::new()).unwrap_err();
         assert!(error.to_string().contains("input artifact \"n\""), "{error}");
     }
 }

@@ -1,9 +1,9 @@
 //! What a step needs beside its containers: inputs before, outputs after, and the work of `resource` templates.
 //!
-//! Inputs are staged by the node agent ([`inputs`]). Outputs are read by a *confined worker*: this program, executed in a
-//! sandbox over the step's own root filesystem and volumes ([`worker`]), so that no symbolic link of the step's making
-//! leads anywhere; the agent only sees a stream of frames ([`outputs`]). A `resource` template's work runs in its Pod, with
-//! its ServiceAccount ([`resource`]).
+//! Inputs are staged by the node agent ([`inputs`]); archives among them are unpacked by a confined worker. Outputs are
+//! read by a *confined worker* too: this program, executed in a sandbox over the step's own root filesystem and volumes
+//! ([`worker`]), so that no symbolic link of the step's making leads anywhere; the agent only sees a stream of frames
+//! ([`outputs`]). A `resource` template's work runs in its Pod, with its ServiceAccount ([`resource`]).
 //!
 //! It must never run a user's program, and never know where the API lives.
 
@@ -30,6 +30,7 @@ pub const EXECUTOR_IMAGE: &str = "windlass.dev/executor";
 pub fn early() -> Option<i32> {
     match std::env::args().next().as_deref() {
         Some(COLLECT_ROLE) => Some(worker::main()),
+        Some(windlass_artifacts::archive::worker::ROLE) => Some(windlass_artifacts::archive::worker::main()),
         Some(RESOURCE_ROLE) => Some(resource::main()),
         _ => None,
     }

@@ -234,7 +234,16 @@ mod tests {
             {"name": "plain", "path": "/in2", "local": {"key": "a/plain"}}]}))
         .unwrap();
         let places = crate::inputs::places(&task, &[], &dir.path().join("in")).unwrap();
-        crate::inputs::stage(&task, &places, None, &stores, &Secrets::new(), &Cancel::new()).unwrap();
+        crate::inputs::stage(
+            &task,
+            &places,
+            None,
+            &stores,
+            &Secrets::new(),
+            &crate::inputs::tests::Threads,
+            &Cancel::new(),
+        )
+        .unwrap();
         assert_eq!(std::fs::read_to_string(dir.path().join("in/0/content/f")).unwrap(), "file");
         assert_eq!(std::fs::read_to_string(dir.path().join("in/1/content")).unwrap(), "file");
     }

@@ -6,16 +6,18 @@ use crate::log;
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use std::io::{Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use windlass_artifacts::archive::worker::{Worked, Workers};
 use windlass_artifacts::{Cancel, Owner};
 use windlass_executor::inputs::{self, Place, Secrets};
 use windlass_executor::{COLLECT_ROLE, EXCHANGE_DIR, ExecutorError, outputs, report, resource};
 use windlass_model::labels;
 use windlass_model::parameter::Outputs;
 use windlass_model::task::{SCRIPT_PATH, Task};
-use windlass_sandbox::{Capabilities, Mount, Namespace, Network, Resources, Spec, Stdio, User};
+use windlass_sandbox::{Capabilities, Host, Mount, Namespace, Network, Resources, Rootfs, Spec, Stdio, User, Work};
 
 /// How long the worker may take beyond what the stores take: it is killed when the step is stopped.
 const REPORT_TRIES: u32 = 8;
@@ -97,13 +99,41 @@ pub(crate) async fn stage(context: &Context, task: Task, cancel: Cancel) -> Resu
     let (task, secrets) = (step.task.clone(), step.secrets.clone());
     let stores = stores(context);
     let owner = Some(Owner { uid: user.uid, gid: user.gid });
+    let workers = HostWorkers { host: context.agent.config().host.clone(), runtime: tokio::runtime::Handle::current() };
     let staged = tokio::task::spawn_blocking(move || {
-        let staged = inputs::stage(&task, &places, owner, &stores, &secrets, &cancel);
+        let staged = inputs::stage(&task, &places, owner, &stores, &secrets, &workers, &cancel);
         drop(volumes);
         staged
     });
     step.filled = staged.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
     Ok(step)
+}
+
+/// Workers of this agent's host.
+struct HostWorkers {
+    host: Host,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Workers for HostWorkers {
+    fn work(
+        &self,
+        directory: &Path,
+        role: &str,
+        request: String,
+        input: OwnedFd,
+        bytes_max: u64,
+    ) -> std::io::Result<Worked> {
+        let work = Work {
+            role: role.to_owned(),
+            request,
+            rootfs: Rootfs::Dir(directory.to_owned()),
+            input,
+            file_bytes_max: bytes_max,
+        };
+        let worked = self.runtime.block_on(self.host.work(work)).map_err(std::io::Error::other)?;
+        Ok(Worked { cause: worked.cause(), answer: worked.answer })
+    }
 }
 
 /// What artifacts of this step's Pod are moved with: names are looked up as in the Pod.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use serde::{Deserialize, Serialize};
 
 use super::placing::Placing;
 use super::{ArchiveError, Limits, Strategy};
@@ -19,7 +20,7 @@ use crate::cancel::Cancel;
 const TRAILER_BYTES_MAX: u64 = 64 << 20;
 
 /// How to unpack.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ExtractOptions {
     /// Explicit strategy; `None` looks at the bytes: tar in gzip is unpacked, all else is a file.
     pub strategy: Option<Strategy>,
@@ -31,10 +32,12 @@ pub struct ExtractOptions {
     pub owner: Option<Owner>,
     /// Bounds.
     pub limits: Limits,
+    /// Part of the staging directory's name; this process's number where it is empty.
+    pub tag: String,
 }
 
 /// What came out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extracted {
     /// Bytes of content.
     pub bytes: u64,
@@ -55,7 +58,8 @@ pub fn extract(
     cancel: &Cancel,
 ) -> Result<Extracted, ArchiveError> {
     if options.strategy == Some(Strategy::Zip) {
-        return super::zip::as_tar(reader, &options.limits, |tar| {
+        let spool = spool(root).map_err(ArchiveError::io(target))?;
+        return super::zip::as_tar(reader, spool, &options.limits, |tar| {
             place(root, target, options, |staging, done| unpack_tar(tar, staging, options, done, cancel))
         });
     }
@@ -83,6 +87,15 @@ pub fn extract(
     }
 }
 
+/// A file without a name, beneath the root where that works: a worker has no other place.
+fn spool(root: &Root) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR;
+    match root.open_strict(Path::new("."), flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => Ok(file.into()),
+        Err(_) => tempfile::tempfile(),
+    }
+}
+
 /// Unpacks a plain tar stream at `target`; the same placing rule.
 pub fn extract_tree(
     tar: &mut dyn Read,
@@ -102,7 +115,7 @@ fn place(
     fill: impl FnOnce(&Root, &mut Extracted) -> Result<(), ArchiveError>,
 ) -> Result<Extracted, ArchiveError> {
     let fail = |source: io::Error| ArchiveError::Io { path: target.to_owned(), source };
-    let placing = Placing::begin(root, target, options.owner).map_err(fail)?;
+    let placing = Placing::begin(root, target, options.owner, &options.tag).map_err(fail)?;
     let mut done = Extracted::default();
     let filled = fill(placing.staging(), &mut done).and_then(|()| {
         let entries = placing.staging().names().map_err(fail)?;
@@ -219,7 +232,8 @@ fn unpack_tar(
             return Err(ArchiveError::TooLarge(format!("{} entries", options.limits.entries_max)));
         }
         let raw = entry.path().map_err(ArchiveError::Damaged)?.into_owned();
-        let refuse = |reason| ArchiveError::Refused { entry: raw.display().to_string(), reason };
+        let refuse =
+            |reason: &'static str| ArchiveError::Refused { entry: raw.display().to_string(), reason: reason.into() };
         if raw.is_absolute() {
             return Err(refuse("absolute path"));
         }
@@ -300,7 +314,8 @@ use std::os::unix::ffi::OsStrExt as _;
 fn linked(source: io::Error, entry: &Path) -> ArchiveError {
     match source.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
         Some(rustix::io::Errno::LOOP | rustix::io::Errno::XDEV | rustix::io::Errno::NOTDIR) => {
-            ArchiveError::Refused { entry: entry.display().to_string(), reason: "the path goes through a link or file" }
+            let reason = "the path goes through a link or file".into();
+            ArchiveError::Refused { entry: entry.display().to_string(), reason }
         }
         _ => ArchiveError::Io { path: entry.to_owned(), source },
     }

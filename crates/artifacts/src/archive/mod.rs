@@ -4,9 +4,12 @@
 mod create;
 mod extract;
 pub(crate) mod placing;
+pub mod worker;
 mod zip;
 
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 pub use create::{Created, create, create_tar};
 pub use extract::{ExtractOptions, Extracted, extract, extract_tree};
@@ -64,7 +67,7 @@ impl Strategy {
 }
 
 /// What an archive may at most hold.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes of content, unpacked.
     pub bytes_max: u64,
@@ -91,7 +94,7 @@ pub enum ArchiveError {
         /// The name in the archive.
         entry: String,
         /// Why.
-        reason: &'static str,
+        reason: std::borrow::Cow<'static, str>,
     },
     /// Too large.
     #[error("archive is larger than allowed: more than {0}")]

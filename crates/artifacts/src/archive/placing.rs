@@ -3,12 +3,38 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::beneath::{Owner, Root, chown, normal};
+
+/// How the names of staging directories begin.
+const STAGING: &str = ".windlass-";
+
+/// A tag that nobody else has.
+pub(crate) fn unique() -> String {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    format!("{}.{}", std::process::id(), LAST.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Removes what somebody gathered for `target` under this tag who cannot do so himself any more.
+pub(crate) fn sweep(root: &Root, target: &Path, tag: &str) {
+    let Ok(names) = normal(target) else { return };
+    let parents: PathBuf = names.iter().take(names.len().saturating_sub(1)).collect();
+    let Ok(parent) = root.sub(&parents) else { return };
+    let prefix = format!("{STAGING}{tag}-");
+    for name in parent.names().unwrap_or_default() {
+        if name.as_bytes().starts_with(prefix.as_bytes())
+            && let Err(error) = parent.remove(&name)
+        {
+            tracing::warn!(%error, ?name, "a staging directory could not be removed");
+        }
+    }
+}
 
 /// One target that is being filled.
 pub(crate) struct Placing {
@@ -22,14 +48,16 @@ pub(crate) struct Placing {
 
 impl Placing {
     /// Makes missing parents of `target` (resolved with `root` as `/`) and the staging directory, 0755 and of `owner`.
-    pub(crate) fn begin(root: &Root, target: &Path, owner: Option<Owner>) -> io::Result<Self> {
+    /// `tag` tells it from those of others.
+    pub(crate) fn begin(root: &Root, target: &Path, owner: Option<Owner>, tag: &str) -> io::Result<Self> {
         let names = normal(target)?;
         let Some((name, parents)) = names.split_last() else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the target is the root itself"));
         };
         let parent = root.make_dirs(&parents.iter().collect::<PathBuf>(), owner)?;
         for attempt in 0..1000u32 {
-            let staging_name = OsString::from(format!(".windlass-{}-{attempt}", std::process::id()));
+            let own = if tag.is_empty() { std::process::id().to_string() } else { tag.to_owned() };
+            let staging_name = OsString::from(format!("{STAGING}{own}-{attempt}"));
             match rustix::fs::mkdirat(parent.fd(), &staging_name, Mode::from_raw_mode(0o700)) {
                 Ok(()) => {
                     let staging = parent.sub_strict(&staging_name)?;

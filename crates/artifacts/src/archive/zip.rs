@@ -63,14 +63,15 @@ fn from_tar(tar: impl Read, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives the entries of a zip as a tar to `unpack`. A zip's table is at its end, so it is kept in a file without a name.
+/// Gives the entries of a zip as a tar to `unpack`. A zip's table is at its end, so it is kept in
+/// `spool`.
 pub(super) fn as_tar<T>(
     reader: &mut dyn Read,
+    mut spool: File,
     limits: &Limits,
     unpack: impl FnOnce(&mut dyn Read) -> Result<T, ArchiveError>,
 ) -> Result<T, ArchiveError> {
     let damaged = |error: zip::result::ZipError| ArchiveError::Damaged(io::Error::other(error));
-    let mut spool = tempfile::tempfile().map_err(ArchiveError::Damaged)?;
     io::copy(&mut reader.take(limits.bytes_max), &mut spool).map_err(ArchiveError::Damaged)?;
     spool.rewind().map_err(ArchiveError::Damaged)?;
     let mut archive = ZipArchive::new(spool).map_err(damaged)?;

@@ -52,7 +52,7 @@ pub(super) fn checkout_nested(
         Place::Local(path) => Some(LocalRepo::open(path, &remote.shown, &access.allow)?),
         Place::Http(_) | Place::Ssh(_) => None,
     };
-    let placing = Placing::begin(root, target, owner).map_err(GitError::io(target))?;
+    let placing = Placing::begin(root, target, owner, "").map_err(GitError::io(target))?;
     // The staging directory by its descriptor: nobody can move it away under this path.
     let dir = PathBuf::from(format!("/proc/self/fd/{}", placing.staging().fd().as_raw_fd()));
     let job = Job { source, access, remote: &remote, local: local.as_ref(), dir: &dir, progress, cancel, nesting };

@@ -13,6 +13,7 @@ pub fn list() -> List {
         inputs_and_outputs,
         a_git_input_belongs_to_the_user,
         inputs_that_do_not_come,
+        an_archive_stays_beneath_its_place,
         outputs_that_are_not_there,
         a_result_of_a_failure_is_still_reported,
         sidecars_end_with_main,
@@ -123,6 +124,24 @@ async fn inputs_that_do_not_come(bench: Bench) {
     bench.step("q", task, sh("true")).await;
     let pod = bench.ended("q").await;
     assert!(pod["status"]["message"].as_str().unwrap().contains("--allow-path"), "{:#}", pod["status"]);
+}
+
+/// The archive is another step's or anybody's: a confined worker unpacks it.
+async fn an_archive_stays_beneath_its_place(bench: Bench) {
+    let dir = bench.home.join("artifacts/t");
+    std::fs::create_dir_all(dir.join("in")).unwrap();
+    std::fs::write(dir.join("evil"), "x").unwrap();
+    let status = Command::new("tar").args(["-czPf", "../evil.tgz", "../evil"]).current_dir(dir.join("in")).status();
+    if !status.is_ok_and(|s| s.success()) {
+        println!("NOT RUN an_archive_stays_beneath_its_place: no tar program");
+        return;
+    }
+    std::fs::remove_file(dir.join("evil")).unwrap();
+    let task = json!({"inputs": [{"name": "a", "path": "/deep/a", "local": {"key": "t/evil.tgz"}}]});
+    bench.step("p", task, sh("true")).await;
+    let pod = bench.ended("p").await;
+    let message = pod["status"]["message"].as_str().unwrap();
+    assert!(message.contains("input artifact \"a\"") && message.contains("../evil"), "{message}");
 }
 
 async fn outputs_that_are_not_there(bench: Bench) {
