@@ -61,8 +61,8 @@ pub(crate) fn validate(object: &Value) -> Vec<FieldError> {
     faults
 }
 
-/// Completes a definition: default names, conditions, accepted names, stored versions.
-pub(crate) fn establish(object: &mut Value, old: Option<&Value>) {
+/// Gives a definition's spec what it may leave out. An update is compared with what was stored after that.
+pub(crate) fn default(object: &mut Value) {
     let kind = text(&object["spec"]["names"], "kind").to_owned();
     let names = &mut object["spec"]["names"];
     if names.is_object() {
@@ -76,6 +76,11 @@ pub(crate) fn establish(object: &mut Value, old: Option<&Value>) {
     if object["spec"]["conversion"].is_null() {
         object["spec"]["conversion"] = json!({"strategy": "None"});
     }
+}
+
+/// Completes a definition: default names, conditions, accepted names, stored versions.
+pub(crate) fn establish(object: &mut Value, old: Option<&Value>) {
+    default(object);
     let storage = versions(object).find(|v| v["storage"] == true).map(|v| v["name"].clone());
     let mut stored = old.and_then(|o| o["status"]["storedVersions"].as_array().cloned()).unwrap_or_default();
     stored.extend(storage.filter(|s| !stored.contains(s)));

@@ -58,6 +58,9 @@ impl StaticToken {
 
 /// Writes a file that only its owner reads, and makes it appear whole or not at all.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if is_there(path, bytes) {
+        return Ok(());
+    }
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let _ = std::fs::remove_file(&temporary);
@@ -66,6 +69,14 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)
+}
+
+/// Whether the file has that content and is the owner's alone: it is then not flushed to the disk again at each start.
+fn is_there(path: &Path, bytes: &[u8]) -> bool {
+    let is_private = |meta: std::fs::Metadata| {
+        meta.is_file() && meta.permissions().mode() & 0o7777 == 0o600 && meta.len() == bytes.len() as u64
+    };
+    std::fs::symlink_metadata(path).is_ok_and(is_private) && std::fs::read(path).is_ok_and(|there| there == bytes)
 }
 
 /// What a token is bound to: it dies with that object.

@@ -427,8 +427,12 @@ impl Call {
         if !(r.is("", "pods") && new["spec"] == old["spec"]) {
             default(r, &mut new);
         }
+        let is_definition = r.is("apiextensions.k8s.io", "customresourcedefinitions");
+        if is_definition {
+            crd::default(&mut new);
+        }
         strategy::prepare_update(r, subresource, &mut new, old);
-        if r.is("apiextensions.k8s.io", "customresourcedefinitions") {
+        if is_definition {
             crd::establish(&mut new, Some(old));
         }
         hooks::admit(&self.server, &self.who, r, &self.what.namespace, &new, Some(old))?;

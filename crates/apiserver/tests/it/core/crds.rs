@@ -31,6 +31,10 @@ async fn a_definition_serves_its_kind() {
     assert_eq!(code, 201, "{made}");
     assert_eq!(made["status"]["acceptedNames"]["singular"], "thing");
     assert_eq!(made["status"]["conditions"][1]["type"], "Established");
+    let mut again = definition(true);
+    again["metadata"]["resourceVersion"] = made["metadata"]["resourceVersion"].clone();
+    let (code, same) = api.put(&format!("{CRDS}/things.x.io"), again).await;
+    assert_eq!((code, &same), (200, &made), "what may be left out is no change");
     let (code, made) = api.post(THINGS, thing("a")).await;
     assert_eq!(code, 201, "{made}");
     assert_eq!(made["spec"], json!({"size": 1, "mode": "fast", "any": {"a": 1}}));
