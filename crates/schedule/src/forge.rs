@@ -115,6 +115,20 @@ pub(crate) fn is_repository(full_name: &str) -> bool {
     full_name.chars().all(shape) && !full_name.split('/').any(|part| part.is_empty() || part == "..")
 }
 
+/// A URL without what somebody wrote before the `@`: an event is stored, shown and copied into annotations, so that it
+/// holds no password. The user's name of `ssh://git@host/` stays.
+pub(crate) fn without_credentials(url: String) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let Some((user, host)) = rest[..end].rsplit_once('@') else { return url };
+    let user = match user.split_once(':') {
+        _ if scheme.starts_with("http") => String::new(),
+        Some((name, _)) => format!("{name}@"),
+        None => format!("{user}@"),
+    };
+    format!("{scheme}://{user}{host}{}", &rest[end..])
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use windlass_model::delivery::{DeliveryEvent, DeliveryRepo};
 
 pub use crate::forge::{Parsed, is_zero};
-use crate::forge::{Reader, ignored, invalid, is_ref, is_repository, payload, ref_type};
+use crate::forge::{Reader, ignored, invalid, is_ref, is_repository, payload, ref_type, without_credentials};
 
 /// What the request said about the body.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,10 +97,10 @@ impl Reader<'_> {
             owner,
             name,
             default_branch: self.text("/repository/default_branch")?,
-            html_url: self.text("/repository/html_url")?,
-            clone_url: self.text("/repository/clone_url")?,
-            git_url: self.text("/repository/git_url")?,
-            ssh_url: self.text("/repository/ssh_url")?,
+            html_url: without_credentials(self.text("/repository/html_url")?),
+            clone_url: without_credentials(self.text("/repository/clone_url")?),
+            git_url: without_credentials(self.text("/repository/git_url")?),
+            ssh_url: without_credentials(self.text("/repository/ssh_url")?),
             full_name,
         })
     }

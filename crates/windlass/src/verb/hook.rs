@@ -61,6 +61,13 @@ pub(super) fn install_into(repo: &Path, home: &Home) -> Result<()> {
     write(&dir, &script(&dir, home, None, None)?).map(drop)
 }
 
+fn holds_no_credentials(url: &str) -> Result<()> {
+    if url.starts_with("http") && url.split('/').nth(2).is_some_and(|host| host.contains('@')) {
+        bail!("--clone-url holds credentials, which every event would carry on: give the URL without them");
+    }
+    Ok(())
+}
+
 fn script(dir: &Path, home: &Home, url: Option<&str>, clone_url: Option<&str>) -> Result<String> {
     let binary = std::env::current_exe()?.display().to_string();
     let (root, repo) = (home.root().display().to_string(), dir.display().to_string());
@@ -69,6 +76,7 @@ fn script(dir: &Path, home: &Home, url: Option<&str>, clone_url: Option<&str>) -
         args.extend(["--url", url]);
     }
     if let Some(clone_url) = clone_url {
+        holds_no_credentials(clone_url)?;
         args.extend(["--clone-url", clone_url]);
     }
     Ok(hook::script(&binary, &args))
