@@ -23,6 +23,8 @@ use tracing::{debug, info, warn};
 use windlass_model::{ARGO_GROUP, Time, VERSION, WorkflowPhase, labels};
 use windlass_schedule::cron::{self, Child, Decision};
 
+use crate::{within, within_of};
+
 /// A workflow as far as its schedule is concerned; its node table is passed over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Made {
@@ -103,9 +105,9 @@ struct Known {
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Runs until `stop` is cancelled.
-pub async fn run(client: Client, stop: CancellationToken) {
+pub async fn run(client: Client, managed: Option<String>, stop: CancellationToken) {
     let crons = watcher::watcher(
-        Api::all_with(client.clone(), &resource("CronWorkflow", "cronworkflows")),
+        within_of(&client, managed.as_deref(), &resource("CronWorkflow", "cronworkflows")),
         watcher::Config::default(),
     );
     let crons = crons.filter_map(async |event| match event {
@@ -116,7 +118,7 @@ pub async fn run(client: Client, stop: CancellationToken) {
         Err(e) => Some(Sight::Failed(e)),
     });
     let of_cron = watcher::Config::default().labels(labels::CRON_WORKFLOW);
-    let made = watcher::watcher(Api::<Made>::all(client.clone()), of_cron).filter_map(async |event| match event {
+    let made = watcher::watcher(within::<Made>(&client, managed.as_deref()), of_cron).filter_map(async |event| match event {
         Ok(Event::Apply(o) | Event::InitApply(o)) => Some(Sight::Made(Box::new(o))),
         Ok(Event::Delete(o)) => Some(Sight::MadeGone(key(&o))),
         Ok(Event::InitDone) => Some(Sight::MadeListed(true)),

@@ -5,9 +5,33 @@
 
 pub mod cron;
 pub mod delivery;
+pub mod form;
 mod pod;
 pub mod retention;
 pub mod workflow;
+
+/// One of our kinds, in the namespace that is ours or in all of them.
+fn within<K>(client: &kube::Client, managed: Option<&str>) -> kube::Api<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+{
+    match managed {
+        Some(namespace) => kube::Api::namespaced(client.clone(), namespace),
+        None => kube::Api::all(client.clone()),
+    }
+}
+
+/// The same of a kind by name.
+fn within_of(
+    client: &kube::Client,
+    managed: Option<&str>,
+    kind: &kube::core::ApiResource,
+) -> kube::Api<kube::core::DynamicObject> {
+    match managed {
+        Some(namespace) => kube::Api::namespaced_with(client.clone(), namespace, kind),
+        None => kube::Api::all_with(client.clone(), kind),
+    }
+}
 
 /// What the world answered when a loop acted.
 #[derive(Debug, thiserror::Error)]

@@ -20,6 +20,7 @@ use windlass_model::{Time, WorkflowPhase, labels};
 use windlass_schedule::retention;
 
 use crate::pod::PodSeen;
+use crate::within;
 
 /// A Workflow as far as its end matters; the node table is passed over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -78,16 +79,16 @@ impl Resource for Ended {
 type Collecting = HashMap<(String, String), AbortOnDropHandle<()>>;
 
 /// Runs until `stop` is cancelled; what is due later is found again by the next start.
-pub async fn run(client: Client, stop: CancellationToken) {
+pub async fn run(client: Client, managed: Option<String>, stop: CancellationToken) {
     let timers = TaskTracker::new();
     tokio::select! {
         () = stop.cancelled() => {}
-        () = workflows(&client, &timers) => {}
+        () = workflows(&client, managed.as_deref(), &timers) => {}
     }
 }
 
-async fn workflows(client: &Client, timers: &TaskTracker) {
-    let api = Api::<Ended>::all(client.clone());
+async fn workflows(client: &Client, managed: Option<&str>, timers: &TaskTracker) {
+    let api: Api<Ended> = within(client, managed);
     let mut events = watcher::watcher(api, watcher::Config::default()).boxed();
     let mut due: HashMap<String, Timestamp> = HashMap::new();
     let mut collecting = Collecting::new();

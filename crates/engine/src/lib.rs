@@ -21,6 +21,7 @@ mod node;
 mod nodes;
 mod opening;
 mod outputs;
+pub mod pod_form;
 mod pod_outcome;
 mod pod_spec;
 pub mod repository;

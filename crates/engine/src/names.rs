@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// FNV-1a, 32 bits.
-fn fnv32a(text: &str) -> u32 {
+pub(crate) fn fnv32a(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 

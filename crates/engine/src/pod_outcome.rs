@@ -161,6 +161,10 @@ pub(crate) fn resources_duration(pod: &Value) -> std::collections::BTreeMap<Stri
         let Some(t) = terminated(status) else { continue };
         let at = |field: &str| t[field].as_str().and_then(|s| s.parse::<jiff::Timestamp>().ok());
         let (Some(from), Some(to)) = (at("startedAt"), at("finishedAt")) else { continue };
+        // The kubelet's word for a container that never ran is the epoch.
+        if from.as_second() <= 0 {
+            continue;
+        }
         let seconds = to.as_second() - from.as_second();
         let container =
             pod["spec"]["containers"].as_array().into_iter().flatten().find(|c| c["name"] == status["name"]);
@@ -204,6 +208,14 @@ mod tests {
 
     fn pod(phase: &str, containers: Value) -> Value {
         json!({"status": {"phase": phase, "containerStatuses": containers}})
+    }
+
+    #[test]
+    fn a_container_that_never_ran_took_no_resources() {
+        let state = |from: &str| json!({"terminated": {"exitCode": 128, "startedAt": from, "finishedAt": "2026-11-21T07:29:34Z"}});
+        let of = |from: &str| resources_duration(&pod("Failed", json!([{"name": "main", "state": state(from)}])));
+        assert_eq!(of("1970-01-01T00:00:00Z"), Default::default());
+        assert_eq!(of("2026-11-21T07:29:24Z")["memory"], 10);
     }
 
     #[test]

@@ -347,6 +347,9 @@ impl Run {
             }
             None => (repository.clone(), self.config.key_format.clone()),
         };
+        if !location.has_driver() {
+            return Err(format!("output artifact '{}': {NO_REPOSITORY}", artifact.name));
+        }
         let prefix = tags::substitute(&prefix, scope, &Options::default())
             .map_err(|faults| crate::inputs::first_message(&faults))?;
         if prefix.contains("{{") {
@@ -357,6 +360,10 @@ impl Run {
         Ok(location)
     }
 }
+
+/// A run without a repository, and something to keep.
+const NO_REPOSITORY: &str = "You need to configure artifact storage: no artifact repository is configured for this \
+     workflow; set artifactRepository in the ConfigMap workflow-controller-configmap, or an artifact-repositories ConfigMap";
 
 /// The members of a steps or dag template whose `outputs.result` its text names.
 fn results_named(template: &Template) -> BTreeSet<String> {

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use windlass_lang::yaml;
 use windlass_model::artifact::{ArtifactLocation, LocalArtifact};
 
+use crate::pod_form::ImageCommand;
+
 /// Where artifacts go, and under which keys.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Repository {
@@ -92,7 +94,22 @@ pub fn controller_config(data: &BTreeMap<String, String>) -> Result<ControllerCo
         None | Some(Value::Null) => None,
         Some(value) => Some(Repository::of(value).map_err(|e| format!("artifactRepository: {e}"))?),
     };
+    settings.remove("images");
     Ok(ControllerConfig { repository, ignored: settings.into_keys().collect() })
+}
+
+/// The `images` of `workflow-controller-configmap`: what images run when nothing is said. What cannot be read is left out;
+/// [`controller_config`] tells faults.
+pub fn image_commands(data: &BTreeMap<String, String>) -> BTreeMap<String, ImageCommand> {
+    let inner = data.get("config").and_then(|text| document(text).ok()).map(|config| config["images"].clone());
+    let flat = data.get("images").and_then(|text| document(text).ok());
+    let words = |value: &Value| serde_json::from_value(value.clone()).unwrap_or_default();
+    let images = [flat, inner].into_iter().flatten().filter_map(|images| images.as_object().cloned()).flatten();
+    images
+        .map(|(image, said)| {
+            (image, ImageCommand { entrypoint: words(&said["entrypoint"]), cmd: words(&said["cmd"]) })
+        })
+        .collect()
 }
 
 fn document(text: &str) -> Result<Value, String> {
@@ -131,6 +148,16 @@ mod tests {
         assert_eq!(repository.location.s3.as_ref().unwrap().bucket.as_deref(), Some("b"));
         // What the status keeps is enough to go on with the same one.
         assert_eq!(Repository::of_status(&repository.default_status()).unwrap(), repository);
+    }
+
+    #[test]
+    fn commands_of_images() {
+        let config = "images:\n  argosay:v2: {entrypoint: [/argosay]}\n  alpine: {cmd: [sh]}\n";
+        let commands = image_commands(&data(&[("config", config)]));
+        assert_eq!(commands["argosay:v2"].entrypoint, ["/argosay"]);
+        assert_eq!(commands["alpine"].cmd, ["sh"]);
+        assert_eq!(image_commands(&data(&[("images", "alpine: {cmd: [sh]}")])).len(), 1);
+        assert!(controller_config(&data(&[("config", config)])).unwrap().ignored.is_empty());
     }
 
     #[test]

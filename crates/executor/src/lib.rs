@@ -5,11 +5,15 @@
 //! ([`worker`]), so that no symbolic link of the step's making leads anywhere; the agent only sees a stream of frames
 //! ([`outputs`]). A `resource` template's work runs in its Pod, with its ServiceAccount ([`resource`]).
 //!
-//! It must never run a user's program, and never know where the API lives.
+//! In the `pod` form of a step the executor is in the pod itself ([`pod`]): an init container, a supervisor, and a wrapper
+//! in front of the user's command.
+//!
+//! It must never know where the API lives; nothing but the wrapper runs a user's program.
 
 pub mod frame;
 pub mod inputs;
 pub mod outputs;
+pub mod pod;
 pub mod report;
 pub mod resource;
 pub mod worker;
@@ -25,15 +29,19 @@ pub const EXCHANGE_DIR: &str = "/var/run/windlass";
 /// The repository of the internal image, whose root holds nothing but this program.
 pub const EXECUTOR_IMAGE: &str = "windlass.dev/executor";
 
-/// Runs the role in which this program was executed by itself, and answers its exit code; `None` for the user's own
-/// invocation. Call it first in `main`, before any thread is started.
+/// Runs the role in which this program was executed by itself, or in a pod (`windlass executor ROLE`), and answers its
+/// exit code; `None` for the user's own invocation. Call it first in `main`, before any thread is started.
 pub fn early() -> Option<i32> {
-    match std::env::args().next().as_deref() {
-        Some(COLLECT_ROLE) => Some(worker::main()),
-        Some(windlass_artifacts::archive::worker::ROLE) => Some(windlass_artifacts::archive::worker::main()),
-        Some(RESOURCE_ROLE) => Some(resource::main()),
-        _ => None,
+    let mut words = std::env::args_os();
+    match words.next()?.to_str() {
+        Some(COLLECT_ROLE) => return Some(worker::main()),
+        Some(windlass_artifacts::archive::worker::ROLE) => return Some(windlass_artifacts::archive::worker::main()),
+        Some(RESOURCE_ROLE) => return Some(resource::main()),
+        _ => {}
     }
+    let words: Vec<std::ffi::OsString> = words.collect();
+    let (verb, rest) = words.split_first()?;
+    (verb == windlass_model::places::VERB).then(|| pod::main(rest))
 }
 
 /// Whether this image is the internal one.

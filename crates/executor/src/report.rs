@@ -1,5 +1,8 @@
-//! The report of a step: one `WorkflowTaskResult`, named as the node's id, or none where there is nothing to say. Pure.
+//! The report of a step: one `WorkflowTaskResult`, named as the node's id, or none where there is nothing to say.
 
+use std::time::Duration;
+
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use windlass_model::labels;
 use windlass_model::parameter::Outputs;
@@ -31,6 +34,49 @@ pub fn task_result(task: &Task, outputs: &Outputs, message: Option<&str>) -> Opt
         object["message"] = json!(message);
     }
     Some(object)
+}
+
+/// How often writing a report is tried, with pauses from 50 ms to 5 s.
+const TRIES: u32 = 12;
+
+/// Creates the report; an older one of the same node (an earlier attempt) is replaced. An error is a text that says why
+/// it was not taken.
+pub async fn send(client: &kube::Client, namespace: &str, name: &str, object: Value) -> Result<(), String> {
+    let resource = ApiResource {
+        group: "argoproj.io".into(),
+        version: "v1alpha1".into(),
+        api_version: "argoproj.io/v1alpha1".into(),
+        kind: "WorkflowTaskResult".into(),
+        plural: "workflowtaskresults".into(),
+    };
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let body: DynamicObject = serde_json::from_value(object.clone()).map_err(|e| e.to_string())?;
+    let mut pause = Duration::from_millis(50);
+    let mut last = String::new();
+    for _ in 0..TRIES {
+        match api.create(&PostParams::default(), &body).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let patch = json!({
+                    "metadata": {"labels": object["metadata"]["labels"]},
+                    "outputs": object["outputs"],
+                    "message": object["message"],
+                });
+                match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) => last = error.to_string(),
+                }
+            }
+            // The workflow's namespace is going, or the report can never be taken.
+            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 429 => {
+                return Err(format!("the step's report was not taken: {}", status.message));
+            }
+            Err(error) => last = error.to_string(),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(5));
+    }
+    Err(format!("the step's report could not be written: {last}"))
 }
 
 #[cfg(test)]

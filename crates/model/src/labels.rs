@@ -42,6 +42,8 @@ pub const DESCRIPTION: &str = "workflows.argoproj.io/description";
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 /// Annotation on a pod: the [`Task`](crate::task::Task) for the executor, as JSON.
 pub const TASK: &str = "windlass.dev/task";
+/// Annotation on a pod of the `pod` form: the same [`Task`](crate::task::Task), for the executor in the pod itself.
+pub const POD_TASK: &str = "windlass.dev/pod-task";
 /// Annotation on a pod: the attempt of the infrastructure (0 is the first), to tell pods of one name apart.
 pub const ATTEMPT: &str = "windlass.dev/attempt";
 /// Finalizer on a pod: its result is not in the workflow's status yet.

@@ -14,6 +14,7 @@ pub mod labels;
 pub mod meta;
 pub mod parameter;
 pub mod phase;
+pub mod places;
 pub mod roles;
 pub mod scalar;
 pub mod status;

@@ -4,12 +4,11 @@
 use crate::container::{Context, Remains, StartError, volume_mounts};
 use crate::log;
 use k8s_openapi::api::core::v1::{Container, Pod, Secret};
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::Api;
 use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use windlass_artifacts::archive::worker::{Worked, Workers};
 use windlass_artifacts::{Cancel, Owner};
 use windlass_executor::inputs::{self, Place, Secrets};
@@ -19,8 +18,6 @@ use windlass_model::parameter::Outputs;
 use windlass_model::task::{SCRIPT_PATH, Task};
 use windlass_sandbox::{Capabilities, Host, Mount, Namespace, Network, Resources, Rootfs, Spec, Stdio, User, Work};
 
-/// How long the worker may take beyond what the stores take: it is killed when the step is stopped.
-const REPORT_TRIES: u32 = 8;
 const OUTPUTS_BYTES_MAX: u64 = 4 << 20;
 
 /// A step that is staged.
@@ -203,7 +200,8 @@ impl Step {
         // A container that failed says why by its exit code; outputs that it did not make are no reason.
         let message = problem.as_deref().filter(|_| !succeeded && self.exchange.is_some());
         if let Some(object) = report::task_result(&self.task, &collected, message) {
-            send(context, &self.task.node_id, object).await?;
+            let namespace = context.pod.metadata.namespace.as_deref().unwrap_or("default");
+            report::send(&context.agent.config().client, namespace, &self.task.node_id, object).await?;
         }
         match problem {
             Some(problem) if succeeded => Err(problem),
@@ -309,44 +307,4 @@ fn read_exchange(path: &Path) -> Result<Outputs, String> {
     let mut bytes = Vec::new();
     file.take(OUTPUTS_BYTES_MAX).read_to_end(&mut bytes).map_err(|e| format!("resource outputs: {e}"))?;
     serde_json::from_slice(&bytes).map_err(|e| format!("resource outputs: {e}"))
-}
-
-/// Creates the report; an older one of the same node (an earlier attempt) is replaced.
-async fn send(context: &Context, name: &str, object: serde_json::Value) -> Result<(), String> {
-    let namespace = context.pod.metadata.namespace.as_deref().unwrap_or("default");
-    let resource = ApiResource {
-        group: "argoproj.io".into(),
-        version: "v1alpha1".into(),
-        api_version: "argoproj.io/v1alpha1".into(),
-        kind: "WorkflowTaskResult".into(),
-        plural: "workflowtaskresults".into(),
-    };
-    let api: Api<DynamicObject> = Api::namespaced_with(context.agent.config().client.clone(), namespace, &resource);
-    let body: DynamicObject = serde_json::from_value(object.clone()).map_err(|e| e.to_string())?;
-    let mut pause = Duration::from_millis(50);
-    let mut last = String::new();
-    for _ in 0..REPORT_TRIES {
-        match api.create(&PostParams::default(), &body).await {
-            Ok(_) => return Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                let patch = serde_json::json!({
-                    "metadata": {"labels": object["metadata"]["labels"]},
-                    "outputs": object["outputs"],
-                    "message": object["message"],
-                });
-                match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-                    Ok(_) => return Ok(()),
-                    Err(error) => last = error.to_string(),
-                }
-            }
-            // The workflow's namespace is going, or the report can never be taken.
-            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 429 => {
-                return Err(format!("the step's report was not taken: {}", status.message));
-            }
-            Err(error) => last = error.to_string(),
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(5));
-    }
-    Err(format!("the step's report could not be written: {last}"))
 }

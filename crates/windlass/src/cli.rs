@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 mod by_hand;
+mod on_cluster;
 mod stored;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use by_hand::*;
+pub(crate) use on_cluster::*;
 pub(crate) use stored::*;
 
 /// `git push` to the new version running, with the YAML you already have.
@@ -154,6 +156,16 @@ pub(crate) enum Verb {
     /// Connect a git repository on this machine
     #[command(subcommand)]
     Hook(HookVerb),
+    /// Run the workflows of a Kubernetes cluster
+    #[command(
+        after_help = "Example:\n  windlass controller --kubeconfig ~/.kube/config --image registry.example/windlass:0.1.0"
+    )]
+    Controller(Box<ControllerArgs>),
+    /// Print what a Kubernetes cluster needs to run Windlass
+    #[command(
+        after_help = "Example:\n  windlass install --image registry.example/windlass:0.1.0 --workflow-namespace ci | kubectl apply --server-side -f -"
+    )]
+    Install(Box<InstallArgs>),
     /// What this machine allows, and what that means
     #[command(after_help = "Example:\n  windlass doctor -o json")]
     Doctor(DoctorArgs),

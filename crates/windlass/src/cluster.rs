@@ -198,8 +198,8 @@ impl Cluster {
         });
 
         tasks.spawn(windlass_workloads::run(controller.clone(), ca, stop.clone()));
-        tasks.spawn(retention::run(controller.clone(), stop.clone()));
-        tasks.spawn(cron::run(controller.clone(), stop.clone()));
+        tasks.spawn(retention::run(controller.clone(), None, stop.clone()));
+        tasks.spawn(cron::run(controller.clone(), None, stop.clone()));
         tasks.spawn(workflow::run(controller, workflow::Settings::default(), stop.clone()));
         tasks.close();
         let client = api.client(Identity::admin());

@@ -3,6 +3,7 @@
 mod cli;
 mod cluster;
 mod connect;
+mod deploy;
 mod home;
 mod manifest;
 mod names;

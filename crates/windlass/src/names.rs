@@ -199,6 +199,16 @@ impl Names {
         Ok(client::Remap::parse(self.registry_rules())?)
     }
 
+    /// The rules of git URLs, as flags have them.
+    pub(crate) fn git_rules(&self) -> Vec<String> {
+        self.of(Kind::Git)
+    }
+
+    /// The rules of endpoints, as flags have them.
+    pub(crate) fn endpoint_rules(&self) -> Vec<String> {
+        self.of(Kind::Endpoint)
+    }
+
     /// The table of git URLs.
     pub(crate) fn git(&self) -> Result<Remap> {
         Ok(Remap::parse(self.of(Kind::Git))?)

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use windlass_engine::{Command, Observation};
 use windlass_model::labels;
 
-use super::seen;
+use super::{Settings, seen};
 use crate::Error;
+use crate::form::Executor;
 use crate::pod::PodSeen;
 
 /// What a command came to.
@@ -25,10 +26,18 @@ pub(crate) enum Outcome {
 }
 
 /// Does one command for a run in `namespace`.
-pub(crate) async fn act(client: &Client, namespace: &str, command: Command) -> Outcome {
+pub(crate) async fn act(client: &Client, settings: &Settings, namespace: &str, command: Command) -> Outcome {
     let pods = || Api::<PodSeen>::namespaced(client.clone(), namespace);
     match command {
-        Command::CreatePod { node_id, name, pod } => create(client, &pods(), node_id, name, pod).await,
+        Command::CreatePod { node_id, name, pod } => match &settings.executor {
+            Executor::Node => create(client, &pods(), node_id, name, pod).await,
+            Executor::Pod(executor) => {
+                match executor.wrap(client, [namespace, &settings.controller_namespace], &pod).await {
+                    Ok(pod) => create(client, &pods(), node_id, name, pod).await,
+                    Err(unknown) => refused(node_id, unknown.message, unknown.transient),
+                }
+            }
+        },
         Command::DeletePod { name, uid } => {
             let params = DeleteParams { preconditions: only(uid.clone()), ..DeleteParams::background() };
             forgive(pods().delete(&name, &params).await.map(drop), Command::DeletePod { name, uid })

@@ -22,16 +22,24 @@ use tracing::{debug, error, warn};
 use windlass_engine::Observation;
 use windlass_model::{WorkflowPhase, labels};
 
-use crate::Error;
+use crate::form::Executor;
+use crate::{Error, within, within_of};
 use crate::pod::{Left, PodSeen};
 use resident::{Letter, Resident};
 use seen::WorkflowSeen;
+
+pub(crate) use repository::CONFIGURATION;
+pub(crate) use seen::config_maps;
 
 /// How the loop does its work; the same on one machine and on a cluster.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// What the engine must know of its surroundings.
     pub engine: windlass_engine::Config,
+    /// In which form steps get their executor.
+    pub executor: Executor,
+    /// The only namespace whose workflows are ours; all of them when it is not said.
+    pub managed_namespace: Option<String>,
     /// Where the controller's own ConfigMaps are.
     pub controller_namespace: String,
     /// A status is not written again before so much time has passed (completion is written at once).
@@ -44,6 +52,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             engine: windlass_engine::Config::default(),
+            executor: Executor::default(),
+            managed_namespace: None,
             controller_namespace: "windlass-system".to_owned(),
             status_pause_min: Duration::from_millis(100),
             creates_max: 64,
@@ -65,7 +75,7 @@ enum Sight {
 
 /// Runs the loop until `stop` is cancelled. Runs in flight are left as they are: their status says how far they came.
 pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
-    let mut sights = watch(&client);
+    let mut sights = watch(&client, settings.managed_namespace.as_deref());
     let mut boxes: HashMap<Key, mpsc::UnboundedSender<Letter>> = HashMap::new();
     let mut residents: JoinSet<Key> = JoinSet::new();
     let mut ids: HashMap<tokio::task::Id, Key> = HashMap::new();
@@ -152,13 +162,13 @@ async fn mark_broken(client: &Client, key: &Key, text: &str) {
 
 type Sights = futures::stream::BoxStream<'static, Sight>;
 
-fn watch(client: &Client) -> impl futures::Stream<Item = Sight> + Unpin + use<> {
-    let workflows = Api::<WorkflowSeen>::all(client.clone());
+fn watch(client: &Client, managed: Option<&str>) -> impl futures::Stream<Item = Sight> + Unpin + use<> {
+    let workflows: Api<WorkflowSeen> = within(client, managed);
     let of_workflow = watcher::Config::default().labels(labels::WORKFLOW);
     // What has ended is nobody's concern here: thousands of such pods and workflows must cost a start nothing.
     let unfinished = watcher::Config::default().labels(&format!("{},{}!=true", labels::WORKFLOW, labels::COMPLETED));
-    let pods = Api::<PodSeen>::all(client.clone());
-    let results = Api::<kube::core::DynamicObject>::all_with(client.clone(), &seen::task_results());
+    let pods: Api<PodSeen> = within(client, managed);
+    let results = within_of(client, managed, &seen::task_results());
     let running = watcher::Config::default().labels(&format!("{}!=true", labels::COMPLETED));
     let workflows: Sights = watcher::watcher(workflows, running)
         .filter_map(|event| async {

@@ -210,9 +210,9 @@ impl Resident {
                     None => *patch = Some(change),
                 }
             }
-            let (client, namespace) = (&self.client, &self.key.0);
+            let (client, settings, namespace) = (&self.client, &self.settings, &self.key.0);
             let mut outcomes = futures::stream::iter(std::mem::take(&mut decision.commands))
-                .map(|command| act(client, namespace, command))
+                .map(|command| act(client, settings, namespace, command))
                 .buffer_unordered(self.settings.creates_max);
             while let Some(outcome) = outcomes.next().await {
                 match outcome {
@@ -247,7 +247,7 @@ impl Resident {
                     seen.push(observation);
                 }
                 Some(Letter::PodLeft { name, uid }) => seen.extend(self.look_for(name, uid).await),
-                Some(Letter::Again(command)) => match act(&self.client, &self.key.0, command).await {
+                Some(Letter::Again(command)) => match act(&self.client, &self.settings, &self.key.0, command).await {
                     Outcome::Done => {}
                     Outcome::Observed(observation) => seen.push(*observation),
                     Outcome::Again(command, after) => self.later(Letter::Again(command), after),

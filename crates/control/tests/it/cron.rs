@@ -46,7 +46,7 @@ async fn every_tick_once() {
     // Two controllers, by mistake or while one takes over from the other.
     let start = || {
         let stop = CancellationToken::new();
-        (stop.clone(), tokio::spawn(windlass_control::cron::run(client.clone(), stop)))
+        (stop.clone(), tokio::spawn(windlass_control::cron::run(client.clone(), None, stop)))
     };
     let both = [start(), start()];
     until("three ticks", async || names().await.len() >= 3).await;

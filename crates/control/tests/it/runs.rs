@@ -59,7 +59,7 @@ impl House {
 
     fn start(&self, client: &kube::Client) {
         tokio::spawn(workflow::run(client.clone(), workflow::Settings::default(), self.stop.clone()));
-        tokio::spawn(retention::run(client.clone(), self.stop.clone()));
+        tokio::spawn(retention::run(client.clone(), None, self.stop.clone()));
     }
 
     fn workflows(&self) -> Api<DynamicObject> {

@@ -4,12 +4,14 @@
 mod build;
 mod by_hand;
 mod completion;
+mod controller;
 mod delete;
 pub(crate) mod doctor;
 mod follow;
 mod get;
 mod hook;
 mod image;
+mod install;
 mod lint;
 mod list;
 mod logs;
@@ -56,6 +58,8 @@ pub(crate) async fn run(session: Session, verb: Verb) -> Result<ExitCode> {
         Verb::Build(args) => build::run(session, *args).await,
         Verb::Image(verb) => image::run(&session, verb).await,
         Verb::Hook(verb) => hook::run(&session, verb).await,
+        Verb::Controller(args) => controller::run(&session, *args).await,
+        Verb::Install(args) => install::run(&args),
         Verb::Doctor(_) => unreachable!("doctor answers before there is a runtime"),
         Verb::Quickstart(args) => quickstart::run(session, args).await,
         Verb::Completion { shell } => completion::run(shell),

@@ -1,0 +1,50 @@
+//! Places inside a step's pod of the `pod` form, as the engine names them in the pod and the executor finds them. Only
+//! names.
+
+/// The executor's own directory, writable for every container of the pod: the supervisor's socket, the log to be kept,
+/// and the exchange of a `resource` step.
+pub const RUN_DIR: &str = "/var/run/windlass";
+/// The supervisor's socket.
+pub const SOCKET: &str = "/var/run/windlass/supervisor.sock";
+/// The log of `main`, where it is to be kept.
+pub const LOG: &str = "/var/run/windlass/main.log";
+/// A script's source, before it is mounted; beneath [`RUN_DIR`].
+pub const SCRIPT_FILE: &str = "script";
+/// Where this program is in every container of the pod.
+pub const BIN_DIR: &str = "/var/run/windlass-bin";
+/// This program there.
+pub const PROGRAM: &str = "/var/run/windlass-bin/windlass";
+/// This program in its own image.
+pub const IMAGE_PROGRAM: &str = "/windlass";
+/// The step's task, out of the pod's annotation.
+pub const TASK_DIR: &str = "/var/run/windlass-task";
+/// The file in [`TASK_DIR`].
+pub const TASK_FILE: &str = "task.json";
+/// Secrets of artifact locations: `NAME/KEY`, in the executor's containers only.
+pub const SECRETS_DIR: &str = "/var/run/windlass-secrets";
+/// Inputs that are in no volume of the step: `INDEX/content`.
+pub const INPUTS_DIR: &str = "/var/run/windlass-inputs";
+/// Where the executor sees the step's own volumes: followed by their path in the step's container.
+pub const VOLUMES_DIR: &str = "/var/run/windlass-volumes";
+/// Where a pod finds the token of a ServiceAccount.
+pub const ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// The executor's verb in the pod: `windlass executor ROLE`.
+pub const VERB: &str = "executor";
+/// Role: brings this program and the inputs.
+pub const INIT: &str = "init";
+/// Role: stands beside the step, takes its outputs and reports them.
+pub const SUPERVISE: &str = "supervise";
+/// Role: runs the step's own command.
+pub const MAIN: &str = "main";
+/// Role: runs a sidecar's command until the step has ended.
+pub const SIDECAR: &str = "sidecar";
+/// Role: carries out a `resource` template.
+pub const RESOURCE: &str = "resource";
+
+/// Exit code of the executor's own failures.
+pub const EXIT_EXECUTOR: i32 = 64;
+/// Environment: rules `FROM=TO` of git URLs, one a line.
+pub const REMAP_GIT: &str = "WINDLASS_REMAP_GIT";
+/// Environment: rules `FROM=TO` of S3 and HTTP servers, one a line.
+pub const REMAP_ENDPOINT: &str = "WINDLASS_REMAP_ENDPOINT";

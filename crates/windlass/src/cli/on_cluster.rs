@@ -1,0 +1,71 @@
+//! The words of verbs that bring Windlass to a Kubernetes cluster.
+
+use clap::{Args, ValueEnum};
+
+use super::RemapArgs;
+
+/// Kubernetes' words for when an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub(crate) enum PullPolicy {
+    /// Always.
+    Always,
+    /// Where it is not there.
+    IfNotPresent,
+    /// Never.
+    Never,
+}
+
+impl PullPolicy {
+    /// As manifests say it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// What `controller` is told, and `install` writes down for it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ControllerSettings {
+    /// The image with this program at /windlass, for the executor in steps' pods
+    #[arg(long, value_name = "IMAGE", env = "WINDLASS_IMAGE")]
+    pub(crate) image: String,
+    /// When that image is pulled [default: Kubernetes' own rule]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub(crate) image_pull_policy: Option<PullPolicy>,
+    /// Only workflows of this namespace are run [default: all]
+    #[arg(long, value_name = "NS")]
+    pub(crate) managed_namespace: Option<String>,
+    /// Where the controller is, and its ConfigMap workflow-controller-configmap
+    #[arg(long, default_value = "windlass-system", value_name = "NS")]
+    pub(crate) controller_namespace: String,
+    #[command(flatten)]
+    pub(crate) names: RemapArgs,
+}
+
+/// `controller`
+#[derive(Debug, Args)]
+pub(crate) struct ControllerArgs {
+    #[command(flatten)]
+    pub(crate) settings: ControllerSettings,
+}
+
+/// `install`
+#[derive(Debug, Args)]
+pub(crate) struct InstallArgs {
+    #[command(flatten)]
+    pub(crate) settings: ControllerSettings,
+    /// A namespace in which workflows run: what their executor needs there (repeatable) [default: --managed-namespace, or
+    /// the controller's]
+    #[arg(long, value_name = "NS")]
+    pub(crate) workflow_namespace: Vec<String>,
+    /// Without the controller itself, which then runs elsewhere with --kubeconfig
+    #[arg(long)]
+    pub(crate) no_controller: bool,
+    /// Only what the executor needs in the workflow namespaces
+    #[arg(long)]
+    pub(crate) only_namespaces: bool,
+}

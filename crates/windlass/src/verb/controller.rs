@@ -1,0 +1,159 @@
+//! `windlass controller`: the loops against a Kubernetes cluster, the same as in `up`, with the executor inside of steps'
+//! pods. It keeps nothing but what images run by themselves.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kube::api::{DynamicObject, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Api, Client};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use windlass_control::form::{Executor, ImageCommands, PodExecutor, Unknown};
+use windlass_control::{cron, retention, workflow};
+use windlass_engine::pod_form::{ImageCommand, PodForm};
+use windlass_model::places;
+use windlass_oci::client::{self, ClientOptions, PullOptions};
+use windlass_oci::{Reference, Store};
+
+use crate::cli::ControllerArgs;
+use crate::connect::{Connection, connect};
+use crate::deploy;
+use crate::home::Home;
+use crate::names::Names;
+use crate::start::Session;
+
+pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitCode> {
+    let settings = args.settings;
+    let home = Home::find(session.global.home.as_deref())?;
+    home.create()?;
+    let names = Names::read(&settings.names, &home)?;
+    let client = client(session).await?;
+    ensure_kinds(&client).await?;
+
+    let images = ClientOptions {
+        credentials: super::image::credentials(None)?,
+        insecure: names.insecure().to_vec(),
+        remap: names.registries()?,
+        ..ClientOptions::new()
+    };
+    let images = Registries(client::Client::new(Store::open(home.images())?, images)?);
+    let form = PodForm {
+        image: settings.image.clone(),
+        pull_policy: settings.image_pull_policy.map(|policy| policy.word().to_owned()),
+        token_secret: deploy::TOKEN_SECRET.to_owned(),
+        env: environment(&names),
+    };
+    let loops = workflow::Settings {
+        engine: windlass_engine::Config {
+            executor_image: settings.image.clone(),
+            // There is no store on a cluster that nobody has set up.
+            artifact_repository: windlass_model::ArtifactLocation::default(),
+            ..windlass_engine::Config::default()
+        },
+        executor: Executor::Pod(PodExecutor { form, images: Arc::new(images) }),
+        managed_namespace: settings.managed_namespace.clone(),
+        controller_namespace: settings.controller_namespace.clone(),
+        ..workflow::Settings::default()
+    };
+
+    let interrupted = super::run::interruption()?;
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let managed = settings.managed_namespace;
+    tasks.spawn(retention::run(client.clone(), managed.clone(), stop.clone()));
+    tasks.spawn(cron::run(client.clone(), managed.clone(), stop.clone()));
+    tasks.spawn(workflow::run(client, loops, stop.clone()));
+    tasks.close();
+    match managed {
+        Some(namespace) => println!("windlass controller: workflows of namespace {namespace}"),
+        None => println!("windlass controller: workflows of all namespaces"),
+    }
+    interrupted.await;
+    stop.cancel();
+    // Runs in flight are left as they are: their status says how far they came.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), tasks.wait()).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The cluster that the flags name, else the one that this program runs in.
+async fn client(session: &Session) -> Result<Client> {
+    if session.global.kubeconfig.is_some() || session.global.context.is_some() {
+        let Connection { client, .. } = connect(&session.global).await?;
+        return Ok(client);
+    }
+    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
+        bail!("which cluster? name one with --kubeconfig FILE or --context NAME (in a pod of the cluster it is known)");
+    }
+    let config = kube::Config::incluster().context("this pod has no ServiceAccount token")?;
+    Ok(Client::try_from(config)?)
+}
+
+/// Makes the kinds that are not there; never changes one.
+async fn ensure_kinds(client: &Client) -> Result<()> {
+    let gvk = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+    let kinds = ApiResource::from_gvk_with_plural(&gvk, "customresourcedefinitions");
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kinds);
+    for manifest in windlass_model::crds::manifests() {
+        let object: DynamicObject = serde_json::from_value(manifest)?;
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let there = api.get_opt(&name).await.with_context(|| format!("cannot ask the cluster for the kind {name}"))?;
+        if there.is_some() {
+            continue;
+        }
+        match api.create(&PostParams::default(), &object).await {
+            Ok(_) => tracing::info!(kind = name, "made"),
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!(
+                        "the kind {name} is not there and cannot be made; \
+                         `windlass install --image IMAGE | kubectl apply --server-side -f -` makes it"
+                    )
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the executor in pods is told of names.
+fn environment(names: &Names) -> Vec<(String, String)> {
+    [(places::REMAP_GIT, names.git_rules()), (places::REMAP_ENDPOINT, names.endpoint_rules())]
+        .into_iter()
+        .filter(|(_, rules)| !rules.is_empty())
+        .map(|(name, rules)| (name.to_owned(), rules.join("\n")))
+        .collect()
+}
+
+/// Asks registries what images run; the answers are kept in the store.
+struct Registries(client::Client);
+
+impl ImageCommands for Registries {
+    fn command<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<ImageCommand, Unknown>> {
+        async move {
+            let unknown = |why: String, transient: bool| Unknown {
+                message: format!(
+                    "what image {image} runs is not known: {why} (set command in the manifest, or list the image under \
+                     images in the ConfigMap workflow-controller-configmap)"
+                ),
+                transient,
+            };
+            let reference = Reference::parse(image).map_err(|e| unknown(e.to_string(), false))?;
+            let options = PullOptions { layers: false, unpack: false, ..PullOptions::default() };
+            let found = self.0.pull(&reference, &options).await;
+            // The client has tried several times by now.
+            let found = found.map_err(|e| unknown(e.to_string(), false))?;
+            let config = found.config().config().as_ref();
+            let words = |list: Option<&Vec<String>>| list.cloned().unwrap_or_default();
+            Ok(ImageCommand {
+                entrypoint: words(config.and_then(|c| c.entrypoint().as_ref())),
+                cmd: words(config.and_then(|c| c.cmd().as_ref())),
+            })
+        }
+        .boxed()
+    }
+}
