@@ -118,13 +118,14 @@ pub async fn run(client: Client, managed: Option<String>, stop: CancellationToke
         Err(e) => Some(Sight::Failed(e)),
     });
     let of_cron = watcher::Config::default().labels(labels::CRON_WORKFLOW);
-    let made = watcher::watcher(within::<Made>(&client, managed.as_deref()), of_cron).filter_map(async |event| match event {
-        Ok(Event::Apply(o) | Event::InitApply(o)) => Some(Sight::Made(Box::new(o))),
-        Ok(Event::Delete(o)) => Some(Sight::MadeGone(key(&o))),
-        Ok(Event::InitDone) => Some(Sight::MadeListed(true)),
-        Ok(Event::Init) => Some(Sight::MadeListed(false)),
-        Err(e) => Some(Sight::Failed(e)),
-    });
+    let made =
+        watcher::watcher(within::<Made>(&client, managed.as_deref()), of_cron).filter_map(async |event| match event {
+            Ok(Event::Apply(o) | Event::InitApply(o)) => Some(Sight::Made(Box::new(o))),
+            Ok(Event::Delete(o)) => Some(Sight::MadeGone(key(&o))),
+            Ok(Event::InitDone) => Some(Sight::MadeListed(true)),
+            Ok(Event::Init) => Some(Sight::MadeListed(false)),
+            Err(e) => Some(Sight::Failed(e)),
+        });
     let mut sights = std::pin::pin!(select(crons.boxed(), made.boxed()));
     let mut known = Known::default();
     loop {

@@ -60,12 +60,7 @@ pub struct Unknown {
 
 impl PodExecutor {
     /// The pod that is created instead of the engine's; an error is the node's.
-    pub(crate) async fn wrap(
-        &self,
-        client: &Client,
-        namespaces: [&str; 2],
-        pod: &Value,
-    ) -> Result<Value, Unknown> {
+    pub(crate) async fn wrap(&self, client: &Client, namespaces: [&str; 2], pod: &Value) -> Result<Value, Unknown> {
         let images = pod_form::images_without_command(pod);
         let mut commands = BTreeMap::new();
         if !images.is_empty() {

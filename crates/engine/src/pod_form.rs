@@ -83,11 +83,7 @@ pub fn images_without_command(pod: &Value) -> BTreeSet<String> {
 }
 
 /// The pod with its executor inside; an error is a text for the node.
-pub fn wrap(
-    mut pod: Value,
-    form: &PodForm,
-    commands: &BTreeMap<String, ImageCommand>,
-) -> Result<Value, String> {
+pub fn wrap(mut pod: Value, form: &PodForm, commands: &BTreeMap<String, ImageCommand>) -> Result<Value, String> {
     let Some(needs) = Needs::of(&pod)? else { return Ok(pod) };
     let task = &needs.task;
     for artifact in task.inputs.iter().chain(&task.outputs.artifacts).chain(&task.log_artifact) {
@@ -250,11 +246,7 @@ fn mount(container: &mut Value, mount: Value) {
 }
 
 /// Wraps the command: the words after `--` are what the container would have run.
-fn supervised(
-    container: &mut Value,
-    is_main: bool,
-    commands: &BTreeMap<String, ImageCommand>,
-) -> Result<(), String> {
+fn supervised(container: &mut Value, is_main: bool, commands: &BTreeMap<String, ImageCommand>) -> Result<(), String> {
     let words = |value: &Value| -> Vec<Value> { value.as_array().cloned().unwrap_or_default() };
     let (mut run, args) = (words(&container["command"]), words(&container["args"]));
     if run.is_empty() {
@@ -314,9 +306,9 @@ fn secret_volume(name: &str) -> String {
 }
 
 fn secret_mounts(secrets: &BTreeMap<String, BTreeSet<String>>) -> impl Iterator<Item = Value> {
-    secrets
-        .keys()
-        .map(|name| json!({"name": secret_volume(name), "mountPath": format!("{SECRETS_DIR}/{name}"), "readOnly": true}))
+    secrets.keys().map(
+        |name| json!({"name": secret_volume(name), "mountPath": format!("{SECRETS_DIR}/{name}"), "readOnly": true}),
+    )
 }
 
 fn pod_volumes(needs: &Needs, form: &PodForm, inputs: &Inputs) -> Vec<Value> {
@@ -415,7 +407,8 @@ fn init_container(needs: &Needs, form: &PodForm, inputs: &Inputs, main: &Value, 
         let own = &main["securityContext"][field];
         if own.is_null() { &pod_security[field] } else { own }
     };
-    let as_root = said("runAsUser").as_i64() == Some(0) || (said("runAsUser").is_null() && said("runAsNonRoot") != true);
+    let as_root =
+        said("runAsUser").as_i64() == Some(0) || (said("runAsUser").is_null() && said("runAsNonRoot") != true);
     match said("runAsUser") {
         Value::Null if said("runAsNonRoot") == true => {}
         Value::Null => security["runAsUser"] = json!(0),

@@ -106,9 +106,7 @@ pub fn image_commands(data: &BTreeMap<String, String>) -> BTreeMap<String, Image
     let words = |value: &Value| serde_json::from_value(value.clone()).unwrap_or_default();
     let images = [flat, inner].into_iter().flatten().filter_map(|images| images.as_object().cloned()).flatten();
     images
-        .map(|(image, said)| {
-            (image, ImageCommand { entrypoint: words(&said["entrypoint"]), cmd: words(&said["cmd"]) })
-        })
+        .map(|(image, said)| (image, ImageCommand { entrypoint: words(&said["entrypoint"]), cmd: words(&said["cmd"]) }))
         .collect()
 }
 

@@ -229,14 +229,16 @@ mod tests {
         insta::assert_snapshot!(shown(&made(&["--managed-namespace", "ci", "--image-pull-policy", "IfNotPresent"])));
         // Nothing of it may look at Secrets or at what others run.
         let all = made(&["--managed-namespace", "ci"]);
-        let rules = all.iter().filter(|o| o["kind"] == "ClusterRole" && o["metadata"]["name"] == "windlass-controller-ci");
+        let rules =
+            all.iter().filter(|o| o["kind"] == "ClusterRole" && o["metadata"]["name"] == "windlass-controller-ci");
         let text = serde_json::to_string(&rules.collect::<Vec<_>>()).unwrap();
         assert!(!text.contains("\"pods\"") && !text.contains("secrets"), "{text}");
     }
 
     #[test]
     fn parts_of_it() {
-        let kinds = |flags: &[&str]| made(flags).iter().map(|o| o["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+        let kinds =
+            |flags: &[&str]| made(flags).iter().map(|o| o["kind"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
         assert!(!kinds(&["--no-controller"]).contains(&"Deployment".to_owned()));
         assert_eq!(kinds(&["--only-namespaces"]), ["ServiceAccount", "RoleBinding", "Secret"]);
     }

@@ -23,8 +23,8 @@ use windlass_engine::Observation;
 use windlass_model::{WorkflowPhase, labels};
 
 use crate::form::Executor;
-use crate::{Error, within, within_of};
 use crate::pod::{Left, PodSeen};
+use crate::{Error, within, within_of};
 use resident::{Letter, Resident};
 use seen::WorkflowSeen;
 

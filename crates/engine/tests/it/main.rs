@@ -5,6 +5,7 @@ mod cases;
 mod corpus;
 mod lint;
 mod manual;
+mod pod_form;
 mod resident;
 mod seeds;
 mod world;

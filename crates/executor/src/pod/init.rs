@@ -47,9 +47,9 @@ pub(super) fn run(words: &[OsString]) -> Result<(), String> {
     if task.inputs.is_empty() {
         return Ok(());
     }
-    let places = inputs::places(&task, &volumes, Path::new(places::INPUTS_DIR)).map_err(|e| e.to_string())?;
-    let (stores, secrets) = (stores()?, secrets(&task)?);
-    inputs::stage(&task, &places, None, &stores, &secrets, &Here, &Cancel::new()).map_err(|e| e.to_string())?;
+    let targets = inputs::places(&task, &volumes, Path::new(places::INPUTS_DIR)).map_err(|e| e.to_string())?;
+    let (stores, secrets) = (stores(places::INIT)?, secrets(&task)?);
+    inputs::stage(&task, &targets, None, &stores, &secrets, &Here, &Cancel::new()).map_err(|e| e.to_string())?;
     Ok(())
 }
 

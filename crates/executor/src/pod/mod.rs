@@ -76,12 +76,12 @@ fn secrets(task: &Task) -> Result<Secrets, String> {
 }
 
 /// What artifacts are moved with. Names are looked up as everything in this pod looks them up.
-fn stores() -> Result<Stores, String> {
+fn stores(role: &str) -> Result<Stores, String> {
     windlass_artifacts::git::ensure_tls();
     let environment = |name: &str| std::env::var(name).ok();
     let rules = |name: &str| environment(name).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
     // Nothing is ever kept in it: a task with a `local` location is refused before it has a pod.
-    let local = PathBuf::from(places::RUN_DIR).join(format!("local-{}", std::process::id()));
+    let local = PathBuf::from(places::RUN_DIR).join(format!("local-{role}"));
     Ok(Stores {
         local: LocalStore::open(&local).map_err(|e| format!("{}: {e}", local.display()))?,
         git: GitAccess {

@@ -45,9 +45,8 @@ pub(super) fn run() -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("executor: {e}"))?;
     // Whoever stops the pod stops the step; this container ends after it, by itself.
-    let _held = runtime.block_on(async {
-        [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| signal(kind).ok())
-    });
+    let _held =
+        runtime.block_on(async { [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| signal(kind).ok()) });
     let guests = listen()?;
     let sidecars = Vec::new();
     let made = attend(&task, &guests, sidecars);
@@ -138,7 +137,7 @@ fn serve_main(task: &Task, mut stream: UnixStream, news: &Sender<News>) -> io::R
     let mut result = Vec::new();
     (&mut from).take(ended.result_bytes.min(RESULT_BYTES_MAX)).read_to_end(&mut result)?;
     if request.is_some() {
-        match stores().and_then(|stores| Ok((stores, secrets(task)?))) {
+        match stores(places::SUPERVISE).and_then(|stores| Ok((stores, secrets(task)?))) {
             Ok((stores, secrets)) => {
                 let (outputs, error) = outputs::collect(task, &mut from, &stores, &secrets, &Cancel::new());
                 made.outputs = outputs;
@@ -192,7 +191,7 @@ fn report(runtime: &tokio::runtime::Runtime, task: &Task, mut made: Made) -> Res
 
 fn keep_log(task: &Task, artifact: &windlass_model::Artifact) -> Result<(), String> {
     let log = open_shared(places::LOG).map_err(|e| format!("log: {e}"))?;
-    let (stores, secrets) = (stores()?, secrets(task)?);
+    let (stores, secrets) = (stores(places::SUPERVISE)?, secrets(task)?);
     let mut empty = io::empty();
     let mut log = log;
     let from: &mut dyn Read = match &mut log {

@@ -50,8 +50,10 @@ pub(super) fn main(words: &[OsString]) -> Answer {
         Ok(status) => code(*status),
         Err(_) => places::EXIT_EXECUTOR,
     };
-    // The supervisor hears of a command that could not be started, too.
-    hand_over(&mut socket, code, &kept, &orders).map_err(|e| format!("handing the step's outputs over: {e}"))?;
+    // The supervisor hears of a command that could not be started, too. If it is gone, its own end says so.
+    if let Err(error) = hand_over(&mut socket, code, &kept, &orders) {
+        eprintln!("handing the step's outputs over: {error}");
+    }
     status.map(|_| code)
 }
 
