@@ -49,7 +49,7 @@ const RBAC_VERSION: &str = "rbac.authorization.k8s.io/v1";
 fn controller_rules() -> Vec<Value> {
     let argo = windlass_model::ARGO_GROUP;
     vec![
-        rule("", &["pods"], &["create", "delete", "deletecollection", "get", "list", "patch", "watch"]),
+        rule("", &["pods"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule("", &["configmaps"], &["get"]),
         rule(argo, &["workflows"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule(argo, &["cronworkflows"], &["get", "list", "patch", "watch"]),
