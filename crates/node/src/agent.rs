@@ -8,6 +8,7 @@ use crate::image::Images;
 use crate::journal::Journal;
 use crate::kaniko::StepBuilder;
 use crate::log::{self, LogError, LogOptions, LogStream, Progress};
+use crate::network::alias::StandIn;
 use crate::network::{Doors, Fabric};
 use crate::objects::Accounts;
 use crate::placement;
@@ -30,21 +31,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 use windlass_artifacts::AllowPaths;
 use windlass_executor::inputs::Stores;
+use windlass_sandbox::UidMap;
 use windlass_sandbox::net::Outward;
 
 /// What this node allows beyond ordinary Pods.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Policy {
-    /// `securityContext.privileged`, and no system call filter.
+    /// `securityContext.privileged`, and no system call filter. Only where this process is root.
     pub privileged: bool,
-    /// `hostNetwork`.
+    /// Pods with `hostNetwork` get this machine's own network, and not only the one that such Pods share.
     pub host_network: bool,
-}
-
-impl From<Policy> for Allowed {
-    fn from(policy: Policy) -> Self {
-        Self { privileged: policy.privileged, host_network: policy.host_network }
-    }
 }
 
 /// What an agent is made of.
@@ -71,6 +67,8 @@ pub struct Config {
     pub registry: Option<SocketAddr>,
     /// Whether Pods may reach networks outside, where this machine can give them that.
     pub outward: bool,
+    /// Hosts of the outside world that other servers stand in for, for programs inside Pods.
+    pub stand_ins: Vec<StandIn>,
     /// Directories that hostPath volumes may use.
     pub allow_paths: AllowPaths,
     /// What else is allowed.
@@ -173,7 +171,12 @@ impl Agent {
             let path = config.home.join(name);
             std::fs::create_dir_all(&path).map_err(|source| AgentError::Io { path, source })?;
         }
-        let doors = Doors { api: config.api, registry: config.registry, outward: config.outward };
+        let doors = Doors {
+            api: config.api,
+            registry: config.registry,
+            outward: config.outward,
+            stand_ins: config.stand_ins.clone(),
+        };
         let fabric = Fabric::create(&doors).await.map_err(|e| AgentError::Network(e.to_string()))?;
         let path = config.executable.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
         let executable = File::open(&path).map_err(|source| AgentError::Io { path, source })?;
@@ -438,6 +441,12 @@ impl Agent {
 
     pub(crate) fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// What Pods may ask for here.
+    pub(crate) fn allowed(&self) -> Allowed {
+        let Policy { privileged, .. } = self.0.config.policy;
+        Allowed { privileged, root: self.0.config.host.probe().uid_map == UidMap::Host }
     }
 
     pub(crate) fn labels(&self) -> &BTreeMap<String, String> {

@@ -289,6 +289,8 @@ impl Context {
         let mut mounts = self.mounts(container, &volumes);
         let message_path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
         mounts.push(Mount::bind(&termination, message_path));
+        let own = self.setup.directory.join("image-volumes").join(&container.name);
+        mounts.extend(volume::of_image(&ready.config.volumes, &ready.lowers, &mounts, &own).map_err(config_error)?);
         let network = match (&self.setup.attachment, self.agent.config().policy.host_network) {
             (Some(attachment), _) => attachment.netns().network(),
             (None, true) => Network::Host,

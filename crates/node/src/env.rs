@@ -193,6 +193,13 @@ pub(crate) fn services<'a>(
     variables
 }
 
+/// The variables that lead to the API at another address.
+pub(crate) fn api_at(address: std::net::SocketAddr) -> Vec<(String, String)> {
+    let port = address.port().to_string();
+    let pairs = [("HOST", address.ip().to_string()), ("PORT", port.clone()), ("PORT_HTTPS", port)];
+    pairs.into_iter().map(|(name, value)| (format!("KUBERNETES_SERVICE_{name}"), value)).collect()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

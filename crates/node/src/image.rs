@@ -225,6 +225,7 @@ fn config(image: &Image) -> ImageConfig {
         cwd: config.and_then(|c| c.working_dir().clone()),
         user: config.and_then(|c| c.user().clone()),
         stop_signal: config.and_then(|c| c.stop_signal().clone()),
+        volumes: words(config.and_then(|c| c.volumes().as_ref())),
     }
 }
 

@@ -16,13 +16,16 @@ pub(crate) struct ImageConfig {
     pub(crate) cwd: Option<String>,
     pub(crate) user: Option<String>,
     pub(crate) stop_signal: Option<String>,
+    /// Directories that want storage of their own.
+    pub(crate) volumes: Vec<String>,
 }
 
 /// What this node allows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Allowed {
     pub(crate) privileged: bool,
-    pub(crate) host_network: bool,
+    /// Privileges reach beyond a user namespace.
+    pub(crate) root: bool,
 }
 
 /// The process to run.
@@ -49,9 +52,6 @@ pub(crate) fn refusals(pod: &Pod, allowed: Allowed) -> Vec<String> {
     let mut faults = Vec::new();
     let default = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&default);
-    if spec.host_network.unwrap_or(false) && !allowed.host_network {
-        faults.push("hostNetwork is not allowed on this node (start with --allow-host-network)".to_owned());
-    }
     if spec.host_pid.unwrap_or(false) {
         faults.push("hostPID is not supported on this node".to_owned());
     }
@@ -71,8 +71,12 @@ pub(crate) fn refusals(pod: &Pod, allowed: Allowed) -> Vec<String> {
     for container in crate::lifecycle::containers(pod) {
         let mut fault = |text: &str| faults.push(format!("container {}: {text}", container.name));
         let security = container.security_context.as_ref();
-        if security.and_then(|s| s.privileged).unwrap_or(false) && !allowed.privileged {
-            fault("privileged is not allowed on this node (start with --allow-privileged)");
+        if security.and_then(|s| s.privileged).unwrap_or(false) {
+            if !allowed.root {
+                fault("privileged needs root, and this windlass was not started as root");
+            } else if !allowed.privileged {
+                fault("privileged is not allowed on this node: start windlass with --allow privileged");
+            }
         }
         for text in crate::probe::faults(container) {
             fault(&text);
@@ -99,7 +103,7 @@ pub(crate) fn refusals(pod: &Pod, allowed: Allowed) -> Vec<String> {
         match profile.map(|p| p.type_.as_str()) {
             Some("Localhost") => fault("seccompProfile Localhost is not supported on this node yet"),
             Some("Unconfined") if !allowed.privileged => {
-                fault("seccompProfile Unconfined is not allowed on this node (start with --allow-privileged)");
+                fault("seccompProfile Unconfined is not allowed on this node: start windlass with --allow privileged");
             }
             _ => {}
         }
@@ -244,6 +248,7 @@ mod tests {
             cwd: Some("/app".into()),
             user: Some("web".into()),
             stop_signal: None,
+            volumes: Vec::new(),
         }
     }
 
@@ -307,9 +312,11 @@ mod tests {
              "readinessProbe": {"grpc": {"port": 1}}}]}}))
         .unwrap();
         let faults = refusals(&pod, Allowed::default()).join("\n");
-        for word in ["hostNetwork", "hostPID", "privileged", "NOPE", "grpc"] {
+        for word in ["hostPID", "privileged", "NOPE", "grpc"] {
             assert!(faults.contains(word), "{word}: {faults}");
         }
-        assert!(!refusals(&pod, Allowed { privileged: true, host_network: true }).join("\n").contains("hostNetwork"));
+        assert!(faults.contains("privileged needs root"), "{faults}");
+        let of = |privileged| refusals(&pod, Allowed { privileged, root: true }).join("\n");
+        assert!(of(false).contains("--allow privileged") && !of(true).contains("privileged"), "{}", of(true));
     }
 }

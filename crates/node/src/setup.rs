@@ -72,10 +72,11 @@ pub(crate) async fn prepare(agent: &Agent, pod: &Pod) -> Result<Setup, SetupErro
         found.map_err(|e| SetupError::soon("FailedMount", e))
     };
     let attach = async {
-        if host_network {
-            return Ok(None);
-        }
-        let attached = agent.fabric().attach().await;
+        let attached = match (host_network, config.policy.host_network) {
+            (true, true) => return Ok(None),
+            (true, false) => agent.fabric().attach_shared().await,
+            (false, _) => agent.fabric().attach().await,
+        };
         attached.map(Some).map_err(|e| SetupError::soon("FailedCreatePodSandBox", e))
     };
     let (found, attachment) = tokio::try_join!(find, attach)?;
@@ -94,11 +95,16 @@ pub(crate) async fn prepare(agent: &Agent, pod: &Pod) -> Result<Setup, SetupErro
     let files = config.host.scratch().map_err(|e| SetupError::soon("FailedCreatePodSandBox", e))?;
     let directory = agent.pod_directory(pod);
     let group = spec.security_context.as_ref().and_then(|s| s.fs_group).and_then(|g| u32::try_from(g).ok());
+    let mut services = agent.fabric().service_variables(&namespace, spec.enable_service_links.unwrap_or(true));
+    if attachment.is_none() {
+        // The addresses of Services are not there in this machine's own network; the API is.
+        services = env::api_at(config.api);
+    }
     let mut setup = Setup {
         pull_secrets: objects::pull_secrets(pod, &found),
         volumes: BTreeMap::new(),
-        hostname: hostname(pod),
-        services: agent.fabric().service_variables(&namespace, spec.enable_service_links.unwrap_or(true)),
+        hostname: if host_network { config.name.clone() } else { hostname(pod) },
+        services,
         mounts: Vec::new(),
         ipc: None,
         around,
@@ -241,7 +247,10 @@ impl Setup {
                 text
             }
             "Default" => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
-            "ClusterFirst" if host_network => std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            "ClusterFirst" if self.attachment.is_none() => {
+                std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+            }
+            "ClusterFirst" if host_network => network::node_resolv_conf(),
             _ => network::resolv_conf(namespace, &servers, &searches, &options),
         };
         for (name, text) in [("hosts", hosts), ("resolv.conf", resolv), ("hostname", format!("{}\n", self.hostname))] {

@@ -15,6 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use windlass_artifacts::{AllowPaths, Owner, Root};
+use windlass_sandbox::Mount;
 
 /// A file of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -278,6 +279,44 @@ pub(crate) fn empty(directory: &Path, group: Option<u32>) -> io::Result<()> {
     }
     let mode = if group.is_some() { 0o2777 } else { 0o777 };
     fs::set_permissions(directory, fs::Permissions::from_mode(mode))
+}
+
+/// Directories beneath `own` for the volumes that an image asks for, new for each start. Where something is mounted, or the
+/// image has files of its own, the directory stays part of the root: written to it is as private there.
+pub(crate) fn of_image(
+    volumes: &[String],
+    lowers: &[PathBuf],
+    mounts: &[Mount],
+    own: &Path,
+) -> Result<Vec<Mount>, String> {
+    let mut made = Vec::new();
+    for (index, volume) in volumes.iter().enumerate() {
+        let target = Path::new(volume);
+        let Ok(inner) = target.strip_prefix("/") else { continue };
+        let plain = inner.components().all(|c| matches!(c, Component::Normal(_))) && is_path(volume);
+        let mounted = mounts.iter().any(|m| m.target.starts_with(target));
+        if !plain || mounted || lowers.iter().any(|lower| has_files(&lower.join(inner))) {
+            continue;
+        }
+        let path = own.join(index.to_string());
+        let named = |e: io::Error| format!("volume {volume} of the image: {}: {e}", path.display());
+        if path.exists() {
+            fs::remove_dir_all(&path).map_err(named)?;
+        }
+        fs::create_dir_all(&path).map_err(named)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(named)?;
+        made.push(Mount::bind(path, target));
+    }
+    Ok(made)
+}
+
+/// Anything but an empty directory.
+fn has_files(path: &Path) -> bool {
+    match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()),
+        Ok(_) => true,
+        Err(_) => false,
+    }
 }
 
 /// Checks a hostPath's type, and creates what it says to create.

@@ -99,7 +99,7 @@ impl Worker {
             Some(Ok(task)) => (Some(task), None),
             Some(Err(error)) => (None, Some(error.to_string())),
         };
-        let faults = plan::refusals(&pod, agent.config().policy.into());
+        let faults = plan::refusals(&pod, agent.allowed());
         let stop = match (unreadable, faults.is_empty()) {
             (Some(message), _) => Some(Stop::Failed { reason: "InvalidTask".into(), message }),
             (None, false) => Some(Stop::Failed { reason: "Forbidden".into(), message: faults.join("; ") }),
@@ -558,6 +558,8 @@ impl Worker {
         let subject = self.subject(&container, &live);
         let leaving = matches!(self.stop, Some(Stop::Deleted { .. })) && self.task.is_none() && !self.shutdown;
         let address = self.facts.pod_ip.as_ref().and_then(|ip| ip.parse::<IpAddr>().ok()).filter(|_| leaving);
+        // An address that Pods share is not given up by one of them.
+        let address = address.filter(|_| !self.pod.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false));
         let fabric = self.agent.fabric().clone();
         tokio::spawn(async move {
             let grace = Duration::try_from(grace).unwrap_or(Duration::ZERO);

@@ -1,12 +1,12 @@
 //! Limits by cgroup v1 or v2, whichever is there and lets us. What cannot be enforced is said in the probe, once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, ErrorKind, Write},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -20,6 +20,25 @@ pub(crate) struct Driver {
     pub(crate) kind: CgroupDriver,
     parents: BTreeMap<String, PathBuf>,
     v2: Option<PathBuf>,
+    /// Made later, for privileged containers, in the hierarchies that hold no limits.
+    made: Mutex<BTreeSet<PathBuf>>,
+}
+
+/// How a process comes into its cgroups, and which of them it is shown as its own tree.
+#[derive(Debug, Default)]
+pub(crate) struct Way {
+    /// Their `cgroup.procs`.
+    pub(crate) procs: Vec<Arc<OwnedFd>>,
+    /// For `/sys/fs/cgroup` of a privileged container.
+    pub(crate) shown: Vec<Shown>,
+}
+
+/// A cgroup that a privileged container finds at `/sys/fs/cgroup`, as the root of that hierarchy.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) directory: PathBuf,
+    /// The name beneath `/sys/fs/cgroup`; none where it is that directory itself.
+    pub(crate) name: Option<String>,
 }
 
 /// The cgroup of one container.
@@ -55,7 +74,7 @@ impl Driver {
             true => CgroupDriver::None(why),
             false => CgroupDriver::V1(parents.keys().cloned().collect()),
         };
-        Driver { kind, parents, v2: None }
+        Driver { kind, parents, v2: None, made: Mutex::default() }
     }
 
     fn detect_v2(mounts: &str, own: &str, name: &str) -> Result<Option<Driver>, String> {
@@ -90,7 +109,7 @@ impl Driver {
         fs::create_dir(&parent).and_then(|()| enable(&parent)).map_err(explain)?;
         let kind = CgroupDriver::V2(wanted.iter().map(|c| (*c).to_owned()).collect());
         let parents = wanted.iter().map(|c| ((*c).to_owned(), parent.clone())).collect();
-        Ok(Some(Driver { kind, parents, v2: Some(parent) }))
+        Ok(Some(Driver { kind, parents, v2: Some(parent), made: Mutex::default() }))
     }
 
     pub(crate) fn enforces(&self, controller: &str) -> bool {
@@ -99,14 +118,17 @@ impl Driver {
 
     /// A cgroup with these limits, and the files that a process joins it through. Limits without a controller are
     /// left out: the probe has said so.
-    pub(crate) fn create(&self, id: u64, resources: &Resources) -> Result<Option<(Cgroup, Vec<Arc<OwnedFd>>)>> {
-        if resources.is_empty() || self.parents.is_empty() {
+    ///
+    /// With `whole` it has a cgroup in every hierarchy of this machine, limits or not: whoever starts containers in a
+    /// container needs them.
+    pub(crate) fn create(&self, id: u64, resources: &Resources, whole: bool) -> Result<Option<(Cgroup, Way)>> {
+        if self.parents.is_empty() || resources.is_empty() && !whole {
             return Ok(None);
         }
         let mut cgroup = Cgroup { directories: Vec::new(), memory: None, v2: self.v2.is_some() };
-        let outcome = self.fill(&mut cgroup, id, resources);
+        let outcome = self.fill(&mut cgroup, id, resources, whole);
         match outcome {
-            Ok(procs) => Ok(Some((cgroup, procs))),
+            Ok(way) => Ok(Some((cgroup, way))),
             Err(error) => {
                 cgroup.remove();
                 Err(error)
@@ -114,7 +136,43 @@ impl Driver {
         }
     }
 
-    fn fill(&self, cgroup: &mut Cgroup, id: u64, resources: &Resources) -> Result<Vec<Arc<OwnedFd>>> {
+    /// Makes this container's cgroup in every hierarchy that is mounted.
+    fn fill_all(&self, cgroup: &mut Cgroup, id: u64) -> Result<Vec<Shown>> {
+        let name = format!("windlass-{}", std::process::id());
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let mut shown = Vec::new();
+        for hierarchy in hierarchies(&mounts, &own) {
+            let mut parent = hierarchy.directory.join(&name);
+            if let (None, Some(v2)) = (&hierarchy.name, &self.v2) {
+                // Controllers are handed down there.
+                parent.clone_from(v2);
+            } else if !self.parents.values().any(|known| *known == parent) {
+                sweep(&hierarchy.directory);
+                match fs::create_dir(&parent) {
+                    Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+                        // One hierarchy fewer is for what runs in the container to judge.
+                        tracing::debug!(path = %parent.display(), error = %words(&e), "no cgroup for a privileged container");
+                        continue;
+                    }
+                    _ => {}
+                }
+                let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+                made.insert(parent.clone());
+            }
+            let directory = parent.join(format!("c{id}"));
+            fs::create_dir(&directory).step(|| format!("create cgroup {}", directory.display()))?;
+            cgroup.directories.push(directory.clone());
+            for (from, to) in [(&hierarchy.directory, &parent), (&parent, &directory)] {
+                inherit_cpuset(from, to);
+            }
+            shown.push(Shown { directory, name: hierarchy.name });
+        }
+        Ok(shown)
+    }
+
+    fn fill(&self, cgroup: &mut Cgroup, id: u64, resources: &Resources, whole: bool) -> Result<Way> {
+        let shown = if whole { self.fill_all(cgroup, id)? } else { Vec::new() };
         let memory = resources.memory.is_some();
         let cpu = resources.cpu_millis.is_some() || resources.cpu_request_millis.is_some();
         let asked = [("memory", memory), ("pids", resources.pids.is_some()), ("cpu", cpu)];
@@ -135,7 +193,8 @@ impl Driver {
             let file = fs::OpenOptions::new().write(true).open(&path);
             file.map(|f| Arc::new(OwnedFd::from(f))).step(|| format!("open {}", path.display()))
         };
-        cgroup.directories.iter().map(open).collect()
+        let procs = cgroup.directories.iter().map(open).collect::<Result<_>>()?;
+        Ok(Way { procs, shown })
     }
 }
 
@@ -202,20 +261,80 @@ impl Cgroup {
     /// Remove it; its last processes may take a moment to be gone.
     pub(crate) fn remove(self) {
         for directory in &self.directories {
-            for _ in 0..100 {
-                match fs::remove_dir(directory) {
-                    Err(e) if e.kind() == ErrorKind::ResourceBusy => std::thread::sleep(Duration::from_millis(10)),
-                    _ => break,
-                }
-            }
+            remove_tree(directory);
         }
+    }
+}
+
+/// Remove a cgroup and what a container has made in it.
+fn remove_tree(directory: &Path) {
+    for _ in 0..100 {
+        match fs::remove_dir(directory) {
+            Err(e) if e.kind() == ErrorKind::ResourceBusy => {}
+            _ => return,
+        }
+        let inner = fs::read_dir(directory).into_iter().flatten().flatten();
+        let mut inner = inner.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).peekable();
+        if inner.peek().is_none() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        inner.for_each(|entry| remove_tree(&entry.path()));
     }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        for parent in self.parents.values() {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        for parent in self.parents.values().chain(made.iter()) {
             drop(fs::remove_dir(parent));
+        }
+    }
+}
+
+/// A cgroup hierarchy of this machine.
+#[derive(Debug, PartialEq, Eq)]
+struct Hierarchy {
+    /// This process's own cgroup in it.
+    directory: PathBuf,
+    /// Its name beneath `/sys/fs/cgroup`; none for the one that is all of it.
+    name: Option<String>,
+}
+
+/// All hierarchies that are mounted, each once.
+fn hierarchies(mounts: &str, own: &str) -> Vec<Hierarchy> {
+    let mut found: Vec<Hierarchy> = Vec::new();
+    for mount in mounts.lines().filter_map(Mount::parse).filter(|m| matches!(m.kind, "cgroup" | "cgroup2")) {
+        let path = own.lines().find_map(|line| {
+            let (_, rest) = line.split_once(':')?;
+            let (controllers, path) = rest.split_once(':')?;
+            let among = |c: &str| mount.options.split(',').any(|o| o == c);
+            let here = match mount.kind {
+                "cgroup2" => controllers.is_empty(),
+                _ => !controllers.is_empty() && controllers.split(',').all(among),
+            };
+            here.then_some(path)
+        });
+        let Some(path) = path else { continue };
+        let name = Path::new(mount.at).strip_prefix("/sys/fs/cgroup").ok().and_then(Path::to_str);
+        let Some(name) = name else { continue };
+        let name = (!name.is_empty()).then(|| name.to_owned());
+        if found.iter().all(|h| h.name != name) {
+            found.push(Hierarchy { directory: mount.directory(path), name });
+        }
+    }
+    found
+}
+
+/// A new cgroup of the old cpuset controller has no processor and takes no process before it is given some.
+fn inherit_cpuset(from: &Path, to: &Path) {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let empty = fs::read_to_string(to.join(file)).is_ok_and(|text| text.trim().is_empty());
+        if empty
+            && !from.join("cgroup.controllers").exists()
+            && let Ok(text) = fs::read_to_string(from.join(file))
+            && let Err(error) = fs::write(to.join(file), text.trim())
+        {
+            tracing::debug!(path = %to.display(), %error, "cpuset");
         }
     }
 }
@@ -226,12 +345,7 @@ fn sweep(directory: &Path) {
         let name = entry.file_name();
         let Some(pid) = name.to_str().and_then(|n| n.strip_prefix("windlass-")) else { continue };
         if pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists() {
-            for child in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
-                if child.path().is_dir() {
-                    drop(fs::remove_dir(child.path()));
-                }
-            }
-            drop(fs::remove_dir(entry.path()));
+            remove_tree(&entry.path());
         }
     }
 }
@@ -286,5 +400,30 @@ mod tests {
         assert_eq!(of("memory").unwrap(), Path::new("/sys/fs/cgroup/memory/agents/one"));
         assert_eq!(of("cpu").unwrap(), Path::new("/sys/fs/cgroup/cpu,cpuacct/sub"));
         assert_eq!(of("pids"), None);
+    }
+
+    #[test]
+    fn hierarchies_of_every_layout() {
+        let told = |mounts: &str, own: &str| {
+            let all = hierarchies(mounts, own).into_iter();
+            all.map(|h| (h.directory.display().to_string(), h.name.unwrap_or_default())).collect::<Vec<_>>()
+        };
+        let text = |directory: &str, name: &str| (directory.to_owned(), name.to_owned());
+        let hybrid = "1 0 0:1 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                      2 1 0:2 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                      3 1 0:3 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
+                      4 1 0:4 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+                      5 1 0:2 / /mnt/cpu rw - cgroup cgroup rw,cpu,cpuacct\n";
+        let own = "3:cpu,cpuacct:/a\n2:name=systemd:/\n0::/b\n";
+        assert_eq!(
+            told(hybrid, own),
+            [
+                text("/sys/fs/cgroup/cpu,cpuacct/a", "cpu,cpuacct"),
+                text("/sys/fs/cgroup/systemd/", "systemd"),
+                text("/sys/fs/cgroup/unified/b", "unified")
+            ]
+        );
+        let new = "1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        assert_eq!(told(new, "0::/user/x\n"), [text("/sys/fs/cgroup/user/x", "")]);
     }
 }

@@ -72,6 +72,7 @@ impl Child<'_> {
     fn step(&mut self, op: &Op) -> Result<(), Errno> {
         match op {
             Op::Cgroup { procs } => sys::write(self.fd(*procs), b"0"),
+            Op::CgroupNamespace {} => sys::unshare(libc::CLONE_NEWCGROUP),
             Op::Join { fd, kinds } => sys::setns(self.fd(*fd), *kinds),
             Op::Hostname { name } => sys::sethostname(name.to_bytes()),
             Op::Loopback {} => crate::net::loopback_up(),

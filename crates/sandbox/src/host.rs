@@ -155,15 +155,14 @@ impl Host {
         let (streams, terminal) = self.streams(stdio)?;
         let (scratch, upper) = self.upper(&spec.rootfs)?;
         let id = self.0.ids.fetch_add(1, Ordering::Relaxed);
-        let (cgroup, procs) = self.0.cgroups.create(id, &spec.resources)?.unzip();
+        let (cgroup, way) = self.0.cgroups.create(id, &spec.resources, spec.privileged)?.unzip();
         let held = HeldCgroup { cgroup: Mutex::new(cgroup), reaper: self.0.reaper.clone() };
         let (spawner, joined) = match &spec.pid {
             PidNamespace::New => (self.0.next.fetch_add(1, Ordering::Relaxed) % self.0.spawners.len(), None),
             PidNamespace::Join(container) => (container.0.spawner, Some(container.0.pidfd.clone())),
         };
-        let procs = procs.unwrap_or_default();
         let inside = if spec.bare { self.inner_user_namespace() } else { None };
-        let ready = plan::container(&self.0.ground, &spec, upper, procs, joined, inside, streams)?;
+        let ready = plan::container(&self.0.ground, &spec, upper, way.unwrap_or_default(), joined, inside, streams)?;
         let kinds = plan::own_namespaces(&spec);
         self.start(spawner, ready, Belongings { scratch, cgroup: Some(held), kinds, terminal }).await
     }

@@ -35,6 +35,8 @@ macro_rules! ops {
 ops! {
     /// Move into the cgroup whose `cgroup.procs` this is.
     Cgroup { procs: Fd },
+    /// A new cgroup namespace: the cgroups that were joined are its roots.
+    CgroupNamespace {},
     /// Join namespaces.
     Join { fd: Fd, kinds: i32 },
     /// Set the host name.

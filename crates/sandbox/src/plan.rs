@@ -11,6 +11,7 @@ use std::{
 use crate::{
     Capabilities, Error, ExecSpec, Namespace, Network, PidNamespace, Result, Rlimit, Rootfs, SeccompProfile, Spec,
     UidMap, User,
+    cgroup::{Shown, Way},
     op::{Op, Plan, Strings},
     sys::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY},
     wire::{FDS_MAX, Fd, Wire},
@@ -183,7 +184,7 @@ impl Draft {
         Ok(())
     }
 
-    fn filesystems(&mut self, ground: &Ground, spec: &Spec) -> Result<()> {
+    fn filesystems(&mut self, ground: &Ground, spec: &Spec, cgroups: &[Shown]) -> Result<()> {
         let closed = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
         self.filesystem("proc", &[], closed, "/proc", None);
         let bind = ground.uid_map != UidMap::Host;
@@ -202,6 +203,24 @@ impl Draft {
         self.filesystem("sysfs", &[], closed | readonly, "/sys", Some("/sys"));
         if spec.privileged {
             self.host_devices()?;
+            self.cgroups(cgroups)?;
+        }
+        Ok(())
+    }
+
+    /// The container's own cgroups at the usual place, writable, laid out as on the host.
+    fn cgroups(&mut self, shown: &[Shown]) -> Result<()> {
+        const AT: &str = "/sys/fs/cgroup";
+        if shown.iter().any(|s| s.name.is_some()) {
+            self.filesystem("tmpfs", &[("mode", "0755"), ("size", "64k")], ATTR_NOSUID | ATTR_NODEV, AT, None);
+        }
+        for Shown { directory, name } in shown {
+            let target = name.as_ref().map_or_else(|| PathBuf::from(AT), |name| Path::new(AT).join(name));
+            let attributes = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
+            let path = path_text(directory)?;
+            let words = format!("mount {}", target.display());
+            let op = Op::Bind { path, recursive: false, attributes, target: path_text(&target)?, system: true };
+            self.step(words, op);
         }
         Ok(())
     }
@@ -370,6 +389,9 @@ pub(crate) fn own_namespaces(spec: &Spec) -> i32 {
     if !matches!(spec.uts, Namespace::Host) {
         kinds |= libc::CLONE_NEWUTS;
     }
+    if spec.privileged {
+        kinds |= libc::CLONE_NEWCGROUP;
+    }
     kinds
 }
 
@@ -378,16 +400,20 @@ pub(crate) fn container(
     ground: &Ground,
     spec: &Spec,
     upper: Option<UpperDirs>,
-    cgroups: Vec<Arc<OwnedFd>>,
+    cgroups: Way,
     joined_pid: Option<Arc<OwnedFd>>,
     user_namespace: Option<Arc<OwnedFd>>,
     streams: Streams,
 ) -> Result<Ready> {
     let mut draft = Draft::new();
     draft.flags = libc::CLONE_NEWNS as u64;
-    for procs in cgroups {
+    let Way { procs, shown } = cgroups;
+    for procs in procs {
         let procs = draft.fd(procs);
         draft.step("join cgroup", Op::Cgroup { procs });
+    }
+    if spec.privileged {
+        draft.step("new cgroup namespace", Op::CgroupNamespace {});
     }
     if let PidNamespace::New = spec.pid {
         draft.flags |= libc::CLONE_NEWPID as u64;
@@ -422,7 +448,7 @@ pub(crate) fn container(
     }
     draft.root(ground, spec, upper)?;
     if !spec.bare {
-        draft.filesystems(ground, spec)?;
+        draft.filesystems(ground, spec, &shown)?;
     }
     draft.mounts(spec)?;
     if !spec.bare {

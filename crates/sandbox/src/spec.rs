@@ -39,7 +39,8 @@ pub struct Spec {
     pub readonly_paths: Option<Vec<PathBuf>>,
     /// Make the root filesystem read-only after mount targets were created in it.
     pub readonly_root: bool,
-    /// All capabilities, no filter, no masks, writable `/sys`, the host's `/dev`.
+    /// All capabilities, no filter, no masks, writable `/sys`, the host's `/dev`, and cgroups of its own in every
+    /// hierarchy: in a new cgroup namespace, writable at `/sys/fs/cgroup`, so that containers can be started inside.
     pub privileged: bool,
     /// Nothing is mounted but the root filesystem and `mounts`: no `/proc`, `/dev` or `/sys`. Nothing in the root can be
     /// executed or used as a device. For [`Host::work`](crate::Host::work).

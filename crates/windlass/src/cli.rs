@@ -229,12 +229,24 @@ pub(crate) struct ClusterArgs {
     pub(crate) allow_path: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) names: RemapArgs,
+    /// Allow pods what reaches this machine itself (repeatable)
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) allow: Vec<Allow>,
     /// The name of this machine as a Node [default: its host name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
     /// A label of the Node (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) node_label: Vec<String>,
+}
+
+/// What pods may do only where it was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Allow {
+    /// Privileged containers: they can do what root can on this machine
+    Privileged,
+    /// Pods with hostNetwork get this machine's own network, its loopback included
+    HostNetwork,
 }
 
 /// `up`
@@ -590,6 +602,9 @@ pub(crate) struct FromHostArgs {
     /// User
     #[arg(long, value_name = "USER")]
     pub(crate) user: Option<String>,
+    /// A directory with storage of its own in each container (repeatable)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) volume: Vec<String>,
 }
 
 /// `hook …`

@@ -36,7 +36,7 @@ use windlass_server::{Secrets, Webhook, WebhookOptions};
 
 pub(crate) use outward::BuildNetwork;
 
-use crate::cli::ClusterArgs;
+use crate::cli::{Allow, ClusterArgs};
 use crate::home::{Home, Lock, Ports};
 use crate::names::Names;
 
@@ -180,8 +180,12 @@ impl Cluster {
             ca_pem: ca.clone().into_bytes(),
             registry: listen.open.is_some().then_some(ports.registry),
             outward: true,
+            stand_ins: names.stand_ins(),
             allow_paths: allow,
-            policy: windlass_node::Policy::default(),
+            policy: windlass_node::Policy {
+                privileged: flags.allow.contains(&Allow::Privileged),
+                host_network: flags.allow.contains(&Allow::HostNetwork),
+            },
             stores,
             builder: Some(Arc::new(builder)),
             executable: None,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use windlass_artifacts::{Ambient, Endpoints, Outside, Remap};
 use windlass_lang::yaml::{self, Document};
 use windlass_lang::{Diagnostic, Sources};
+use windlass_node::StandIn;
 use windlass_oci::client;
 
 use crate::cli::RemapArgs;
@@ -209,6 +210,35 @@ impl Names {
         self.of(Kind::Endpoint)
     }
 
+    /// What programs inside pods find of the registries' table: a rule from one whole registry to another leads their
+    /// connections there too. Rules with a path cannot: a path is not part of a connection.
+    pub(crate) fn stand_ins(&self) -> Vec<StandIn> {
+        let mut found: Vec<StandIn> = Vec::new();
+        for rule in self.rules.iter().filter(|r| r.kind == Kind::Registry) {
+            let to = rule.to.split_once("://").map_or(rule.to.as_str(), |(_, rest)| rest).trim_end_matches('/');
+            let from = rule.from.trim_end_matches('/');
+            // The hub's name is not that of its server.
+            let from = if from == "docker.io" { "registry-1.docker.io" } else { from };
+            if from.contains('/') || to.contains('/') {
+                continue;
+            }
+            let (host, port) = match from.rsplit_once(':') {
+                Some((host, port)) => (host, port.parse().ok()),
+                None => (from, None),
+            };
+            // Clients try TLS first, and plain HTTP where they were told that they may: one server answers both.
+            let ports = port.map_or_else(|| vec![443, 80], |port| vec![port]);
+            let plain = rule.to.starts_with("http://");
+            let to = if to.contains(':') { to.to_owned() } else { format!("{to}:{}", if plain { 80 } else { 443 }) };
+            let known = |s: &StandIn| s.host == host && s.ports == ports;
+            // The first rule is the one that counts.
+            if !found.iter().any(known) && host.parse::<std::net::IpAddr>().is_err() && host != "localhost" {
+                found.push(StandIn { host: host.to_lowercase(), ports, to });
+            }
+        }
+        found
+    }
+
     /// The table of git URLs.
     pub(crate) fn git(&self) -> Result<Remap> {
         Ok(Remap::parse(self.of(Kind::Git))?)
@@ -270,6 +300,23 @@ mod tests {
         assert_eq!(names.git().unwrap().apply("git@github.com:a/b.git").as_deref(), Some("/srv/git/a/b.git"));
         assert_eq!(names.insecure(), ["r:5000"]);
         assert_eq!(names.rules().len(), 5);
+    }
+
+    #[test]
+    fn pods_find_whole_registries() {
+        let rules =
+            ["docker.io=127.0.0.1:5000", "ecr.example=http://r", "r.example:5000=q.example", "a.b/c=d.e", "a=b/c"];
+        let args = RemapArgs { remap_registry: rules.map(str::to_owned).into(), ..RemapArgs::default() };
+        let found = read("registry: {ecr.example: 127.0.0.1:6000}", &args).unwrap().stand_ins();
+        let text: Vec<String> = found.iter().map(|s| format!("{} {:?} {}", s.host, s.ports, s.to)).collect();
+        assert_eq!(
+            text,
+            [
+                "registry-1.docker.io [443, 80] 127.0.0.1:5000",
+                "ecr.example [443, 80] r:80",
+                "r.example [5000] q.example:443"
+            ]
+        );
     }
 
     #[test]

@@ -86,6 +86,9 @@ fn look_up(table: &Table, name: &str) -> Option<Known> {
     if name == REGISTRY_NAME {
         return Some(Known { exists: true, addresses: vec![REGISTRY_ADDRESS], ..Known::default() });
     }
+    if let Some(address) = table.alias(name) {
+        return Some(Known { exists: true, addresses: vec![address], ..Known::default() });
+    }
     let inner = name.strip_suffix(DOMAIN)?;
     if inner.is_empty() {
         return Some(Known { exists: true, ..Known::default() });

@@ -2,6 +2,7 @@
 //! every Service inside it, and Services of type NodePort and LoadBalancer on this machine's loopback. It never listens
 //! on anything but loopback outside of the switch.
 
+pub(crate) mod alias;
 pub(crate) mod dns;
 pub(crate) mod inside;
 mod pool;
@@ -9,6 +10,7 @@ pub(crate) mod proxy;
 pub(crate) mod table;
 
 use crate::event::Events;
+use alias::StandIn;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -19,7 +21,7 @@ use proxy::{Connections, Entrances, Router};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 use table::{Entrance, Table};
 use tokio::sync::watch;
@@ -58,6 +60,8 @@ pub(crate) struct Fabric {
     connections: Arc<Connections>,
     addresses: Arc<Mutex<Addresses>>,
     pool: Pool,
+    /// The namespace of all Pods with `hostNetwork`, while there is one.
+    shared: Arc<tokio::sync::Mutex<Weak<Lease>>>,
     outward: Arc<Outward>,
 }
 
@@ -67,6 +71,7 @@ pub(crate) struct Doors {
     pub(crate) api: SocketAddr,
     pub(crate) registry: Option<SocketAddr>,
     pub(crate) outward: bool,
+    pub(crate) stand_ins: Vec<StandIn>,
 }
 
 /// Pod addresses: taken in order, so that an address rests before it is used again.
@@ -163,6 +168,7 @@ impl Fabric {
             connections: Arc::default(),
             addresses: Arc::default(),
             pool,
+            shared: Arc::default(),
             outward: Arc::new(outward),
         };
         fabric.open(doors).await?;
@@ -185,6 +191,20 @@ impl Fabric {
             }
             Outward::None(_) => Vec::new(),
         };
+        let aliases = alias::addresses(&doors.stand_ins);
+        for stand_in in &doors.stand_ins {
+            let Some(address) = aliases.get(&stand_in.host) else {
+                tracing::warn!(host = %stand_in.host, "too many remapped hosts: pods do not reach this one by its name");
+                continue;
+            };
+            for port in &stand_in.ports {
+                match netns.tcp_listener(SocketAddr::new((*address).into(), *port)).await {
+                    Ok(listener) => drop(tokio::spawn(alias::serve(listener, stand_in.to.clone(), doors.registry))),
+                    Err(error) => tracing::warn!(host = %stand_in.host, port, %error, "not opened inside pods"),
+                }
+            }
+        }
+        self.change(|table| table.set_aliases(aliases));
         let server = Arc::new(dns::Server { table: self.table.clone(), upstream });
         let address = SocketAddr::new(DNS_ADDRESS.into(), 53);
         tokio::spawn(server.clone().serve_udp(netns.udp_socket(address).await?));
@@ -208,6 +228,23 @@ impl Fabric {
         let netns = self.switch.attach(pod_address(number)).await?;
         reserved.number = None;
         Ok(Attachment::new(self.clone(), Connected { netns, number }))
+    }
+
+    /// The namespace and address that all Pods with `hostNetwork` share: the network of this node, as they see it. It
+    /// is made for the first of them and goes with the last.
+    pub(crate) async fn attach_shared(&self) -> Result<Attachment, NetworkError> {
+        let mut shared = self.shared.lock().await;
+        if let Some(lease) = shared.upgrade() {
+            return Ok(Attachment { address: pod_address(lease.connected.number), lease });
+        }
+        let number =
+            self.addresses.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or(NetworkError::Exhausted)?;
+        let mut reserved = Reserved { fabric: self, number: Some(number) };
+        let netns = self.switch.attach(pod_address(number)).await?;
+        reserved.number = None;
+        let attachment = Attachment::new(self.clone(), Connected { netns, number });
+        *shared = Arc::downgrade(&attachment.lease);
+        Ok(attachment)
     }
 
     /// The address may be given to another Pod, after all those that have not been used for longer.
@@ -369,6 +406,11 @@ pub(crate) fn hosts_file(
         text.push_str(&format!("{ip}\t{}\n", names.join("\t")));
     }
     text
+}
+
+/// `/etc/resolv.conf` of a Pod that asks the cluster's DNS, but has none of its short names.
+pub(crate) fn node_resolv_conf() -> String {
+    format!("nameserver {DNS_ADDRESS}\n")
 }
 
 /// `/etc/resolv.conf` of a Pod with the cluster's DNS.

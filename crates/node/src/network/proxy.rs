@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use windlass_sandbox::net::Netns;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection waits for a first ready endpoint, so that a change of endpoints loses none.
 const ENDPOINT_WAIT: Duration = Duration::from_secs(1);
 

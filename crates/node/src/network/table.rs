@@ -16,6 +16,8 @@ pub(crate) struct Table {
     slices: BTreeMap<Key, EndpointSlice>,
     /// Addresses of Pods that are being stopped here: known before their EndpointSlice says so.
     retired: BTreeSet<IpAddr>,
+    /// Hosts of the outside world that are answered here.
+    aliases: BTreeMap<String, Ipv4Addr>,
 }
 
 /// Where a listener of a Service listens.
@@ -71,6 +73,14 @@ impl Table {
 
     pub(crate) fn clear_slices(&mut self) {
         self.slices.clear();
+    }
+
+    pub(crate) fn set_aliases(&mut self, aliases: BTreeMap<String, Ipv4Addr>) {
+        self.aliases = aliases;
+    }
+
+    pub(crate) fn alias(&self, host: &str) -> Option<Ipv4Addr> {
+        self.aliases.get(host).copied()
     }
 
     pub(crate) fn retire(&mut self, address: IpAddr) {

@@ -135,6 +135,7 @@ impl Bench {
             ca_pem: ca_pem.to_vec(),
             registry: None,
             outward: false,
+            stand_ins: Vec::new(),
             allow_paths: allow.clone(),
             policy: Policy::default(),
             stores: Stores {

@@ -40,6 +40,8 @@ pub struct HostSpec {
     pub workdir: Option<String>,
     /// The user.
     pub user: Option<String>,
+    /// Directories that want storage of their own in each container, as `VOLUME` says it; they are made.
+    pub volumes: Vec<String>,
     /// Where programs are looked for, such as `$PATH`; [`DEFAULT_PATH`] where empty.
     pub search_path: Vec<PathBuf>,
 }
@@ -94,6 +96,9 @@ pub fn build(store: &Store, spec: &HostSpec, names: &[Reference]) -> Result<Imag
     if let Some(dir) = &spec.workdir {
         collector.tree.directory(Path::new(dir), 0o755);
     }
+    for dir in &spec.volumes {
+        collector.tree.directory(Path::new(dir), 0o755);
+    }
     collector.tree.defaults();
 
     // Not pushed anywhere usually: zstd packs and unpacks several times faster than gzip.
@@ -115,6 +120,8 @@ pub fn build(store: &Store, spec: &HostSpec, names: &[Reference]) -> Result<Imag
     set("Cmd", json!(spec.cmd), !spec.cmd.is_empty());
     set("WorkingDir", json!(spec.workdir), spec.workdir.is_some());
     set("User", json!(spec.user), spec.user.is_some());
+    let volumes: serde_json::Map<_, _> = spec.volumes.iter().map(|dir| (dir.clone(), json!({}))).collect();
+    set("Volumes", json!(volumes), !spec.volumes.is_empty());
     let epoch = "1970-01-01T00:00:00Z";
     let config = json!({
         "created": epoch,

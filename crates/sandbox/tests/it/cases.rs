@@ -9,8 +9,8 @@ use std::{
 };
 
 use windlass_sandbox::{
-    Capabilities, Container, Error, ExecSpec, Exit, Host, Mount, Namespace, Network, PidNamespace, Probe, Resources,
-    Rlimit, Rootfs, SeccompProfile, Spec, Stdio, UidMap, Upper, User,
+    Capabilities, CgroupDriver, Container, Error, ExecSpec, Exit, Host, Mount, Namespace, Network, PidNamespace, Probe,
+    Resources, Rlimit, Rootfs, SeccompProfile, Spec, Stdio, UidMap, Upper, User,
 };
 
 use crate::{Bench, List};
@@ -104,6 +104,10 @@ pub(crate) fn list() -> List {
         masked_paths: always,
         devices: always,
         privileged: |p| needs(p.root, "not root"),
+        privileged_has_cgroups_of_its_own: |p| {
+            needs(p.root, "not root")?;
+            needs(!matches!(p.cgroup, CgroupDriver::None(_)), "no cgroups")
+        },
         environment_and_directory: always,
         limits: always,
         out_of_memory: |p| needs(p.memory_limit, "no memory limit"),
@@ -414,6 +418,46 @@ async fn privileged(bench: Bench) {
     assert!(output.starts_with("mounted"), "{output}");
     assert_eq!((status(&output, "NoNewPrivs"), status(&output, "Seccomp")), ("0".into(), "0".into()));
     assert!(output.lines().last().unwrap().parse::<u32>().unwrap() > 15);
+}
+
+async fn privileged_has_cgroups_of_its_own(bench: Bench) {
+    let script = "cat /proc/self/cgroup; find=0
+        for d in /sys/fs/cgroup /sys/fs/cgroup/*; do
+            [ -f $d/cgroup.procs ] || continue
+            mkdir $d/inner || exit 1
+            find=$((find+1)); echo $d
+        done
+        [ $find -gt 0 ] && echo all made";
+    let mut spec = bench.sh(script);
+    spec.privileged = true;
+    spec.resources = Resources { memory: Some(64 << 20), ..Resources::default() };
+    let container = bench.output(spec).await;
+    let (roots, made): (Vec<&str>, Vec<&str>) = container.lines().partition(|l| l.contains(':'));
+    assert!(!roots.is_empty() && roots.iter().all(|l| l.ends_with(":/")), "{container}");
+    assert_eq!(made.last(), Some(&"all made"), "{container}");
+    // What the container has made goes with it.
+    let own = format!("windlass-{}", std::process::id());
+    let left = || {
+        let mut left = Vec::new();
+        let mut open = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
+        while let Some(directory) = open.pop() {
+            for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                    let path = entry.path();
+                    if entry.file_name() == "inner" && path.to_string_lossy().contains(&own) {
+                        left.push(path.clone());
+                    }
+                    open.push(path);
+                }
+            }
+        }
+        left
+    };
+    let begin = std::time::Instant::now();
+    while !left().is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", left());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn environment_and_directory(bench: Bench) {

@@ -203,6 +203,7 @@ fn from_host(store: &Store, args: FromHostArgs) -> Result<()> {
         env: args.env,
         workdir: args.workdir,
         user: args.user,
+        volumes: args.volume,
         search_path: std::env::var_os("PATH").map(|p| std::env::split_paths(&p).collect()).unwrap_or_default(),
     };
     let image = host::build(store, &spec, std::slice::from_ref(&name))?;

@@ -120,6 +120,7 @@ async fn story(session: &Session, _args: &QuickstartArgs, home: &Home, dir: &Pat
     let flags = ClusterArgs {
         allow_path: vec![dir.to_owned()],
         names: RemapArgs::default(),
+        allow: vec![],
         node_name: None,
         node_label: vec![],
     };
