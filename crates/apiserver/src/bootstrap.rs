@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 /// Namespaces of a new cluster.
-const NAMESPACES: [&str; 3] = ["default", "kube-system", "windlass-system"];
+const NAMESPACES: [&str; 5] = ["default", "kube-node-lease", "kube-public", "kube-system", "windlass-system"];
 
 /// Makes what is missing.
 pub(crate) async fn run(server: &ApiServer) -> Result<(), ApiError> {

@@ -1,6 +1,7 @@
 //! The agent: watches Pods, gives each a worker, and answers for their logs. It binds Pods that fit this node; there is no
 //! scheduler beside it.
 
+use crate::binding;
 use crate::event::Events;
 use crate::feed::{self, News, Seen};
 use crate::heartbeat;
@@ -11,7 +12,7 @@ use crate::log::{self, LogError, LogOptions, LogStream, Progress};
 use crate::network::alias::StandIn;
 use crate::network::{Doors, Fabric};
 use crate::objects::Accounts;
-use crate::placement;
+use crate::placement::Place;
 use crate::plan::Allowed;
 use crate::recovery;
 use crate::session::Sessions;
@@ -19,8 +20,8 @@ use crate::skeleton::Skeleton;
 use crate::step;
 use crate::turn::Turns;
 use crate::worker::{self, Update, Worker};
-use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod, PodStatus};
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::api::Api;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -110,6 +111,7 @@ pub struct Agent(Arc<Inner>);
 struct Inner {
     config: Config,
     labels: BTreeMap<String, String>,
+    place: Place,
     fabric: Fabric,
     events: Events,
     images: Images,
@@ -133,6 +135,8 @@ struct State {
     /// UIDs whose worker has ended and whose object is still there.
     finished: HashSet<String>,
     binding: HashSet<String>,
+    /// Pods that do not fit this node as it is now.
+    waiting: HashMap<String, Seen>,
     follows: HashMap<(String, String), watch::Receiver<Progress>>,
 }
 
@@ -185,6 +189,7 @@ impl Agent {
         labels.extend(heartbeat::labels(&config.name));
         let inner = Inner {
             events: Events::start(config.client.clone(), &config.name),
+            place: Place::new(&config.name, &labels),
             labels,
             fabric,
             images,
@@ -215,6 +220,7 @@ impl Agent {
         let tasks = [
             tokio::spawn(heartbeat::run(self.clone())),
             tokio::spawn(recovery::sweep(self.clone())),
+            tokio::spawn(binding::follow(self.clone())),
             tokio::spawn(self.0.fabric.clone().run(self.0.config.client.clone(), self.0.events.clone())),
         ];
         tokio::select! {
@@ -254,6 +260,7 @@ impl Agent {
                     .map(|(_, (_, seen))| seen.name())
                     .collect();
                 state.finished.retain(|uid| listed.contains(uid.as_str()));
+                state.waiting.retain(|uid, _| listed.contains(uid.as_str()));
                 drop(state);
                 for pod in missing {
                     let agent = self.clone();
@@ -281,6 +288,7 @@ impl Agent {
         let mut state = self.state();
         state.finished.remove(&uid);
         state.binding.remove(&uid);
+        state.waiting.remove(&uid);
         match state.workers.get(&uid) {
             Some((worker, _)) => drop(worker.send(Update::Gone)),
             None => {
@@ -325,11 +333,13 @@ impl Agent {
         }
         let Some(pod) = readable(seen) else { return };
         if bound.is_none() {
-            if let Some(message) = placement::misfit(&pod, &config.name, &self.0.labels) {
+            if let Some(message) = self.0.place.misfit(&pod) {
+                state.waiting.insert(uid.to_owned(), seen.clone());
                 drop(state);
                 self.unschedulable(pod, message);
                 return;
             }
+            state.waiting.remove(uid);
             // A step's Pod runs at once: its binding would be a third of its writes.
             if step::task(&pod).is_none() {
                 if state.binding.insert(uid.to_owned()) {
@@ -340,69 +350,12 @@ impl Agent {
             }
         }
         state.binding.remove(uid);
+        state.waiting.remove(uid);
         let pod = Arc::new(pod);
         let (sender, receiver) = watch::channel(Update::Pod(pod.clone()));
         state.workers.insert(uid.to_owned(), (sender, seen.clone()));
         drop(state);
         tokio::spawn(Worker::new(self.clone(), pod, receiver).run());
-    }
-
-    async fn bind(&self, pod: &Pod) {
-        let name = pod.metadata.name.clone().unwrap_or_default();
-        let binding = Binding {
-            metadata: kube::api::ObjectMeta {
-                name: pod.metadata.name.clone(),
-                namespace: pod.metadata.namespace.clone(),
-                uid: pod.metadata.uid.clone(),
-                ..kube::api::ObjectMeta::default()
-            },
-            target: ObjectReference {
-                api_version: Some("v1".into()),
-                kind: Some("Node".into()),
-                name: Some(self.0.config.name.clone()),
-                ..ObjectReference::default()
-            },
-        };
-        let api = self.api(pod);
-        let mut pause = Duration::from_millis(100);
-        loop {
-            let bound: Result<serde_json::Value, kube::Error> =
-                api.create_subresource("binding", &name, &PostParams::default(), &binding).await;
-            match bound {
-                Ok(_) => {
-                    let node = &self.0.config.name;
-                    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-                    let text = format!("Successfully assigned {namespace}/{name} to {node}");
-                    self.0.events.normal(pod, "Scheduled", text);
-                    return;
-                }
-                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => break,
-                Err(error) => tracing::warn!(pod = %name, %error, "a pod was not bound"),
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(10));
-        }
-        self.state().binding.remove(&uid(pod));
-    }
-
-    fn unschedulable(&self, pod: Pod, message: String) {
-        let known = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-        if known.into_iter().any(|c| c.type_ == "PodScheduled" && c.message.as_deref() == Some(&message)) {
-            return;
-        }
-        self.0.events.warning(&pod, "FailedScheduling", message.clone());
-        let api = self.api(&pod);
-        tokio::spawn(async move {
-            let name = pod.metadata.name.clone().unwrap_or_default();
-            let now = jiff::Timestamp::now();
-            let condition = serde_json::json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-                "message": message, "lastTransitionTime": format!("{now:.0}")});
-            let body = serde_json::json!({"metadata": {"uid": pod.metadata.uid},
-                "status": {"phase": "Pending", "conditions": [condition]}});
-            if let Err(error) = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(body)).await {
-                tracing::debug!(%error, pod = %name, "condition was not written");
-            }
-        });
     }
 
     /// The log of one container. `uid` may be empty where the caller does not know it.
@@ -472,6 +425,21 @@ impl Agent {
     /// Waits until all Pods that live were told (again).
     pub(crate) async fn listed(&self) {
         self.0.listed.notified().await;
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.0.place
+    }
+
+    /// The node has changed: looks again at the Pods that did not fit it.
+    pub(crate) fn look_again(&self) {
+        let waiting: Vec<Seen> = self.state().waiting.values().cloned().collect();
+        waiting.iter().for_each(|seen| self.dispatch(seen));
+    }
+
+    /// The Pod is not being bound any more.
+    pub(crate) fn unbound(&self, pod: &Pod) {
+        self.state().binding.remove(&uid(pod));
     }
 
     pub(crate) fn turns(&self) -> &Turns {

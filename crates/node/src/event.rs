@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use std::collections::HashMap;
 use tokio::sync::mpsc;
@@ -26,6 +26,8 @@ struct Entry {
     reason: String,
     message: String,
     at: Timestamp,
+    /// What the scheduler does, where it is the scheduler's event.
+    action: Option<&'static str>,
 }
 
 impl Events {
@@ -46,6 +48,13 @@ impl Events {
         self.put(about(pod), "Warning", reason, message.into());
     }
 
+    /// What a scheduler says of a Pod, in its form.
+    pub(crate) fn scheduling(&self, pod: &Pod, kind: &'static str, reason: &str, action: &'static str, text: String) {
+        let reason = reason.to_owned();
+        let action = Some(action);
+        self.send(Entry { about: about(pod), kind, reason, message: text, at: Timestamp::now(), action });
+    }
+
     pub(crate) fn service_warning(&self, namespace: &str, name: &str, reason: &str, message: &str) {
         let about = ObjectReference {
             api_version: Some("v1".into()),
@@ -58,7 +67,10 @@ impl Events {
     }
 
     fn put(&self, about: ObjectReference, kind: &'static str, reason: &str, message: String) {
-        let entry = Entry { about, kind, reason: reason.to_owned(), message, at: Timestamp::now() };
+        self.send(Entry { about, kind, reason: reason.to_owned(), message, at: Timestamp::now(), action: None });
+    }
+
+    fn send(&self, entry: Entry) {
         if let Err(error) = self.queue.try_send(entry) {
             tracing::debug!(%error, node = %self.node, "an event was dropped");
         }
@@ -96,7 +108,7 @@ async fn write(client: kube::Client, mut entries: mpsc::Receiver<Entry>, node: S
         }
         let name =
             format!("{}.{:x}", entry.about.name.as_deref().unwrap_or("unknown"), uuid::Uuid::new_v4().as_u64_pair().0);
-        let event = Event {
+        let mut event = Event {
             metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(namespace), ..ObjectMeta::default() },
             involved_object: entry.about,
             reason: Some(entry.reason),
@@ -110,6 +122,14 @@ async fn write(client: kube::Client, mut entries: mpsc::Receiver<Entry>, node: S
             reporting_instance: Some(node.clone()),
             ..Event::default()
         };
+        if let Some(action) = entry.action {
+            event.action = Some(action.to_owned());
+            event.event_time = Some(MicroTime(entry.at));
+            event.source = Some(EventSource::default());
+            event.reporting_component = Some("default-scheduler".to_owned());
+            event.reporting_instance = Some(format!("default-scheduler-{node}"));
+            (event.count, event.first_timestamp, event.last_timestamp) = (None, None, None);
+        }
         match api.create(&PostParams::default(), &event).await {
             Ok(_) => {
                 if seen.len() >= REMEMBERED_MAX {

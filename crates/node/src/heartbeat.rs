@@ -44,20 +44,23 @@ pub(crate) fn capacity() -> Capacity {
 pub(crate) async fn run(agent: Agent) {
     let client = agent.config().client.clone();
     let mut pause = Duration::from_millis(100);
-    while let Err(error) = register(&agent, &client).await {
-        tracing::warn!(%error, "the node was not registered");
+    let node = loop {
+        match register(&agent, &client).await {
+            Ok(node) => break node,
+            Err(error) => tracing::warn!(%error, "the node was not registered"),
+        }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RENEW);
-    }
+    };
     loop {
-        if let Err(error) = renew(&client, &agent.config().name).await {
+        if let Err(error) = renew(&client, &node).await {
             tracing::debug!(%error, "the node's lease was not renewed");
         }
         tokio::time::sleep(RENEW).await;
     }
 }
 
-async fn register(agent: &Agent, client: &kube::Client) -> Result<(), kube::Error> {
+async fn register(agent: &Agent, client: &kube::Client) -> Result<Node, kube::Error> {
     let api: Api<Node> = Api::all(client.clone());
     let name = &agent.config().name;
     let metadata = json!({"name": name, "labels": agent.labels()});
@@ -68,8 +71,7 @@ async fn register(agent: &Agent, client: &kube::Client) -> Result<(), kube::Erro
         api.create(&PostParams::default(), &node).await?;
     }
     let status = json!({"status": status(agent)});
-    api.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await?;
-    Ok(())
+    api.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await
 }
 
 fn status(agent: &Agent) -> Value {
@@ -114,14 +116,16 @@ fn status(agent: &Agent) -> Value {
     })
 }
 
-async fn renew(client: &kube::Client, name: &str) -> Result<(), kube::Error> {
+async fn renew(client: &kube::Client, node: &Node) -> Result<(), kube::Error> {
+    let name = node.metadata.name.as_deref().unwrap_or_default();
     let api: Api<Lease> = Api::namespaced(client.clone(), LEASES);
     let now = format!("{:.6}", Timestamp::now());
     let spec = json!({"holderIdentity": name, "leaseDurationSeconds": LEASE_S, "renewTime": now});
     match api.patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await {
         Err(kube::Error::Api(status)) if status.code == 404 => {
             let body = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-                "metadata": {"name": name, "namespace": LEASES}, "spec": spec});
+                "metadata": {"name": name, "namespace": LEASES, "ownerReferences": [
+                    {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.metadata.uid}]}, "spec": spec});
             if let Ok(lease) = serde_json::from_value::<Lease>(body) {
                 api.create(&PostParams::default(), &lease).await?;
             }

@@ -13,6 +13,7 @@
 
 mod agent;
 mod audience;
+mod binding;
 mod container;
 mod downward;
 mod ends;

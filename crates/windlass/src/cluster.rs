@@ -3,15 +3,14 @@
 
 mod kaniko;
 mod kubelet;
+mod nodes;
 mod outward;
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::api::PostParams;
 use kube::{Api, Client};
@@ -160,8 +159,9 @@ impl Cluster {
             git,
             outside: names.outside()?,
         };
-        let name = flags.node_name.clone().unwrap_or_else(host_name);
+        let name = nodes::name(flags.node_name.as_deref())?;
         let node = name.clone();
+        nodes::forget_others(&api.client(Identity::admin()), &node).await.context("cannot take away an old node")?;
         let builder = kaniko::Kaniko::new(
             host.clone(),
             store.clone(),
@@ -170,7 +170,7 @@ impl Cluster {
             home.root().join("build"),
         );
         let agent = Agent::new(windlass_node::Config {
-            labels: labels(&flags.node_label)?,
+            labels: nodes::labels(&flags.node_label)?,
             home: home.root().to_owned(),
             host,
             store: store.clone(),
@@ -210,7 +210,7 @@ impl Cluster {
         // Nothing waits for them, and a start is not to.
         tokio::spawn(make_roles(client.clone()));
         if !one_run {
-            node_ready(&client, &node).await?;
+            nodes::ready(&client, &node).await?;
         }
         // Last: who reads it may use everything.
         home.write_ports(&ports)?;
@@ -259,34 +259,6 @@ async fn make_roles(client: Client) {
         }
     };
     futures::future::join_all(windlass_model::roles::manifests().into_iter().map(make)).await;
-}
-
-/// Waits until the agent has said that Pods run here.
-async fn node_ready(client: &Client, name: &str) -> Result<()> {
-    let nodes: Api<Node> = Api::all(client.clone());
-    let is_ready = |node: Option<&Node>| {
-        let conditions = node.and_then(|n| n.status.as_ref()?.conditions.as_ref());
-        conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
-    };
-    let ready = kube::runtime::wait::await_condition(nodes, name, is_ready);
-    tokio::time::timeout(NODE_READY_MAX, ready).await.context("the node agent did not become ready in time")??;
-    Ok(())
-}
-
-/// Longer than any machine takes that works.
-const NODE_READY_MAX: Duration = Duration::from_secs(30);
-
-fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-    if name.is_empty() { "localhost".to_owned() } else { name }
-}
-
-fn labels(pairs: &[String]) -> Result<BTreeMap<String, String>> {
-    let pair = |text: &String| {
-        let (k, v) = text.split_once('=').with_context(|| format!("--node-label {text}: write KEY=VALUE"))?;
-        Ok((k.to_owned(), v.to_owned()))
-    };
-    pairs.iter().map(pair).collect()
 }
 
 async fn bind(address: SocketAddr, what: &str, flag: &str) -> Result<TcpListener> {

@@ -304,8 +304,13 @@ mod tests {
 
     #[test]
     fn pods_find_whole_registries() {
-        let rules =
-            ["docker.io=127.0.0.1:5000", "ecr.example=http://r", "r.example:5000=q.example", "a.b/c=d.e", "a=b/c"];
+        let rules = [
+            "docker.io=127.0.0.1:5000",
+            "ecr.example=http://r.lan",
+            "r.example:5000=q.example",
+            "a.b/c=d.e",
+            "a.b=d.e/c",
+        ];
         let args = RemapArgs { remap_registry: rules.map(str::to_owned).into(), ..RemapArgs::default() };
         let found = read("registry: {ecr.example: 127.0.0.1:6000}", &args).unwrap().stand_ins();
         let text: Vec<String> = found.iter().map(|s| format!("{} {:?} {}", s.host, s.ports, s.to)).collect();
@@ -313,7 +318,7 @@ mod tests {
             text,
             [
                 "registry-1.docker.io [443, 80] 127.0.0.1:5000",
-                "ecr.example [443, 80] r:80",
+                "ecr.example [443, 80] r.lan:80",
                 "r.example [5000] q.example:443"
             ]
         );

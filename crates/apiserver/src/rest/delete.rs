@@ -16,7 +16,7 @@ const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
 /// Namespaces that every cluster needs.
-const PERMANENT: [&str; 3] = ["default", "kube-system", "windlass-system"];
+const PERMANENT: [&str; 4] = ["default", "kube-public", "kube-system", "windlass-system"];
 
 /// Whether an object that is being deleted has nothing left to wait for.
 pub(crate) fn is_finished(r: &Resource, object: &Value) -> bool {

@@ -78,6 +78,18 @@ impl StepBuilder for Recorder {
     }
 }
 
+/// A server on this machine that says one line to whoever connects.
+fn stand_in() -> windlass_node::StandIn {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut stream, b"the stand-in\n");
+        }
+    });
+    windlass_node::StandIn { host: "images.corp.example".into(), ports: vec![80, 443], to }
+}
+
 impl Bench {
     pub async fn start(host: Host, directory: &Path) -> Self {
         let api = ApiServer::open(Options::memory()).await.unwrap();
@@ -135,7 +147,7 @@ impl Bench {
             ca_pem: ca_pem.to_vec(),
             registry: None,
             outward: false,
-            stand_ins: Vec::new(),
+            stand_ins: vec![stand_in()],
             allow_paths: allow.clone(),
             policy: Policy::default(),
             stores: Stores {

@@ -11,6 +11,8 @@ pub fn list() -> List {
     cases![
         containers_of_a_pod_meet,
         the_host_is_out_of_reach,
+        pods_with_host_network_share_one,
+        a_remapped_host_is_reached_by_its_name,
         services_and_names,
         only_ready_pods_are_asked,
         a_network_that_nobody_used_serves_again,
@@ -34,6 +36,27 @@ async fn the_host_is_out_of_reach(bench: Bench) {
     bench.pod("p", json!({"containers": [{"name": "main", "command": ["sh", "-c", script]}]})).await;
     let pod = bench.succeeded("p").await;
     assert!(!bench.logs(&pod, "main").await.contains("reached"));
+}
+
+async fn pods_with_host_network_share_one(bench: Bench) {
+    let script = |then: &str| json!([{"name": "main", "command": ["sh", "-c", then]}]);
+    let serve = "echo a word | nc -l -p 7000; cat /etc/resolv.conf; hostname";
+    bench.pod("serve", json!({"hostNetwork": true, "containers": script(serve)})).await;
+    let ask = "for i in $(seq 100); do nc 127.0.0.1 7000 </dev/null && exit 0; sleep 0.1; done; exit 1";
+    bench.pod("ask", json!({"hostNetwork": true, "containers": script(ask)})).await;
+    let (ask, serve) = (bench.succeeded("ask").await, bench.succeeded("serve").await);
+    assert!(bench.logs(&ask, "main").await.contains("a word"));
+    assert_eq!(bench.logs(&serve, "main").await, "nameserver 10.96.0.10\nnode\n");
+    assert_eq!(ask["status"]["podIP"], serve["status"]["podIP"]);
+    assert_ne!(ask["status"]["podIP"], "127.0.0.1");
+}
+
+async fn a_remapped_host_is_reached_by_its_name(bench: Bench) {
+    // The bench's agent was told that images.corp.example is the server it has beside it.
+    let script = "nc images.corp.example 80 </dev/null; nc images.corp.example 443 </dev/null";
+    bench.pod("p", json!({"containers": [{"name": "main", "command": ["sh", "-c", script]}]})).await;
+    let pod = bench.succeeded("p").await;
+    assert_eq!(bench.logs(&pod, "main").await, "the stand-in\nthe stand-in\n");
 }
 
 fn web(ready: &str) -> Value {

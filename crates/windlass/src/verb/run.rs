@@ -12,7 +12,7 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 use windlass_model::{Workflow, labels};
 
-use crate::cli::{Format, RunArgs};
+use crate::cli::{ClusterArgs, Format, RunArgs};
 use crate::cluster::{Cluster, Listen};
 use crate::connect::{Connection, connect};
 use crate::home::{Home, Lock};
@@ -31,6 +31,7 @@ pub(super) async fn run(session: Session, args: RunArgs) -> Result<ExitCode> {
     manifest::change(&mut workflow, &args.options)?;
 
     let Some(host) = session.host.clone() else {
+        tell_without_effect(&args.cluster);
         let connection = connect(&session.global).await?;
         return run_in(&session, &args, connection, workflow, &others).await;
     };
@@ -46,6 +47,19 @@ pub(super) async fn run(session: Session, args: RunArgs) -> Result<ExitCode> {
     let outcome = run_in(&session, &args, connection, workflow, &others).await;
     cluster.stop().await;
     outcome
+}
+
+/// Flags of a cluster that runs already are its own: silence would be a lie.
+fn tell_without_effect(flags: &ClusterArgs) {
+    let given = [
+        ("--allow", !flags.allow.is_empty()),
+        ("--allow-path", !flags.allow_path.is_empty()),
+        ("--node-name", flags.node_name.is_some()),
+        ("--node-label", !flags.node_label.is_empty()),
+    ];
+    for (flag, _) in given.iter().filter(|(_, given)| *given) {
+        eprintln!("note: {flag} has no effect here: the cluster runs already; give it to its `windlass up`");
+    }
 }
 
 /// The home for this process, once no other `run` has it; nothing where an `up` does.
