@@ -61,7 +61,7 @@ pub struct Unknown {
 impl PodExecutor {
     /// The pod that is created instead of the engine's; an error is the node's.
     pub(crate) async fn wrap(&self, client: &Client, namespaces: [&str; 2], pod: &Value) -> Result<Value, Unknown> {
-        let images = pod_form::images_without_command(pod);
+        let images = pod_form::images_without_command(pod, &self.form);
         let mut commands = BTreeMap::new();
         if !images.is_empty() {
             let told = told(client, namespaces).await;

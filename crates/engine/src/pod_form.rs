@@ -6,6 +6,7 @@
 //! | there is | added |
 //! |---|---|
 //! | an input, a script, or anything below | an init container: this program into an `emptyDir`, inputs to their paths |
+//! | a kaniko step, unless its own image is to be used | nothing: our program is its image, and builds |
 //! | an output, a captured result, a kept log, a sidecar | a supervisor, first of the containers; every command wrapped |
 //!
 //! Wrapped commands must be known, so that an image's own one is asked for ([`images_without_command`]). The executor's
@@ -14,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
+use windlass_model::kaniko::{arguments, is_kaniko};
 use windlass_model::places::*;
 use windlass_model::task::{SCRIPT_PATH, Task};
 use windlass_model::{Artifact, labels};
@@ -29,6 +31,8 @@ pub struct PodForm {
     pub token_secret: String,
     /// Environment of the executor's containers.
     pub env: Vec<(String, String)>,
+    /// Leave kaniko steps to their own image.
+    pub kaniko_image: bool,
 }
 
 /// What an image runs when nothing is said.
@@ -72,14 +76,47 @@ fn has_words(value: &Value) -> bool {
 }
 
 /// The images whose own command has to be known before [`wrap`] can do its work.
-pub fn images_without_command(pod: &Value) -> BTreeSet<String> {
+pub fn images_without_command(pod: &Value, form: &PodForm) -> BTreeSet<String> {
     match Needs::of(pod) {
         Ok(Some(needs)) if needs.supervisor => containers(pod)
-            .filter(|c| !has_words(&c["command"]))
+            .filter(|c| !has_words(&c["command"]) && build_arguments(c, form).is_none())
             .filter_map(|c| c["image"].as_str().map(str::to_owned))
             .collect(),
         _ => BTreeSet::new(),
     }
+}
+
+/// The arguments of a container that builds an image by us.
+fn build_arguments(container: &Value, form: &PodForm) -> Option<Vec<String>> {
+    let image = container["image"].as_str()?;
+    if form.kaniko_image || !is_kaniko(image) {
+        return None;
+    }
+    let words = |value: &Value| serde_json::from_value::<Vec<String>>(value.clone()).unwrap_or_default();
+    arguments(&words(&container["command"]), &words(&container["args"]))
+}
+
+/// Our program instead of kaniko's. It makes namespaces of its own for the commands of the Dockerfile, as root of its
+/// container without any privilege; what forbids that by default is let go for this one container.
+fn build_here(container: &mut Value, args: Vec<String>, form: &PodForm, pod_security: &Value) {
+    container["image"] = json!(form.image);
+    container["command"] = json!([IMAGE_PROGRAM, VERB, BUILD]);
+    container["args"] = json!(args);
+    set(container, "imagePullPolicy", json!(form.pull_policy));
+    if let Value::Object(map) = container {
+        if let Value::Array(env) = map.entry("env").or_insert_with(|| json!([])) {
+            env.extend(form.env.iter().map(|(name, value)| json!({"name": name, "value": value})));
+        }
+        if let Value::Object(security) = map.entry("securityContext").or_insert_with(|| json!({})) {
+            if pod_security["runAsUser"].is_null() {
+                security.entry("runAsUser").or_insert_with(|| json!(0));
+            }
+            for profile in ["seccompProfile", "appArmorProfile"] {
+                security.entry(profile).or_insert_with(|| json!({"type": "Unconfined"}));
+            }
+        }
+    }
+    mount(container, json!({"name": BUILD_VOLUME, "mountPath": BUILD_DIR}));
 }
 
 /// The pod with its executor inside; an error is a text for the node.
@@ -101,13 +138,26 @@ pub fn wrap(mut pod: Value, form: &PodForm, commands: &BTreeMap<String, ImageCom
     {
         annotations[labels::POD_TASK] = text;
     }
+    let security = pod["spec"]["securityContext"].clone();
+    let mut builds = false;
+    for container in pod["spec"]["containers"].as_array_mut().into_iter().flatten() {
+        if let Some(args) = build_arguments(container, form) {
+            build_here(container, args, form, &security);
+            builds = true;
+        }
+    }
+    if builds
+        && let Value::Object(spec) = &mut pod["spec"]
+        && let Value::Array(volumes) = spec.entry("volumes").or_insert_with(|| json!([]))
+    {
+        volumes.push(json!({"name": BUILD_VOLUME, "emptyDir": {}}));
+    }
     if !needs.init {
         return Ok(pod);
     }
     let main = containers(&pod).find(|c| c["name"] == "main").cloned();
     let main = main.ok_or_else(|| "the pod has no container named main".to_owned())?;
     let inputs = Inputs::of(task, &main)?;
-    let security = pod["spec"]["securityContext"].clone();
     let init = init_container(&needs, form, &inputs, &main, &security);
 
     let spec = pod["spec"].as_object_mut().ok_or_else(|| "the pod has no spec".to_owned())?;
@@ -160,6 +210,7 @@ const RUN: &str = "windlass-run";
 const BIN: &str = "windlass-bin";
 const TASK: &str = "windlass-task";
 const INPUTS: &str = "windlass-inputs";
+const BUILD_VOLUME: &str = "windlass-build";
 const TOKEN: &str = "windlass-token";
 /// The same Secret without its token: it tells whether there is one.
 const ACCOUNT: &str = "windlass-account";

@@ -10,6 +10,7 @@ pub mod cron;
 pub mod delivery;
 pub mod event_binding;
 pub mod ids;
+pub mod kaniko;
 pub mod labels;
 pub mod meta;
 pub mod parameter;

@@ -26,6 +26,8 @@ pub const SECRETS_DIR: &str = "/var/run/windlass-secrets";
 pub const INPUTS_DIR: &str = "/var/run/windlass-inputs";
 /// Where the executor sees the step's own volumes: followed by their path in the step's container.
 pub const VOLUMES_DIR: &str = "/var/run/windlass-volumes";
+/// Where a step that builds an image does so.
+pub const BUILD_DIR: &str = "/var/run/windlass-build";
 /// Where a pod finds the token of a ServiceAccount.
 pub const ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -42,9 +44,16 @@ pub const SIDECAR: &str = "sidecar";
 /// Role: carries out a `resource` template.
 pub const RESOURCE: &str = "resource";
 
+/// Role: builds an image with kaniko's flags.
+pub const BUILD: &str = "kaniko";
+
 /// Exit code of the executor's own failures.
 pub const EXIT_EXECUTOR: i32 = 64;
 /// Environment: rules `FROM=TO` of git URLs, one a line.
 pub const REMAP_GIT: &str = "WINDLASS_REMAP_GIT";
 /// Environment: rules `FROM=TO` of S3 and HTTP servers, one a line.
 pub const REMAP_ENDPOINT: &str = "WINDLASS_REMAP_ENDPOINT";
+/// Environment: rules `FROM=TO` of registries, one a line.
+pub const REMAP_REGISTRY: &str = "WINDLASS_REMAP_REGISTRY";
+/// Environment: registries without TLS, one a line.
+pub const INSECURE_REGISTRY: &str = "WINDLASS_INSECURE_REGISTRY";

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use windlass_executor::inputs::VolumeMount;
+use windlass_model::kaniko::{arguments, is_kaniko};
 use windlass_sandbox::{Host, Mount, MountSource, Namespace, Network, Rootfs, Spec, Upper, User};
 
 /// How much of standard output is kept for `outputs.result`.
@@ -169,8 +170,8 @@ impl Context {
             return Ok(Some(Base::Executor));
         }
         let words = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
-        if kaniko::is_kaniko(image)
-            && let Some(args) = kaniko::arguments(&words(&container.command), &words(&container.args))
+        if is_kaniko(image)
+            && let Some(args) = arguments(&words(&container.command), &words(&container.args))
         {
             if self.agent.config().builder.is_none() {
                 return Err(config_error("this node has no builder for kaniko steps"));

@@ -44,7 +44,7 @@ mod volume;
 mod worker;
 
 pub use agent::{Agent, AgentError, Config, Policy};
-pub use kaniko::{BuildFailure, BuildRequest, LogSink, PathMap, Place, StepBuilder, is_kaniko};
+pub use kaniko::{BuildFailure, BuildRequest, LogSink, PathMap, Place, StepBuilder};
 pub use log::{LogError, LogOptions, LogStream};
 pub use network::alias::StandIn;
 pub use network::{API_ADDRESS, DNS_ADDRESS, REGISTRY_ADDRESS, REGISTRY_NAME};

@@ -61,6 +61,7 @@ pub(crate) fn enter(options: &EnterOptions, spawners: usize) -> Result<Entered> 
         userxattr: place.userxattr,
         layers_one_by_one: place.layers_one_by_one,
         uid_map,
+        proc_covered: !root && proc_covered(),
         capabilities: own_capabilities(),
     };
     let cgroups = Driver::detect();
@@ -121,6 +122,28 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root() && may_mount
 }
 
+/// Whether somebody has mounted over parts of our `/proc`, as container runtimes do: the kernel then refuses a new one to
+/// who is root of a user namespace only. What is seen through ours is no more than this container.
+fn proc_covered() -> bool {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().filter_map(|line| line.split(' ').nth(4)).any(|at| at.starts_with("/proc/"))
+}
+
+/// How many ids the namespace around us has, where they are all ours to give: we are its user 0.
+fn own_ids() -> Option<u32> {
+    let privileged = CapabilitySet::SETUID | CapabilitySet::SETGID;
+    let may = rustix::thread::capabilities(None).is_ok_and(|c| c.effective.contains(privileged));
+    if !may || !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let count = |file: &str| -> Option<u32> {
+        let text = fs::read_to_string(file).ok()?;
+        let mut fields = text.lines().next()?.split_whitespace();
+        (fields.next()? == "0").then(|| fields.nth(1)?.parse().ok()).flatten()
+    };
+    Some(count("/proc/self/uid_map")?.min(count("/proc/self/gid_map")?)).filter(|count| *count > 1)
+}
+
 /// The ids of the user namespace that we are root of already.
 fn mapped_ids() -> UidMap {
     let text = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -151,13 +174,14 @@ fn memory_bytes() -> u64 {
 fn user_namespace(remarks: &mut Vec<String>) -> Result<UidMap> {
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let ranges = sub_range("/etc/subuid", uid).zip(sub_range("/etc/subgid", uid));
+    let own = own_ids();
     let (here, there) = UnixStream::pair().step(|| "socket pair".into())?;
     // SAFETY: this process has one thread, so that the child may do anything.
     let mapper = match unsafe { libc::fork() } {
         -1 => return Err(Error::io("fork", io::Error::last_os_error())),
         0 => {
             drop(here);
-            sys::exit_now(map_from_outside(&there, uid, gid, ranges))
+            sys::exit_now(map_from_outside(&there, uid, gid, ranges, own))
         }
         pid => pid,
     };
@@ -175,7 +199,7 @@ fn user_namespace(remarks: &mut Vec<String>) -> Result<UidMap> {
     // SAFETY: waits for our own child.
     unsafe { libc::waitpid(mapper, &mut status, 0) };
     if status == 0
-        && let Some(((_, count), _)) = ranges
+        && let Some(count) = own.map(|all| all - 1).or(ranges.map(|((_, count), _)| count))
     {
         let become_root = sys::setgid(0).and_then(|()| sys::setuid(0)).and_then(|()| sys::setgroups(&[0]));
         become_root.map_err(io::Error::from_raw_os_error).step(|| "become root in the user namespace".into())?;
@@ -203,13 +227,18 @@ pub(crate) fn map_ids(pid: i64, map: &str) -> Result<()> {
 }
 
 /// In a child that stays outside: write the maps once the parent is inside. The exit code.
-fn map_from_outside(socket: &UnixStream, uid: u32, gid: u32, ranges: Option<(Range, Range)>) -> i32 {
+fn map_from_outside(socket: &UnixStream, uid: u32, gid: u32, ranges: Option<(Range, Range)>, own: Option<u32>) -> i32 {
     let mut go = [0; 2];
     if io::Read::read_exact(&mut &*socket, &mut go).is_err() {
         return 1;
     }
+    let parent = rustix::process::getppid().map_or(0, |p| p.as_raw_nonzero().get());
+    if let Some(count) = own {
+        // In a container, as its root: every id stays what it is, and no program is needed for that.
+        return i32::from(map_ids(parent.into(), &format!("0 0 {count}")).is_err());
+    }
     let Some((uids, gids)) = ranges else { return 2 };
-    let parent = rustix::process::getppid().map_or(0, |p| p.as_raw_nonzero().get()).to_string();
+    let parent = parent.to_string();
     for (program, own, (first, count)) in [("newuidmap", uid, uids), ("newgidmap", gid, gids)] {
         let arguments = ["0".into(), own.to_string(), "1".into(), "1".into(), first.to_string(), count.to_string()];
         let mut command = Command::new(program);

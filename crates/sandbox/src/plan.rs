@@ -48,6 +48,8 @@ pub(crate) struct Ground {
     /// `lowerdir+` exists.
     pub(crate) layers_one_by_one: bool,
     pub(crate) uid_map: UidMap,
+    /// A new `/proc` may be refused, because parts of ours are covered: then a container gets ours.
+    pub(crate) proc_covered: bool,
     /// What the host has itself: more it cannot give.
     pub(crate) capabilities: Capabilities,
 }
@@ -186,7 +188,7 @@ impl Draft {
 
     fn filesystems(&mut self, ground: &Ground, spec: &Spec, cgroups: &[Shown]) -> Result<()> {
         let closed = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
-        self.filesystem("proc", &[], closed, "/proc", None);
+        self.filesystem("proc", &[], closed, "/proc", ground.proc_covered.then_some("/proc"));
         let bind = ground.uid_map != UidMap::Host;
         self.step("mount /dev", Op::Dev { bind });
         let mut pts = vec![("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];

@@ -33,6 +33,7 @@ use windlass_oci::{Store, registry};
 use windlass_sandbox::Host;
 use windlass_server::{Secrets, Webhook, WebhookOptions};
 
+pub(crate) use kaniko::Kaniko;
 pub(crate) use outward::BuildNetwork;
 
 use crate::cli::{Allow, ClusterArgs};

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::{ControllerSettings, InstallArgs};
+use crate::cli::{ControllerSettings, InstallArgs, KanikoBy};
 
 /// The controller's ServiceAccount, Deployment and roles.
 const CONTROLLER: &str = "windlass-controller";
@@ -119,6 +119,7 @@ fn flags(settings: &ControllerSettings) -> Vec<String> {
     let mut flags = vec![format!("--image={}", settings.image)];
     flags.extend(settings.image_pull_policy.map(|policy| format!("--image-pull-policy={}", policy.word())));
     flags.extend(settings.managed_namespace.iter().map(|ns| format!("--managed-namespace={ns}")));
+    flags.extend((settings.kaniko == KanikoBy::Image).then(|| "--kaniko=image".to_owned()));
     flags.push(format!("--controller-namespace={}", settings.controller_namespace));
     let names = &settings.names;
     for (flag, values) in [

@@ -8,6 +8,7 @@ mod home;
 mod manifest;
 mod names;
 mod objects;
+mod pod_build;
 mod print;
 mod start;
 mod verb;
@@ -18,7 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
     windlass_sandbox::early();
-    if let Some(code) = windlass_executor::early().or_else(windlass_build::early) {
+    if let Some(code) = pod_build::early().or_else(windlass_executor::early).or_else(windlass_build::early) {
         return std::process::ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
     start::start(<cli::Cli as clap::Parser>::parse())

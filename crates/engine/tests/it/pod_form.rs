@@ -15,6 +15,7 @@ fn form() -> PodForm {
         pull_policy: Some("IfNotPresent".to_owned()),
         token_secret: "windlass-executor-token".to_owned(),
         env: vec![("WINDLASS_REMAP_GIT".to_owned(), "git@github.com:=http://git/".to_owned())],
+        kaniko_image: false,
     }
 }
 
@@ -78,7 +79,7 @@ fn pods() {
     assert!(!files.is_empty());
     for file in files {
         let pod = first_pod(&std::fs::read_to_string(&file).unwrap()).unwrap();
-        let asked = images_without_command(&pod);
+        let asked = images_without_command(&pod, &form());
         let text = match wrap(pod, &form(), &commands()) {
             Ok(pod) => format!("asked: {asked:?}\n{}", shown(pod)),
             Err(error) => format!("asked: {asked:?}\nerror: {error}"),

@@ -21,7 +21,7 @@ use windlass_artifacts::Root;
 use windlass_model::places;
 
 use super::link::{self, Ended, Hello, Orders};
-use crate::worker;
+use crate::worker::{self, Request};
 
 /// The supervisor's container is started before this one.
 const SUPERVISOR_MAX: Duration = Duration::from_secs(120);
@@ -50,8 +50,10 @@ pub(super) fn main(words: &[OsString]) -> Answer {
         Ok(status) => code(*status),
         Err(_) => places::EXIT_EXECUTOR,
     };
-    // The supervisor hears of a command that could not be started, too. If it is gone, its own end says so.
-    if let Err(error) = hand_over(&mut socket, code, &kept, &orders) {
+    // The supervisor hears of a command that could not be started, too; there is nothing of it to read. If the supervisor is
+    // gone, its own end says so.
+    let request = orders.request.as_ref().filter(|_| status.is_ok());
+    if let Err(error) = hand_over(&mut socket, code, &kept, request) {
         eprintln!("handing the step's outputs over: {error}");
     }
     status.map(|_| code)
@@ -225,13 +227,13 @@ impl Tee {
     }
 }
 
-fn hand_over(socket: &mut UnixStream, code: i32, kept: &Mutex<Vec<u8>>, orders: &Orders) -> io::Result<()> {
+fn hand_over(socket: &mut UnixStream, code: i32, kept: &Mutex<Vec<u8>>, request: Option<&Request>) -> io::Result<()> {
     let kept = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
     let result = &kept[kept.len().saturating_sub(RESULT_BYTES_MAX)..];
     let mut out = BufWriter::with_capacity(64 * 1024, &mut *socket);
     link::say(&mut out, &Ended { code, result_bytes: result.len() as u64 })?;
     out.write_all(result)?;
-    if let Some(request) = &orders.request {
+    if let Some(request) = request {
         worker::serve(request, &Root::open(Path::new("/"))?, &mut out)?;
     }
     out.flush()?;

@@ -27,6 +27,15 @@ impl PullPolicy {
     }
 }
 
+/// Who builds in kaniko steps.
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+pub(crate) enum KanikoBy {
+    /// Our builder, inside of the step's container.
+    Windlass,
+    /// The image of the manifest, as it is.
+    Image,
+}
+
 /// What `controller` is told, and `install` writes down for it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ControllerSettings {
@@ -36,6 +45,9 @@ pub(crate) struct ControllerSettings {
     /// When that image is pulled [default: Kubernetes' own rule]
     #[arg(long, value_enum, value_name = "POLICY")]
     pub(crate) image_pull_policy: Option<PullPolicy>,
+    /// Who builds in kaniko steps: our builder in the step's container, or the image that the manifest names
+    #[arg(long, value_enum, default_value = "windlass", value_name = "WHO")]
+    pub(crate) kaniko: KanikoBy,
     /// Only workflows of this namespace are run [default: all]
     #[arg(long, value_name = "NS")]
     pub(crate) managed_namespace: Option<String>,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
-use windlass_build::{BuildError, Builder, Built, Context, Log, Request, Stream, kaniko::Options};
+use windlass_build::{BuildError, Builder, Built, Context, Log, Opened, Request, Stream, kaniko::Options};
 use windlass_lang::{Sources, render};
 use windlass_node::{BuildFailure, BuildRequest, LogSink, PathMap, Place, StepBuilder};
 use windlass_oci::client::{ClientOptions, DockerConfig, Remap};
@@ -24,13 +24,26 @@ pub(crate) struct Kaniko {
     /// The rules that `registries` were made with: a step's own mirrors come after them.
     remap: Vec<String>,
     cache: PathBuf,
-    network: Arc<BuildNetwork>,
+    network: Network,
+}
+
+/// The network of a build's commands.
+enum Network {
+    /// One of its own for each build.
+    Own(Arc<BuildNetwork>),
+    /// This process's own: a pod's.
+    Here,
 }
 
 impl Kaniko {
     /// For steps on this host; `cache` keeps the records of the layer cache.
     pub(crate) fn new(host: Host, store: Store, registries: ClientOptions, remap: Vec<String>, cache: PathBuf) -> Self {
-        Self { host, store, registries, remap, cache, network: Arc::default() }
+        Self { host, store, registries, remap, cache, network: Network::Own(Arc::default()) }
+    }
+
+    /// The same, where this process is in the step's own container: its network is the pod's.
+    pub(crate) fn in_pod(self) -> Self {
+        Self { network: Network::Here, ..self }
     }
 
     async fn run(&self, request: &BuildRequest) -> Result<(), (i32, String)> {
@@ -95,9 +108,22 @@ impl Kaniko {
         build.compression = options.compression.map(Into::into).unwrap_or_default();
         build.check_push = !options.skip_push_check;
         if !options.no_push {
+            if matches!(self.network, Network::Here)
+                && let Some(nowhere) = options.destinations.iter().find(|d| d.is_local())
+            {
+                return Err(format!(
+                    "{nowhere}: the built-in registry is one machine's; push to one that the cluster reaches"
+                ));
+            }
             build.destinations.clone_from(&options.destinations);
         }
-        build.network = Some(self.network.opener(request.log.clone()));
+        build.network = Some(match &self.network {
+            Network::Own(network) => network.opener(request.log.clone()),
+            Network::Here => Arc::new(|| {
+                let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+                Box::pin(async move { Opened { network: windlass_sandbox::Network::Host, resolv_conf } })
+            }),
+        });
         build.log = log(&request.log);
         build.cancel = request.cancel.clone();
 

@@ -37,7 +37,7 @@ fn built(pod: &Value, container: &str) -> Option<StreamError> {
     let mut containers = pod["spec"]["containers"].as_array()?.iter();
     let image = containers.find(|c| c["name"] == container)?["image"].as_str()?;
     let why = format!("container {container:?} has no process: the node agent builds it; `kubectl logs` shows how far");
-    windlass_node::is_kaniko(image).then_some(StreamError::NotRunning(why))
+    windlass_model::kaniko::is_kaniko(image).then_some(StreamError::NotRunning(why))
 }
 
 fn session(session: windlass_node::Session) -> Session {

@@ -19,7 +19,7 @@ use windlass_model::places;
 use windlass_oci::client::{self, ClientOptions, PullOptions};
 use windlass_oci::{Reference, Store};
 
-use crate::cli::ControllerArgs;
+use crate::cli::{ControllerArgs, KanikoBy};
 use crate::connect::{Connection, connect};
 use crate::deploy;
 use crate::home::Home;
@@ -46,6 +46,7 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
         pull_policy: settings.image_pull_policy.map(|policy| policy.word().to_owned()),
         token_secret: deploy::TOKEN_SECRET.to_owned(),
         env: environment(&names),
+        kaniko_image: settings.kaniko == KanikoBy::Image,
     };
     let loops = workflow::Settings {
         engine: windlass_engine::Config {
@@ -122,8 +123,13 @@ async fn ensure_kinds(client: &Client) -> Result<()> {
 
 /// What the executor in pods is told of names.
 fn environment(names: &Names) -> Vec<(String, String)> {
-    [(places::REMAP_GIT, names.git_rules()), (places::REMAP_ENDPOINT, names.endpoint_rules())]
-        .into_iter()
+    let all = [
+        (places::REMAP_GIT, names.git_rules()),
+        (places::REMAP_ENDPOINT, names.endpoint_rules()),
+        (places::REMAP_REGISTRY, names.registry_rules()),
+        (places::INSECURE_REGISTRY, names.insecure().to_vec()),
+    ];
+    all.into_iter()
         .filter(|(_, rules)| !rules.is_empty())
         .map(|(name, rules)| (name.to_owned(), rules.join("\n")))
         .collect()

@@ -56,7 +56,12 @@ pub(crate) fn nobody() -> String {
 
 impl Host {
     pub(crate) fn start(manner: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0", manner)
+    }
+
+    /// Where others than this machine reach it, say.
+    pub(crate) fn start_at(address: &str, manner: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (log, manner) = (asked.clone(), Arc::new(manner));

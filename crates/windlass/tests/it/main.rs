@@ -18,6 +18,7 @@ mod jobs;
 mod kubectl;
 mod names;
 mod nodes;
+mod on_a_cluster;
 mod quickstart;
 mod rights;
 mod run;

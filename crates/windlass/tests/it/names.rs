@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::house::{House, LONG, Running, not_run, program};
 
 /// MinIO, as `.ci/run` keeps it.
-fn minio() -> Option<PathBuf> {
+pub(crate) fn minio() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     let kept = cache.map(|dir| dir.join("windlass-ci/bin/minio")).filter(|path| path.is_file());

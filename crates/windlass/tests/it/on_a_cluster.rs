@@ -1,0 +1,323 @@
+//! The same workflows on one machine and on a real cluster, with Windlass as its controller and the executor in the pods: the
+//! node tables are compared, and what differs is a snapshot. On demand, for it takes a cluster whose nodes run pods:
+//!
+//! - `WINDLASS_CLUSTER_KUBECONFIG`: its administrator; `kubectl` is on the PATH.
+//! - `WINDLASS_CLUSTER_REGISTRY`: `HOST:PORT` of a registry without TLS that the nodes ask for every image, whatever its name.
+//! - `WINDLASS_CLUSTER_HOST`: the address at which pods reach this machine.
+//!
+//! It works in one namespace of its own, which it deletes; the kinds stay.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::hosts::{Host, Reply};
+use crate::house::{BINARY, Done, House, Running, kill, program, run, until};
+
+const IMAGE: &str = "windlass.it/windlass:1";
+const BUSYBOX: &str = "windlass.it/busybox:1";
+/// One workflow on a machine with other work.
+const SLOW: Duration = Duration::from_secs(240);
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/cluster")
+}
+
+/// What the environment says of the cluster; says loudly where it says nothing.
+struct Cluster {
+    kubeconfig: String,
+    registry: String,
+    host: String,
+}
+
+impl Cluster {
+    fn find() -> Option<Self> {
+        let value = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+        let Some(kubeconfig) = value("WINDLASS_CLUSTER_KUBECONFIG") else {
+            println!("NOT RUN: there is no cluster; WINDLASS_CLUSTER_KUBECONFIG names one (on demand: ci/full)");
+            return None;
+        };
+        // Who names a cluster wants it used: what is missing then is a fault.
+        let need = |name: &str| value(name).unwrap_or_else(|| panic!("{name} is not set"));
+        Some(Self { kubeconfig, registry: need("WINDLASS_CLUSTER_REGISTRY"), host: need("WINDLASS_CLUSTER_HOST") })
+    }
+}
+
+/// A namespace with Windlass in it.
+struct Installed<'a> {
+    cluster: &'a Cluster,
+    house: &'a House,
+    namespace: String,
+}
+
+impl Installed<'_> {
+    fn kubectl(&self, args: &[&str], input: &str) -> Done {
+        let mut command = Command::new("kubectl");
+        command.args(["--kubeconfig", &self.cluster.kubeconfig, "-n", &self.namespace]).args(args);
+        let file = self.house.file("input.yaml", input);
+        if !input.is_empty() {
+            command.args(["-f", &file]);
+        }
+        run(&mut command)
+    }
+
+    fn windlass(&self, args: &[&str]) -> Done {
+        let mut all = vec!["--kubeconfig", &self.cluster.kubeconfig, "-n", &self.namespace];
+        all.extend(args);
+        Running::begin(&mut self.house.command(&all)).finish(SLOW)
+    }
+
+    /// Runs one workflow to its end.
+    fn run(&self, file: &Path) -> Value {
+        let done = self.windlass(&["submit", file.to_str().unwrap()]).ok();
+        let name = done.stdout.lines().find_map(|l| l.strip_prefix("Name:")).unwrap().trim().to_owned();
+        self.windlass(&["wait", &name]);
+        self.windlass(&["get", &name, "-o", "json"]).ok().json()
+    }
+}
+
+impl Drop for Installed<'_> {
+    fn drop(&mut self) {
+        let kubectl = |args: &[&str]| {
+            let mut command = Command::new("kubectl");
+            let _ = command.args(["--kubeconfig", &self.cluster.kubeconfig]).args(args).output();
+        };
+        if std::thread::panicking() {
+            let told = self.kubectl(&["get", "pods,workflows"], "");
+            eprintln!("{}\n{}", told.stdout, self.kubectl(&["logs", "deploy/windlass-controller"], "").stdout);
+        }
+        let controller = format!("windlass-controller-{}", self.namespace);
+        kubectl(&["delete", "clusterrole,clusterrolebinding", &controller, "--ignore-not-found"]);
+        kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]);
+    }
+}
+
+/// Makes our image and that of the steps, gives both to the nodes' registry, and installs.
+fn install<'a>(case: &str, cluster: &'a Cluster, house: &'a House, git: &str) -> Installed<'a> {
+    house.image(BUSYBOX, &["busybox", "sh", "echo", "cat", "mkdir"]);
+    let own = house.path("windlass");
+    match program("strip") {
+        Some(_) => drop(run(Command::new("strip").arg("-o").arg(&own).arg(BINARY)).ok()),
+        None => drop(std::fs::copy(BINARY, &own).unwrap()),
+    }
+    let add = format!("{}:/windlass", own.display());
+    let made = ["image", "from-host", IMAGE, "--add", &add, "--entrypoint", "/windlass", "--user", "65532"];
+    house.windlass(&made).ok();
+    let rule = format!("windlass.it={}", cluster.registry);
+    for image in [IMAGE, BUSYBOX] {
+        house.windlass(&["image", "push", image, "--insecure", "--remap-registry", &rule]).ok();
+    }
+
+    let namespace = format!("windlass-it-{case}-{}", std::process::id());
+    let installed = Installed { cluster, house, namespace };
+    let namespace = installed.namespace.as_str();
+    let rules = [format!("--remap-git=http://git.windlass.it/={git}/"), format!("--remap-registry={rule}")];
+    let mut flags = vec!["install", "--image", IMAGE, "--image-pull-policy", "Always"];
+    flags.extend(["--managed-namespace", namespace, "--controller-namespace", namespace]);
+    flags.extend(rules.iter().map(String::as_str));
+    let insecure = format!("--insecure-registry={}", cluster.registry);
+    flags.push(&insecure);
+    let manifests = house.windlass(&flags).ok().stdout;
+    installed.kubectl(&["apply", "--server-side", "--force-conflicts"], &manifests).ok();
+    // A small node may have promised its processors to others.
+    installed.kubectl(&["set", "resources", "deploy/windlass-controller", "--requests=cpu=0,memory=0"], "").ok();
+    installed.kubectl(&["rollout", "status", "deploy/windlass-controller", "--timeout=50s"], "").ok();
+    installed
+}
+
+/// A real S3 server that pods and this machine reach.
+struct Minio {
+    child: Child,
+    port: u16,
+}
+
+impl Minio {
+    fn start(house: &House) -> Option<Self> {
+        let server = crate::names::minio()?;
+        let free = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+        let data = house.path("minio");
+        std::fs::create_dir_all(&data).unwrap();
+        let child = Command::new(server)
+            .args(["server", "--quiet", "--address", &format!("0.0.0.0:{free}")])
+            .arg(&data)
+            .envs([("MINIO_ROOT_USER", "root-user"), ("MINIO_ROOT_PASSWORD", "root-password")])
+            .envs([("MINIO_BROWSER", "off"), ("MINIO_UPDATE", "off")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let minio = Self { child, port: free };
+        until("the S3 server answers", Duration::from_secs(30), || {
+            std::net::TcpStream::connect(("127.0.0.1", free)).ok()
+        });
+        Some(minio)
+    }
+}
+
+impl Drop for Minio {
+    fn drop(&mut self) {
+        kill(&self.child, Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// A repository with one file, served by git itself.
+fn repository(house: &House) -> PathBuf {
+    let work = house.path("work");
+    std::fs::create_dir_all(&work).unwrap();
+    std::fs::write(work.join("main.py"), "print('hello')\n").unwrap();
+    let root = house.path("git");
+    std::fs::create_dir_all(&root).unwrap();
+    let git = |args: &[&str]| {
+        let mut command = Command::new("git");
+        command.current_dir(&work).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
+        run(command.args(["-c", "user.name=a", "-c", "user.email=a@example.com"]).args(args)).ok();
+    };
+    git(&["init", "-q", "-b", "main"]);
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "one"]);
+    git(&["clone", "-q", "--bare", ".", root.join("app.git").to_str().unwrap()]);
+    root
+}
+
+/// Without the workflow's name, and without the hashes that follow from it.
+fn plain(text: &str, name: &str) -> String {
+    let text = text.replace(name, "WF");
+    let mut out = String::new();
+    let mut digits = String::new();
+    for c in text.chars().chain(std::iter::once('\0')) {
+        if c.is_ascii_digit() {
+            digits.push(c);
+            continue;
+        }
+        out.push_str(if digits.len() > 5 { "N" } else { &digits });
+        digits.clear();
+        if c != '\0' {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// The node table as far as both ways of running have to agree: by full name, field by field.
+fn table(workflow: &Value) -> BTreeMap<String, Value> {
+    let name = workflow["metadata"]["name"].as_str().unwrap();
+    let nodes = workflow["status"]["nodes"].as_object().unwrap();
+    let named = |id: &Value| plain(nodes[id.as_str().unwrap()]["name"].as_str().unwrap(), name);
+    let mut rows = BTreeMap::new();
+    let status = &workflow["status"];
+    rows.insert(
+        "(workflow)".to_owned(),
+        json!({"phase": status["phase"], "message": status["message"], "progress": status["progress"]}),
+    );
+    for node in nodes.values() {
+        let outputs = &node["outputs"];
+        let mut children: Vec<String> = node["children"].as_array().into_iter().flatten().map(named).collect();
+        children.sort();
+        let mut artifacts: Vec<Value> = outputs["artifacts"].as_array().cloned().unwrap_or_default();
+        artifacts.sort_by_key(|a| a["name"].as_str().unwrap_or_default().to_owned());
+        let row = json!({
+            "displayName": node["displayName"], "type": node["type"], "phase": node["phase"], "message": node["message"],
+            "templateName": node["templateName"], "progress": node["progress"], "children": children,
+            "inputs": node["inputs"], "result": outputs["result"], "exitCode": outputs["exitCode"],
+            "parameters": outputs["parameters"], "artifacts": artifacts,
+        });
+        let row = serde_json::from_str(&plain(&row.to_string(), name)).unwrap();
+        rows.insert(plain(node["name"].as_str().unwrap(), name), row);
+    }
+    rows
+}
+
+/// What differs, one line a field.
+fn differences(one: &Value, cluster: &Value) -> String {
+    let (one, cluster) = (table(one), table(cluster));
+    let mut lines = vec![format!("{} rows", one.len())];
+    let names: std::collections::BTreeSet<&String> = one.keys().chain(cluster.keys()).collect();
+    for name in names {
+        match (one.get(name), cluster.get(name)) {
+            (Some(here), Some(there)) => {
+                for (field, value) in here.as_object().unwrap() {
+                    if value != &there[field] {
+                        lines.push(format!("{name} {field}:\n  one machine: {value}\n  a cluster:   {}", there[field]));
+                    }
+                }
+            }
+            (Some(_), None) => lines.push(format!("{name}: only on one machine")),
+            _ => lines.push(format!("{name}: only on a cluster")),
+        }
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn workflows_come_out_the_same() {
+    let Some(cluster) = Cluster::find() else { return };
+    let house = House::empty();
+    let minio = Minio::start(&house).expect("the suite has a real S3 server");
+    let root = repository(&house);
+    let git = Host::start_at("0.0.0.0:0", move |_| Reply::Git(root.clone()));
+    let port = git.address.rsplit(':').next().unwrap();
+    let installed = install("same", &cluster, &house, &format!("http://{}:{port}", cluster.host));
+
+    let one_machine = |files: &[&str]| {
+        let mut command = vec!["run", "-o", "json"];
+        let endpoint = format!("--remap-endpoint=minio:9000=http://127.0.0.1:{}", minio.port);
+        let rule = format!("--remap-git=http://git.windlass.it/=http://127.0.0.1:{port}/");
+        command.extend([endpoint.as_str(), rule.as_str()]);
+        command.extend(files);
+        Running::begin(&mut house.command(&command)).finish(SLOW).json()
+    };
+    let path = |name: &str| folder().join(name).to_str().unwrap().to_owned();
+
+    let here = one_machine(&[&path("basics.yaml")]);
+    let there = installed.run(&folder().join("basics.yaml"));
+    insta::assert_snapshot!("basics", differences(&here, &there));
+
+    let repository = std::fs::read_to_string(folder().join("repository.yaml")).unwrap();
+    let service = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: minio}}\nspec: {{ports: [{{port: 9000}}]}}\n---\n\
+         apiVersion: v1\nkind: Endpoints\nmetadata: {{name: minio}}\n\
+         subsets: [{{addresses: [{{ip: {}}}], ports: [{{port: {}}}]}}]\n---\n",
+        cluster.host, minio.port
+    );
+    installed.kubectl(&["apply"], &format!("{service}{repository}")).ok();
+    let here = one_machine(&[&path("repository.yaml"), &path("artifacts.yaml")]);
+    let there = installed.run(&folder().join("artifacts.yaml"));
+    insta::assert_snapshot!("artifacts", differences(&here, &there));
+
+    // The executor's own account is the only one that may report, and the pods' own is not in its containers.
+    let may = |account: &str, verb: &str, kind: &str| {
+        let who = format!("--as=system:serviceaccount:{}:{account}", installed.namespace);
+        let exec = verb == "exec";
+        let mut question = vec!["auth", "can-i", if exec { "create" } else { verb }, kind, &who];
+        question.extend(exec.then_some("--subresource=exec"));
+        installed.kubectl(&question, "").stdout.trim() == "yes"
+    };
+    assert!(may("windlass-executor", "create", "workflowtaskresults.argoproj.io"));
+    assert!(!may("windlass-executor", "get", "secrets") && !may("windlass-executor", "list", "pods"));
+    assert!(!may("default", "create", "workflowtaskresults.argoproj.io"));
+    assert!(may("windlass-controller", "create", "pods") && !may("windlass-controller", "get", "secrets"));
+    assert!(!may("windlass-controller", "exec", "pods"));
+}
+
+#[test]
+fn a_namespace_that_is_not_set_up_says_so_before_the_step_runs() {
+    let Some(cluster) = Cluster::find() else { return };
+    let house = House::empty();
+    let installed = install("unset", &cluster, &house, "http://nobody.invalid");
+    installed.kubectl(&["delete", "secret", "windlass-executor-token"], "").ok();
+    let spec = format!(
+        "entrypoint: a\ntemplates:\n- name: a\n  container: {{image: '{BUSYBOX}', command: [echo, never]}}\n  \
+         outputs: {{parameters: [{{name: p, valueFrom: {{path: /p, default: x}}}}]}}\n"
+    );
+    let workflow = installed.run(Path::new(&house.workflow("unset", &spec)));
+    let node = workflow["status"]["nodes"].as_object().unwrap().values().next().unwrap().clone();
+    let message = node["message"].as_str().unwrap_or_default();
+    assert!(message.contains("windlass install --workflow-namespace"), "{node:#}");
+    assert_eq!(node["phase"], "Error");
+}
