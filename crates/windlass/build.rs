@@ -1,6 +1,8 @@
 //! How the binary is linked: relative relocations are packed (`DT_RELR`), which takes two megabytes off a static
 //! position-independent binary of this size. A static binary relocates itself with the C library it was linked with, and
-//! that has to know the packed form: glibc does since 2.36. Where the version cannot be read, nothing is packed.
+//! that has to know the packed form: glibc does since 2.36. Where the version cannot be read, nothing is packed. Functions
+//! of the same machine code are linked once in what is released: a megabyte. That is an option of lld, which
+//! the Rust of `rust-toolchain.toml` brings and links with on x86-64.
 
 use std::process::Command;
 
@@ -12,6 +14,9 @@ fn main() {
     }
     if glibc().is_some_and(|version| version >= (2, 36)) {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
+    if target("ARCH") == "x86_64" && std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
     }
 }
 
