@@ -19,7 +19,8 @@ use windlass_sandbox::{Host, Network};
 use crate::cache::Cache;
 use crate::dockerfile::{self, Dockerfile, Kind};
 use crate::error::{BuildError, Doing, Fault};
-use crate::stage::{Base, Shop, Stage, StageFuture};
+use crate::shop::{Base, Shop};
+use crate::stage::{Stage, StageFuture};
 use crate::{Context, Ignore, Log, expand, output};
 
 /// Builds images. Cheap to clone; builds run side by side.

@@ -20,6 +20,7 @@ pub mod kaniko;
 mod log;
 mod output;
 mod run;
+mod shop;
 mod stage;
 mod users;
 mod view;

@@ -5,7 +5,7 @@ use windlass_oci::client::{Client, PushOptions};
 use windlass_oci::{Commit, Digest, Image, Reference};
 
 use crate::error::Fault;
-use crate::stage::{Finished, Shop};
+use crate::shop::{Finished, Shop};
 
 /// Writes the image into the store and gives it its local names.
 pub(crate) async fn commit(shop: &Shop, finished: &Finished) -> Result<Image, Fault> {

@@ -3,12 +3,12 @@
 //!
 //! | role | container | does |
 //! |---|---|---|
-//! | `init` | `init` | puts this program, the script and the inputs in place ([`init`]) |
-//! | `supervise` | `supervisor` | lets the others begin, takes the step's outputs, reports ([`supervise`]) |
-//! | `main`, `sidecar` | the user's | runs the command that comes after `--` ([`wrap`]) |
+//! | `init` | `init` | puts this program, the script and the inputs in place (`init`) |
+//! | `supervise` | `supervisor` | lets the others begin, takes the step's outputs, reports (`supervise`) |
+//! | `main`, `sidecar` | the user's | runs the command that comes after `--` (`wrap`) |
 //! | `resource` | `main` | a `resource` template's work ([`crate::resource`]) |
 //!
-//! The supervisor listens on a socket in the pod; who wraps a command keeps a connection as long as it lives ([`link`]).
+//! The supervisor listens on a socket in the pod; who wraps a command keeps a connection as long as it lives (`link`).
 
 mod init;
 mod link;
