@@ -11,6 +11,7 @@ mod objects;
 mod pod_build;
 mod print;
 mod start;
+mod templates;
 mod verb;
 
 /// Objects come and go by the thousand here, as many small parts each, on one thread and freed on another.

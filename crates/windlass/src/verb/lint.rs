@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use windlass_engine::validate::{NoTemplates, validate};
+use windlass_engine::validate::{NoTemplates, Templates, validate};
 use windlass_lang::Diagnostic;
 use windlass_lang::diagnostic::has_errors;
 use windlass_lang::yaml::Document;
@@ -15,7 +15,7 @@ use crate::start::Session;
 pub(super) async fn run(session: &Session, args: LintArgs) -> Result<ExitCode> {
     let files = manifest::find(&args.paths)?;
     let manifests = Manifests::read(&files)?;
-    let faults = check(&manifests);
+    let faults = check(&manifests, &NoTemplates);
     match args.output {
         Some(Format::Json) => {
             println!("{}", serde_json::to_string_pretty(&windlass_lang::to_json(&faults, &manifests.sources))?);
@@ -34,16 +34,17 @@ pub(super) async fn run(session: &Session, args: LintArgs) -> Result<ExitCode> {
 }
 
 /// What is wrong with the text and with what it says.
-pub(super) fn check(manifests: &Manifests) -> Vec<windlass_lang::Diagnostic> {
+pub(super) fn check(manifests: &Manifests, others: &dyn Templates) -> Vec<windlass_lang::Diagnostic> {
     let mut faults = manifests.faults.clone();
     faults.extend(manifests.documents.iter().filter_map(no_object));
-    faults.extend(validate(&manifests.documents, &manifests.sources, &NoTemplates));
+    faults.extend(validate(&manifests.documents, &manifests.sources, others));
     faults
 }
 
-/// Stops a verb whose files have errors, after all of them have been shown; warnings are shown and pass.
-pub(super) fn refuse_faulty(session: &Session, manifests: &Manifests) -> Result<bool> {
-    let faults = check(manifests);
+/// Stops a verb whose files have errors, after all of them have been shown; warnings are shown and pass. `others` are
+/// templates that are not in the files.
+pub(super) fn refuse_faulty(session: &Session, manifests: &Manifests, others: &dyn Templates) -> Result<bool> {
+    let faults = check(manifests, others);
     if !faults.is_empty() {
         eprint!("{}", windlass_lang::render(&faults, &manifests.sources, session.look.color));
     }

@@ -18,12 +18,18 @@ use crate::connect::{Connection, connect};
 use crate::home::{Home, Lock};
 use crate::manifest::{self, Manifests};
 use crate::start::Session;
+use crate::templates::Stored;
 use crate::verb::{lint, logs, shutdown, wait, watch};
 use crate::{objects, print};
 
 pub(super) async fn run(session: Session, args: RunArgs) -> Result<ExitCode> {
     let manifests = Manifests::read(&args.files)?;
-    if lint::refuse_faulty(&session, &manifests)? {
+    // A cluster that runs elsewhere may have what the files do not.
+    let stored = match &session.host {
+        None => Stored::called_by(&manifests, &session.global).await?,
+        Some(_) => Stored::default(),
+    };
+    if lint::refuse_faulty(&session, &manifests, &stored)? {
         return Ok(ExitCode::from(1));
     }
     let (workflow, others) = split(&manifests)?;

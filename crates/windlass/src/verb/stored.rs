@@ -19,6 +19,7 @@ use crate::connect::{Connection, connect};
 use crate::manifest::{self, Manifests};
 use crate::print;
 use crate::start::Session;
+use crate::templates::Stored;
 use crate::verb::lint;
 
 /// One of the kinds.
@@ -205,7 +206,7 @@ async fn create(
     mut change: impl FnMut(&mut Value) -> Result<()>,
 ) -> Result<ExitCode> {
     let manifests = Manifests::read(files)?;
-    if lint::refuse_faulty(session, &manifests)? {
+    if lint::refuse_faulty(session, &manifests, &Stored::called_by(&manifests, &session.global).await?)? {
         return Ok(ExitCode::from(1));
     }
     let mut c = connect(&session.global).await?;

@@ -12,6 +12,7 @@ use crate::connect::connect;
 use crate::manifest::{self, Manifests};
 use crate::objects;
 use crate::start::Session;
+use crate::templates::Stored;
 use crate::verb::{follow, lint, stored};
 
 pub(super) async fn run(session: &Session, args: SubmitArgs) -> Result<ExitCode> {
@@ -23,7 +24,7 @@ pub(super) async fn run(session: &Session, args: SubmitArgs) -> Result<ExitCode>
         bail!("nothing to submit: name files, or a template with --from workflowtemplate/NAME");
     }
     let manifests = Manifests::read(&args.files)?;
-    if lint::refuse_faulty(session, &manifests)? {
+    if lint::refuse_faulty(session, &manifests, &Stored::called_by(&manifests, &session.global).await?)? {
         return Ok(ExitCode::from(1));
     }
     for document in &manifests.documents {

@@ -96,9 +96,20 @@ impl Drop for Installed<'_> {
     }
 }
 
-/// Makes our image and that of the steps, gives both to the nodes' registry, and installs.
-fn install<'a>(case: &str, cluster: &'a Cluster, house: &'a House, git: &str) -> Installed<'a> {
-    house.image(BUSYBOX, &["busybox", "sh", "echo", "cat", "mkdir"]);
+/// Makes the image of the steps under this name, and gives it to the nodes' registry.
+fn publish(cluster: &Cluster, house: &House, image: &str, programs: &[&str]) {
+    house.image(image, programs);
+    push(cluster, house, image);
+}
+
+fn push(cluster: &Cluster, house: &House, image: &str) {
+    let rules = ["windlass.it", "docker.io"].map(|from| format!("--remap-registry={from}={}", cluster.registry));
+    house.windlass(&["image", "push", image, "--insecure", &rules[0], &rules[1]]).ok();
+}
+
+/// Makes our own image, and installs into a namespace that is not there yet.
+fn install<'a>(namespace: &str, cluster: &'a Cluster, house: &'a House, git: &str) -> Installed<'a> {
+    publish(cluster, house, BUSYBOX, &["busybox", "sh", "echo", "cat", "mkdir"]);
     let own = house.path("windlass");
     match program("strip") {
         Some(_) => drop(run(Command::new("strip").arg("-o").arg(&own).arg(BINARY)).ok()),
@@ -107,15 +118,17 @@ fn install<'a>(case: &str, cluster: &'a Cluster, house: &'a House, git: &str) ->
     let add = format!("{}:/windlass", own.display());
     let made = ["image", "from-host", IMAGE, "--add", &add, "--entrypoint", "/windlass", "--user", "65532"];
     house.windlass(&made).ok();
-    let rule = format!("windlass.it={}", cluster.registry);
-    for image in [IMAGE, BUSYBOX] {
-        house.windlass(&["image", "push", image, "--insecure", "--remap-registry", &rule]).ok();
-    }
+    push(cluster, house, IMAGE);
 
-    let namespace = format!("windlass-it-{case}-{}", std::process::id());
-    let installed = Installed { cluster, house, namespace };
-    let namespace = installed.namespace.as_str();
-    let rules = [format!("--remap-git=http://git.windlass.it/={git}/"), format!("--remap-registry={rule}")];
+    let mut there = Command::new("kubectl");
+    there.args(["--kubeconfig", &cluster.kubeconfig, "get", "namespace", namespace]);
+    assert_ne!(run(&mut there).code, Some(0), "somebody uses the namespace {namespace} of this cluster");
+    let installed = Installed { cluster, house, namespace: namespace.to_owned() };
+    let rules = [
+        format!("--remap-git=http://git.windlass.it/={git}/"),
+        format!("--remap-registry=windlass.it={}", cluster.registry),
+        format!("--remap-registry=docker.io={}", cluster.registry),
+    ];
     let mut flags = vec!["install", "--image", IMAGE, "--image-pull-policy", "Always"];
     flags.extend(["--managed-namespace", namespace, "--controller-namespace", namespace]);
     flags.extend(rules.iter().map(String::as_str));
@@ -127,6 +140,10 @@ fn install<'a>(case: &str, cluster: &'a Cluster, house: &'a House, git: &str) ->
     installed.kubectl(&["set", "resources", "deploy/windlass-controller", "--requests=cpu=0,memory=0"], "").ok();
     installed.kubectl(&["rollout", "status", "deploy/windlass-controller", "--timeout=50s"], "").ok();
     installed
+}
+
+fn fresh(case: &str) -> String {
+    format!("windlass-it-{case}-{}", std::process::id())
 }
 
 /// A real S3 server that pods and this machine reach.
@@ -166,11 +183,23 @@ impl Drop for Minio {
     }
 }
 
-/// A repository with one file, served by git itself.
-fn repository(house: &House) -> PathBuf {
+/// The Service behind which pods find it.
+fn service(cluster: &Cluster, minio: &Minio) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: minio}}\nspec: {{ports: [{{port: 9000}}]}}\n---\n\
+         apiVersion: v1\nkind: Endpoints\nmetadata: {{name: minio}}\n\
+         subsets: [{{addresses: [{{ip: {}}}], ports: [{{port: {}}}]}}]\n---\n",
+        cluster.host, minio.port
+    )
+}
+
+/// A repository with these files, served by git itself.
+fn repository(house: &House, files: &[(&str, &str)]) -> PathBuf {
     let work = house.path("work");
     std::fs::create_dir_all(&work).unwrap();
-    std::fs::write(work.join("main.py"), "print('hello')\n").unwrap();
+    for (name, text) in files {
+        std::fs::write(work.join(name), text).unwrap();
+    }
     let root = house.path("git");
     std::fs::create_dir_all(&root).unwrap();
     let git = |args: &[&str]| {
@@ -259,10 +288,10 @@ fn workflows_come_out_the_same() {
     let Some(cluster) = Cluster::find() else { return };
     let house = House::empty();
     let minio = Minio::start(&house).expect("the suite has a real S3 server");
-    let root = repository(&house);
+    let root = repository(&house, &[("main.py", "print('hello')\n")]);
     let git = Host::start_at("0.0.0.0:0", move |_| Reply::Git(root.clone()));
     let port = git.address.rsplit(':').next().unwrap();
-    let installed = install("same", &cluster, &house, &format!("http://{}:{port}", cluster.host));
+    let installed = install(&fresh("same"), &cluster, &house, &format!("http://{}:{port}", cluster.host));
 
     let one_machine = |files: &[&str]| {
         let mut command = vec!["run", "-o", "json"];
@@ -279,13 +308,7 @@ fn workflows_come_out_the_same() {
     insta::assert_snapshot!("basics", differences(&here, &there));
 
     let repository = std::fs::read_to_string(folder().join("repository.yaml")).unwrap();
-    let service = format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: minio}}\nspec: {{ports: [{{port: 9000}}]}}\n---\n\
-         apiVersion: v1\nkind: Endpoints\nmetadata: {{name: minio}}\n\
-         subsets: [{{addresses: [{{ip: {}}}], ports: [{{port: {}}}]}}]\n---\n",
-        cluster.host, minio.port
-    );
-    installed.kubectl(&["apply"], &format!("{service}{repository}")).ok();
+    installed.kubectl(&["apply"], &format!("{}{repository}", service(&cluster, &minio))).ok();
     let here = one_machine(&[&path("repository.yaml"), &path("artifacts.yaml")]);
     let there = installed.run(&folder().join("artifacts.yaml"));
     insta::assert_snapshot!("artifacts", differences(&here, &there));
@@ -309,7 +332,7 @@ fn workflows_come_out_the_same() {
 fn a_namespace_that_is_not_set_up_says_so_before_the_step_runs() {
     let Some(cluster) = Cluster::find() else { return };
     let house = House::empty();
-    let installed = install("unset", &cluster, &house, "http://nobody.invalid");
+    let installed = install(&fresh("unset"), &cluster, &house, "http://nobody.invalid");
     installed.kubectl(&["delete", "secret", "windlass-executor-token"], "").ok();
     let spec = format!(
         "entrypoint: a\ntemplates:\n- name: a\n  container: {{image: '{BUSYBOX}', command: [echo, never]}}\n  \
@@ -320,4 +343,95 @@ fn a_namespace_that_is_not_set_up_says_so_before_the_step_runs() {
     let message = node["message"].as_str().unwrap_or_default();
     assert!(message.contains("windlass install --workflow-namespace"), "{node:#}");
     assert_eq!(node["phase"], "Error");
+}
+
+/// The application of the first article, in as few lines: it answers what it was built with.
+const DOCKERFILE: &str = "\
+FROM windlass.it/busybox:1
+ARG FROM_ARGO
+ENV FROM_ARGO=$FROM_ARGO
+COPY main.py /app/
+RUN mkdir -p /www/value && echo \"$FROM_ARGO\" > /www/value/argo && cat /app/main.py > /www/value/git
+CMD [\"busybox\", \"httpd\", \"-f\", \"-p\", \"8000\", \"-h\", \"/www\"]
+";
+
+/// The first article as it stands: its templates, role, binding, Secret and workflow, here and there.
+#[test]
+fn the_first_article_comes_out_the_same() {
+    let Some(cluster) = Cluster::find() else { return };
+    let house = House::empty();
+    let minio = Minio::start(&house).expect("the suite has a real S3 server");
+    // The bucket that the article makes by hand.
+    std::fs::create_dir_all(house.path("minio/argo-bucket")).unwrap();
+    let root = repository(&house, &[("main.py", "git_value = 'github main branch'\n"), ("Dockerfile", DOCKERFILE)]);
+    let git = Host::start_at("0.0.0.0:0", move |_| Reply::Git(root.clone()));
+    let port = git.address.rsplit(':').next().unwrap().to_owned();
+    publish(&cluster, &house, "bash:latest", &["busybox", "bash", "ls"]);
+
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/seeds/000");
+    let seed = |name: &str| std::fs::read_to_string(seeds.join(name)).unwrap();
+    let values: String = seed("artifact-repository.values.yaml").lines().map(|l| format!("    {l}\n")).collect();
+    let around = format!(
+        "apiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: huadmin}}\n---\n\
+         apiVersion: v1\nkind: Secret\nmetadata: {{name: minio}}\n\
+         stringData: {{root-user: root-user, root-password: root-password}}\n---\n\
+         apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: workflow-controller-configmap}}\ndata:\n  config: |\n{values}---\n"
+    );
+    let seeds_of =
+        ["docker-secret.yaml", "pod-controller.yaml", "rb-admin-pod.yaml", "git-clone.yaml", "image-build.yaml"];
+    let objects: String = seeds_of.iter().map(|name| format!("{}---\n", seed(name))).collect();
+    let submit = |verb: &mut dyn FnMut(&[&str]) -> Done| {
+        let workflow = seeds.join("argo-ci.yaml");
+        let workflow = workflow.to_str().unwrap();
+        let git = "git-url=http://git.windlass.it/app.git";
+        let done = verb(&["submit", workflow, "-p", git, "-p", "FROM_ARGO=argo test", "-p", "image_tag=v1"]).ok();
+        let name = done.stdout.lines().find_map(|l| l.strip_prefix("Name:")).unwrap().trim().to_owned();
+        verb(&["wait", &name]);
+        verb(&["get", &name, "-o", "json"]).ok().json()
+    };
+
+    // On one machine.
+    let registry = &cluster.registry;
+    let flags = [
+        format!("--remap-endpoint=minio:9000=http://127.0.0.1:{}", minio.port),
+        format!("--remap-git=http://git.windlass.it/=http://127.0.0.1:{port}/"),
+        format!("--remap-registry=docker.io={registry}"),
+        format!("--remap-registry=windlass.it={registry}"),
+        format!("--insecure-registry={registry}"),
+    ];
+    let up = house.up(&flags.each_ref().map(String::as_str));
+    let kubeconfig = house.home().join("run/kubeconfig");
+    let kubectl = |args: &[&str], input: &str| {
+        let file = house.file("here.yaml", input);
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(&kubeconfig).args(args);
+        run(if input.is_empty() { &mut command } else { command.args(["-f", &file]) }).ok()
+    };
+    kubectl(&["create", "namespace", "argo-wf"], "");
+    kubectl(&["apply", "-n", "argo-wf"], &format!("{around}{objects}"));
+    let here = submit(&mut |args| {
+        let all: Vec<&str> = ["-n", "argo-wf"].iter().chain(args).copied().collect();
+        Running::begin(&mut house.command(&all)).finish(SLOW)
+    });
+    up.end();
+
+    // On the cluster.
+    let installed = install("argo-wf", &cluster, &house, &format!("http://{}:{port}", cluster.host));
+    installed.kubectl(&["apply"], &format!("{}{around}{objects}", service(&cluster, &minio))).ok();
+    let there = submit(&mut |args| installed.windlass(args));
+    insta::assert_snapshot!("first_article", differences(&here, &there));
+    assert_eq!(there["status"]["phase"], "Succeeded", "{}", there["status"]);
+
+    // The image is what the article builds: a pod of it answers what the workflow was given.
+    let node =
+        installed.kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.labels.kubernetes\\.io/hostname}"], "");
+    let pod = seed("fastapi-sample.yaml").replace("k3s-worker-1", node.ok().stdout.trim());
+    installed.kubectl(&["apply"], &pod).ok();
+    installed.kubectl(&["wait", "pod/fastapi-test", "--for=condition=Ready", "--timeout=50s"], "").ok();
+    let value = until("the application answers", Duration::from_secs(20), || {
+        let path = "/api/v1/namespaces/argo-wf/pods/fastapi-test:8000/proxy/value/argo";
+        let told = installed.kubectl(&["get", "--raw", path], "");
+        (told.code == Some(0)).then_some(told.stdout)
+    });
+    assert_eq!(value.trim(), "argo test");
 }

@@ -119,3 +119,25 @@ fn cron_workflows_and_templates_are_stored_and_run() {
     house.windlass(&["template", "delete", "hello"]).ok().says(&["WorkflowTemplate 'hello' deleted"]);
     up.end().exits(0);
 }
+
+#[test]
+fn a_workflow_may_call_what_the_cluster_has() {
+    let Some(house) = House::new("templates that are stored") else { return };
+    let template = "apiVersion: argoproj.io/v1alpha1\nkind: WorkflowTemplate\nmetadata: {name: stored}\nspec:\n  templates:\n  - name: hello\n    inputs: {parameters: [{name: word}]}\n    container: {image: busybox, command: [echo, '{{inputs.parameters.word}}']}\n";
+    let template = house.file("template.yaml", template);
+    let calls = |name: &str, word: &str| {
+        let spec = format!(
+            "entrypoint: a\ntemplates:\n- name: a\n  steps: [[{{name: s, templateRef: {{name: {name}, template: hello}}, arguments: {{parameters: [{{name: {word}, value: hi}}]}}}}]]\n"
+        );
+        house.workflow("calls", &spec)
+    };
+    let up = house.up(&[]);
+    house.windlass(&["template", "create", &template]).ok();
+    house.windlass(&["submit", &calls("stored", "word"), "--wait"]).ok();
+    // What is stored is looked into: the parameter that is not given, the template that is not there.
+    house.windlass(&["submit", &calls("stored", "other")]).exits(1).says(&["word"]);
+    house.windlass(&["submit", &calls("nothing", "word")]).exits(1).says(&["there is no WorkflowTemplate `nothing`"]);
+    up.end();
+    // A fault of the file is told also where no cluster runs.
+    house.windlass(&["submit", &calls("stored", "word")]).exits(1).says(&["there is no WorkflowTemplate `stored`"]);
+}
