@@ -120,6 +120,14 @@ fn custom_schema(r: &Resource) -> Value {
     schema
 }
 
+/// The forms of a patch; the last only for kinds of Kubernetes itself.
+const PATCHES: [&str; 4] = [
+    "application/apply-patch+yaml",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
+
 fn add_paths(paths: &mut Map<String, Value>, r: &Resource, schema: &str) {
     let base = format!("/{}", path_of(&r.group, &r.version));
     let collection = if r.namespaced {
@@ -139,15 +147,11 @@ fn add_paths(paths: &mut Map<String, Value>, r: &Resource, schema: &str) {
             "x-kubernetes-group-version-kind": kind,
         });
         if body {
-            let media: &[&str] = if action == "patch" {
-                &[
-                    "application/apply-patch+yaml",
-                    "application/json-patch+json",
-                    "application/merge-patch+json",
-                    "application/strategic-merge-patch+json",
-                ]
-            } else {
-                &["application/json"]
+            // `kubectl apply` merges strategically where that is said here; custom resources cannot be merged so.
+            let media: &[&str] = match action {
+                "patch" if r.builtin => &PATCHES,
+                "patch" => &PATCHES[..3],
+                _ => &["application/json"],
             };
             let content: Map<String, Value> =
                 media.iter().map(|m| ((*m).to_owned(), json!({"schema": if action == "patch" { json!({"type": "object"}) } else { reference.clone() }}))).collect();

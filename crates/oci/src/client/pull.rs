@@ -412,7 +412,7 @@ impl Client {
                 have += chunk.len() as u64;
                 if have > size {
                     return Err(Error::malformed(
-                        format!("blob {digest} from {}", target.registry),
+                        format!("blob {digest} from {}", target.shown().0),
                         format!("it is longer than the {size} bytes that the manifest says"),
                     ));
                 }

@@ -283,12 +283,10 @@ impl Client {
 fn location(target: &Target, response: &Response) -> Result<String> {
     let given = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let url = given.and_then(|given| response.url().join(given).ok());
-    url.map(String::from).ok_or_else(|| Error::Registry {
-        registry: target.registry.clone(),
-        repository: target.repository.clone(),
-        doing: "starting an upload".to_owned(),
-        status: response.status().as_u16(),
-        detail: ": the answer has no Location".to_owned(),
+    url.map(String::from).ok_or_else(|| {
+        let (registry, repository) = target.shown();
+        let (doing, status) = ("starting an upload".to_owned(), response.status().as_u16());
+        Error::Registry { registry, repository, doing, status, detail: ": the answer has no Location".to_owned() }
     })
 }
 

@@ -60,6 +60,11 @@ impl Target {
         Self { registry: place.registry().to_owned(), repository, named, scopes }
     }
 
+    /// The registry and the repository as messages have them: as the image was named. Where a rule leads is in the log.
+    pub(super) fn shown(&self) -> (String, String) {
+        self.named.clone().unwrap_or_else(|| (self.registry.clone(), self.repository.clone()))
+    }
+
     /// The credential for it. A mapped registry is known to the step's configuration by its own name; programs are not
     /// asked about it: theirs is the registry that is not asked.
     fn credential(&self, config: &DockerConfig) -> Result<Option<Credential>> {
@@ -425,9 +430,10 @@ impl Transport {
                     _ => "",
                 };
                 let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+                let (registry, repository) = target.shown();
                 Error::Registry {
-                    registry: target.registry.clone(),
-                    repository: target.repository.clone(),
+                    registry,
+                    repository,
                     doing: doing.to_owned(),
                     status: code,
                     detail: format!("{said}{help}"),
@@ -437,18 +443,13 @@ impl Transport {
     }
 
     fn refused(&self, target: &Target, detail: &str, had_credential: bool) -> Error {
+        let (registry, repository) = target.shown();
         let help = if had_credential {
             "the configured credential was not enough: check its password and its rights".to_owned()
         } else {
-            let registry = target.named.as_ref().map_or(&target.registry, |(registry, _)| registry);
             format!("no credential for it was found: add `{registry}` to the auths of the docker config.json")
         };
-        Error::Denied {
-            registry: target.registry.clone(),
-            repository: target.repository.clone(),
-            detail: detail.to_owned(),
-            help,
-        }
+        Error::Denied { registry, repository, detail: detail.to_owned(), help }
     }
 
     pub(super) fn unreachable(&self, target: &Target, error: &reqwest::Error) -> Error {

@@ -86,8 +86,13 @@ pub fn build(store: &Store, spec: &HostSpec, names: &[Reference]) -> Result<Imag
         collector.program(program)?;
     }
     for (from, to) in &spec.add {
+        let tree = from.is_dir();
         for executable in collector.tree.add(from, to)? {
-            collector.needs(&executable)?;
+            match collector.needs(&executable) {
+                // A tree, such as that of a compiler, also holds programs and scripts for other systems.
+                Err(error @ Error::Host { .. }) if tree => tracing::debug!(%error, "passed over"),
+                done => done?,
+            }
         }
     }
     if collector.libraries.used_cache {

@@ -89,5 +89,16 @@ fn what_is_absent_is_named() {
         said.push(error.to_string().replace(&scratch.path().display().to_string(), "SCRATCH"));
     }
     said.push(HostSpec::parse_add("a:b").unwrap_err().to_string());
+    // A file is named; a whole tree may hold what is for another system.
+    let add = |from: &std::path::Path| {
+        let add = vec![(from.to_owned(), std::path::PathBuf::from("/opt/x"))];
+        build(&store, &HostSpec { add, ..HostSpec::default() }, &[])
+    };
+    std::fs::set_permissions(&broken, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    assert!(add(&broken).unwrap_err().to_string().contains("its interpreter `/no/such/interpreter`"));
+    let tree = scratch.path().join("tree");
+    std::fs::create_dir(&tree).unwrap();
+    std::fs::rename(&broken, tree.join("broken.sh")).unwrap();
+    add(&tree).unwrap();
     insta::assert_snapshot!(said.join("\n"));
 }

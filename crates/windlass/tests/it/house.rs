@@ -303,6 +303,11 @@ impl Up {
         self.ports["webhooks"].as_str().unwrap().to_owned()
     }
 
+    /// What it has said so far, on both streams.
+    pub(crate) fn said(&self) -> String {
+        self.running.as_ref().map(Running::said).unwrap_or_default()
+    }
+
     /// kill -9
     pub(crate) fn crash(mut self) {
         let running = self.running.take().unwrap();

@@ -22,6 +22,7 @@ mod on_a_cluster;
 mod quickstart;
 mod rights;
 mod run;
+mod seeds;
 mod steer;
 mod streams;
 mod users;

@@ -81,6 +81,13 @@ pub(super) async fn a_custom_kind_lives_and_dies(w: &World) {
     assert_eq!(table["rows"][0]["cells"], json!(["a", 3, null]));
     let listed = w.get(&things).await.ok();
     assert_eq!(listed["kind"], "ThingList");
+    // What `kubectl apply` looks at before it patches: custom kinds are not merged strategically.
+    let document = format!("/openapi/v3/{}", things.trim_start_matches('/').split("/namespaces").next().unwrap());
+    let path = format!("{}/{{name}}", things.replace(&format!("namespaces/{ns}"), "namespaces/{namespace}"));
+    let document = w.until(&document, |a| a.body["paths"][&path]["patch"].is_object()).await.ok();
+    let forms = document["paths"][&path]["patch"]["requestBody"]["content"].as_object().unwrap();
+    assert!(forms.contains_key("application/merge-patch+json"), "{forms:#?}");
+    assert!(!forms.contains_key("application/strategic-merge-patch+json"), "{forms:#?}");
     w.delete(&one).await.ok();
     w.until(&one, |a| a.code == 404).await;
     w.until(&things, |a| a.code == 404).await;
