@@ -8,7 +8,11 @@ use crate::names::minio;
 use super::Reader;
 
 /// Programs that a small distribution's image has.
-const BASE: [&str; 24] = [
+const BASE: [&str; 28] = [
+    "chmod",
+    "chown",
+    "whoami",
+    "touch",
     "sh",
     "ls",
     "cat",
@@ -108,7 +112,8 @@ impl Reader {
 
     /// Ansible and kubectl.
     pub(crate) fn ansible(&self, name: &str) {
-        let more = ["--package", "ansible-core", "--env", "LC_ALL=C.UTF-8"];
+        // It runs in a locale with UTF-8 only.
+        let more = ["--package", "ansible-core", "--add", "/usr/lib/locale/C.utf8", "--env", "LC_ALL=C.UTF-8"];
         self.image(name, &[&BASE[..], &["kubectl", "ansible-playbook"]].concat(), &more);
     }
 

@@ -9,7 +9,7 @@ use super::registry::Registry;
 use super::repositories::{Repositories, commit, push};
 use super::{Reader, seed, table};
 use crate::deliveries::git;
-use crate::house::{run, until};
+use crate::house::{program, run, until};
 
 const REPOSITORY: &str = "airbnb/k8s-webhook-handler";
 const ECR: &str = "xxx.dkr.ecr.us-east-1.amazonaws.com";
@@ -118,12 +118,17 @@ struct Case {
 fn begin(case: &str) -> Option<Case> {
     let needs = [
         ("git", "git"),
-        ("go", "golang"),
         ("docker-registry", "docker-registry"),
         ("skopeo", "skopeo"),
         ("curl", "curl"),
         ("uvicorn", "uvicorn python3-fastapi"),
     ];
+    if program("go").is_none() {
+        // As for MinIO, which is built with it.
+        println!("NOT RUN: {case}: there is no Go");
+        eprintln!("NOT RUN: {case}: there is no Go");
+        return None;
+    }
     let mut reader = Reader::new(case, &needs)?;
     reader.golang("golang:1.14");
     reader.kubectl_image("bitnami/kubectl:1.17.4");
