@@ -169,7 +169,8 @@ pub fn wrap(mut pod: Value, form: &PodForm, commands: &BTreeMap<String, ImageCom
         let is_main = container["name"] == "main";
         if is_main && task.resource.is_some() {
             container["image"] = json!(form.image);
-            container["command"] = json!([IMAGE_PROGRAM, VERB, RESOURCE]);
+            let program = if needs.supervisor { PROGRAM } else { IMAGE_PROGRAM };
+            container["command"] = json!([program, VERB, RESOURCE]);
             set(container, "args", Value::Null);
             set(container, "imagePullPolicy", json!(form.pull_policy));
             mount(container, json!({"name": RUN, "mountPath": RUN_DIR}));

@@ -42,6 +42,15 @@ pub(crate) fn is_ready(pod: &Value) -> bool {
     any
 }
 
+/// Whether the step's own container could not be started, and others of the pod go on without it: a supervisor waits for a
+/// command that will never come.
+pub(crate) fn never_began(pod: &Value) -> bool {
+    statuses(pod, "containerStatuses")
+        .filter(|s| s["name"] == "main")
+        .filter_map(terminated)
+        .any(|t| matches!(t["reason"].as_str(), Some("StartError" | "ContainerCannotRun")) && t["exitCode"] != 0)
+}
+
 /// Why a pod is pending, in words.
 pub(crate) fn pending_message(pod: &Value) -> String {
     for field in ["initContainerStatuses", "containerStatuses"] {
@@ -208,6 +217,16 @@ mod tests {
 
     fn pod(phase: &str, containers: Value) -> Value {
         json!({"status": {"phase": phase, "containerStatuses": containers}})
+    }
+
+    #[test]
+    fn a_step_that_cannot_begin_is_not_waited_for() {
+        let of = |state: Value| {
+            let supervisor = json!({"name": "supervisor", "state": {"running": {}}});
+            never_began(&pod("Running", json!([supervisor, {"name": "main", "state": state}])))
+        };
+        assert!(of(json!({"terminated": {"reason": "StartError", "exitCode": 128}})));
+        assert!(!of(json!({"terminated": {"reason": "Error", "exitCode": 1}})) && !of(json!({"running": {}})));
     }
 
     #[test]

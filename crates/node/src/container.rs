@@ -93,8 +93,10 @@ fn config_error(message: impl Into<String>) -> StartError {
 /// What a container runs from.
 enum Base {
     Image(Ready),
-    /// The running program itself, in an empty root.
-    Executor,
+    /// The running program itself, in an empty root: in a role, or as its command says.
+    Executor {
+        role: Option<&'static str>,
+    },
     /// Our builder, in the agent.
     Builder(Vec<String>),
 }
@@ -163,13 +165,17 @@ pub(crate) fn user(process: &Process, lowers: &[PathBuf]) -> Result<User, StartE
 impl Context {
     fn base_of(&self, container: &Container) -> Result<Option<Base>, StartError> {
         let image = container.image.as_deref().unwrap_or("");
-        if windlass_executor::is_executor_image(image) {
-            if self.step.as_ref().is_none_or(|s| s.task.resource.is_none()) {
-                return Err(config_error(format!("image {image:?} only runs resource templates")));
-            }
-            return Ok(Some(Base::Executor));
-        }
         let words = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+        if windlass_executor::is_executor_image(image) {
+            if self.step.as_ref().is_some_and(|s| s.task.resource.is_some()) {
+                return Ok(Some(Base::Executor { role: Some(windlass_executor::RESOURCE_ROLE) }));
+            }
+            // The pod form: the roles are named by the command.
+            if words(&container.command).get(1).is_some_and(|verb| verb == windlass_model::places::VERB) {
+                return Ok(Some(Base::Executor { role: None }));
+            }
+            return Err(config_error(format!("image {image:?} only runs parts of steps")));
+        }
         if is_kaniko(image)
             && let Some(args) = arguments(&words(&container.command), &words(&container.args))
         {
@@ -238,16 +244,16 @@ impl Context {
         let followed = self.agent.follow(&self.pod, &container.name, writer.follow());
         let outcome = match base {
             Base::Builder(args) => self.build(container, &args, &variables, &writer, cancel, started).await,
-            Base::Executor => {
+            Base::Executor { role } => {
                 let ready = Ready {
                     config: ImageConfig::default(),
                     lowers: Vec::new(),
                     id: format!("{}:{}", windlass_executor::EXECUTOR_IMAGE, env!("CARGO_PKG_VERSION")),
                     pulled: false,
                 };
-                self.spawn(container, ready, true, &variables, &writer, started).await
+                self.spawn(container, ready, Some(role), &variables, &writer, started).await
             }
-            Base::Image(ready) => self.spawn(container, ready, false, &variables, &writer, started).await,
+            Base::Image(ready) => self.spawn(container, ready, None, &variables, &writer, started).await,
         };
         writer.close();
         drop(followed);
@@ -267,14 +273,14 @@ impl Context {
         &self,
         container: &Container,
         ready: Ready,
-        executor: bool,
+        executor: Option<Option<&'static str>>,
         variables: &[(String, String)],
         writer: &Arc<log::Writer>,
         started: impl FnOnce(Live),
     ) -> Result<(Exit, Remains), StartError> {
-        let mut process = if executor {
+        let mut process = if let Some(Some(role)) = executor {
             let mut own = container.clone();
-            own.command = Some(vec![windlass_executor::RESOURCE_ROLE.to_owned()]);
+            own.command = Some(vec![role.to_owned()]);
             own.args = None;
             plan::process(&self.pod, &own, &ready.config, variables, &self.setup.hostname)?
         } else {
@@ -297,7 +303,7 @@ impl Context {
             (None, true) => Network::Host,
             (None, false) => Network::None,
         };
-        let executable = match executor {
+        let executable = match executor.is_some() {
             true => Some(self.agent.executable().map_err(|e| config_error(e.to_string()))?),
             false => None,
         };

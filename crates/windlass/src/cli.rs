@@ -235,6 +235,9 @@ pub(crate) struct ClusterArgs {
     /// The name of this machine as a Node [default: its host name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node_name: Option<String>,
+    /// Who moves steps' inputs and outputs: the node agent, or an executor in each pod, as on a cluster
+    #[arg(long, value_enum, default_value = "node", value_name = "FORM")]
+    pub(crate) executor: ExecutorForm,
     /// A label of the Node (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) node_label: Vec<String>,

@@ -25,10 +25,12 @@ use windlass_artifacts::AllowPaths;
 use windlass_artifacts::git::{GitAccess, Mirrors};
 use windlass_artifacts::store::LocalStore;
 use windlass_build::ConfinedUnpacker;
+use windlass_control::form::{Executor, PodExecutor};
 use windlass_control::{cron, delivery, retention, workflow};
+use windlass_engine::pod_form::PodForm;
 use windlass_executor::inputs::Stores;
 use windlass_node::Agent;
-use windlass_oci::client::{ClientOptions, Secret};
+use windlass_oci::client::{self, ClientOptions, Secret};
 use windlass_oci::{Store, registry};
 use windlass_sandbox::Host;
 use windlass_server::{Secrets, Webhook, WebhookOptions};
@@ -36,8 +38,10 @@ use windlass_server::{Secrets, Webhook, WebhookOptions};
 pub(crate) use kaniko::Kaniko;
 pub(crate) use outward::BuildNetwork;
 
-use crate::cli::{Allow, ClusterArgs};
+use crate::cli::{Allow, ClusterArgs, ExecutorForm};
+use crate::deploy;
 use crate::home::{Home, Lock, Ports};
+use crate::image_commands::Registries;
 use crate::names::Names;
 
 /// Where the cluster listens, and what for.
@@ -170,6 +174,21 @@ impl Cluster {
             names.registry_rules(),
             home.root().join("build"),
         );
+        let loops = workflow::Settings {
+            executor: match flags.executor {
+                ExecutorForm::Node => Executor::Node,
+                ExecutorForm::Pod => Executor::Pod(PodExecutor {
+                    form: PodForm {
+                        image: windlass_engine::Config::default().executor_image,
+                        token_secret: deploy::TOKEN_SECRET.to_owned(),
+                        env: names.for_pods(),
+                        ..PodForm::default()
+                    },
+                    images: Arc::new(Registries::new(client::Client::new(store.clone(), images.clone())?)),
+                }),
+            },
+            ..workflow::Settings::default()
+        };
         let agent = Agent::new(windlass_node::Config {
             labels: nodes::labels(&flags.node_label)?,
             home: home.root().to_owned(),
@@ -205,7 +224,7 @@ impl Cluster {
         tasks.spawn(windlass_workloads::run(controller.clone(), ca, stop.clone()));
         tasks.spawn(retention::run(controller.clone(), None, stop.clone()));
         tasks.spawn(cron::run(controller.clone(), None, stop.clone()));
-        tasks.spawn(workflow::run(controller, workflow::Settings::default(), stop.clone()));
+        tasks.spawn(workflow::run(controller, loops, stop.clone()));
         tasks.close();
         let client = api.client(Identity::admin());
         // Nothing waits for them, and a start is not to.

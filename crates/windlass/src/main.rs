@@ -5,6 +5,7 @@ mod cluster;
 mod connect;
 mod deploy;
 mod home;
+mod image_commands;
 mod manifest;
 mod names;
 mod objects;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use windlass_artifacts::{Ambient, Endpoints, Outside, Remap};
 use windlass_lang::yaml::{self, Document};
 use windlass_lang::{Diagnostic, Sources};
+use windlass_model::places;
 use windlass_node::StandIn;
 use windlass_oci::client;
 
@@ -200,14 +201,16 @@ impl Names {
         Ok(client::Remap::parse(self.registry_rules())?)
     }
 
-    /// The rules of git URLs, as flags have them.
-    pub(crate) fn git_rules(&self) -> Vec<String> {
-        self.of(Kind::Git)
-    }
-
-    /// The rules of endpoints, as flags have them.
-    pub(crate) fn endpoint_rules(&self) -> Vec<String> {
-        self.of(Kind::Endpoint)
+    /// The table for the executor in pods: its environment.
+    pub(crate) fn for_pods(&self) -> Vec<(String, String)> {
+        let all = [
+            (places::REMAP_GIT, self.of(Kind::Git)),
+            (places::REMAP_ENDPOINT, self.of(Kind::Endpoint)),
+            (places::REMAP_REGISTRY, self.of(Kind::Registry)),
+            (places::INSECURE_REGISTRY, self.insecure.clone()),
+        ];
+        let told = all.into_iter().filter(|(_, rules)| !rules.is_empty());
+        told.map(|(name, rules)| (name.to_owned(), rules.join("\n"))).collect()
     }
 
     /// What programs inside pods find of the registries' table: a rule from one whole registry to another leads their

@@ -6,6 +6,7 @@
 //! | Pending | the API server refuses the pod | Error | Pending with the message when trying again may help |
 //! | Pending, Running | the pod succeeded, its report is there | Succeeded | outputs and exit code are taken |
 //! | Pending, Running | the pod failed | Failed, Error | the infrastructure's loss: a new pod, at most so many times |
+//! | Pending, Running | `main` could not be started, others run | Failed | the pod is stopped |
 //! | Running | the pod is gone | Error | `pod deleted` |
 //! | Running daemon | the node around it ended | Succeeded | the pod is stopped |
 
@@ -234,6 +235,12 @@ impl Run {
                 if self.nodes.list[ix].status.message.as_deref().unwrap_or_default() != message {
                     self.mark(ix, NodePhase::Pending, Some(&message));
                 }
+            }
+            "Running" if pod_outcome::never_began(pod) => {
+                let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                let uid = pod["metadata"]["uid"].as_str().map(str::to_owned);
+                self.commands.push(Command::StopPod { name, uid, grace_seconds: None });
+                self.end_pod(ix, pod);
             }
             "Running" => self.pod_runs(ix, pod),
             "Succeeded" | "Failed" => {

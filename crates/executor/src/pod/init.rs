@@ -31,8 +31,8 @@ pub(super) fn run(words: &[OsString]) -> Result<(), String> {
     }
     let task = task()?;
     if program {
-        let own = std::env::current_exe().map_err(|e| format!("this program: {e}"))?;
-        std::fs::copy(&own, places::PROGRAM)
+        // Whatever its name is, or was.
+        std::fs::copy("/proc/self/exe", places::PROGRAM)
             .and_then(|_| std::fs::set_permissions(places::PROGRAM, std::fs::Permissions::from_mode(0o755)))
             .map_err(|e| format!("{}: {e}", places::PROGRAM))?;
     }

@@ -6,6 +6,8 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,13 +46,39 @@ pub(super) fn run() -> Result<(), String> {
     let task = task()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| format!("executor: {e}"))?;
-    // Whoever stops the pod stops the step; this container ends after it, by itself.
-    let _held =
-        runtime.block_on(async { [SignalKind::terminate(), SignalKind::interrupt()].map(|kind| signal(kind).ok()) });
+    let told = stopped()?;
     let guests = listen()?;
     let sidecars = Vec::new();
-    let made = attend(&task, &guests, sidecars);
+    let made = attend(&task, &guests, sidecars, &told);
     report(&runtime, &task, made)
+}
+
+/// Whether somebody stops the pod. Whoever does stops the step, and this container ends after it, by itself; only where the
+/// step never came there is nothing to wait for.
+fn stopped() -> Result<Arc<AtomicBool>, String> {
+    let told = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| format!("executor: {e}"))?;
+    let hear = |kind| {
+        let _inside = runtime.enter();
+        signal(kind).map_err(|e| format!("executor: signals: {e}"))
+    };
+    let (mut term, mut int) = (hear(SignalKind::terminate())?, hear(SignalKind::interrupt())?);
+    let flag = told.clone();
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            flag.store(true, Ordering::Relaxed);
+            // Held, so that further signals have no effect either.
+            loop {
+                term.recv().await;
+            }
+        });
+    });
+    Ok(told)
 }
 
 fn listen() -> Result<Receiver<Guest>, String> {
@@ -80,7 +108,7 @@ fn welcome(stream: UnixStream, sender: &Sender<Guest>) {
 }
 
 /// Lets everybody begin until the step's own command has ended. Dropping a sidecar's connection ends it.
-fn attend(task: &Task, guests: &Receiver<Guest>, mut sidecars: Vec<UnixStream>) -> Made {
+fn attend(task: &Task, guests: &Receiver<Guest>, mut sidecars: Vec<UnixStream>, stopped: &AtomicBool) -> Made {
     let (done, ended) = channel();
     let mut done = Some(done);
     loop {
@@ -106,6 +134,7 @@ fn attend(task: &Task, guests: &Receiver<Guest>, mut sidecars: Vec<UnixStream>) 
             Ok(News::Ended) => sidecars.clear(),
             Ok(News::Made(made)) => return *made,
             Err(std::sync::mpsc::TryRecvError::Disconnected) if done.is_none() => return Made::default(),
+            Err(_) if done.is_some() && stopped.load(Ordering::Relaxed) => return Made::default(),
             Err(_) => {}
         }
     }

@@ -27,6 +27,16 @@ impl PullPolicy {
     }
 }
 
+/// The form of executor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, ValueEnum)]
+pub(crate) enum ExecutorForm {
+    /// The node agent does it; pods are the user's containers, untouched.
+    #[default]
+    Node,
+    /// Inside of each pod.
+    Pod,
+}
+
 /// Who builds in kaniko steps.
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 pub(crate) enum KanikoBy {

@@ -5,24 +5,22 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use kube::api::{DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use windlass_control::form::{Executor, ImageCommands, PodExecutor, Unknown};
+use windlass_control::form::{Executor, PodExecutor};
 use windlass_control::{cron, retention, workflow};
-use windlass_engine::pod_form::{ImageCommand, PodForm};
-use windlass_model::places;
-use windlass_oci::client::{self, ClientOptions, PullOptions};
-use windlass_oci::{Reference, Store};
+use windlass_engine::pod_form::PodForm;
+use windlass_oci::Store;
+use windlass_oci::client::{self, ClientOptions};
 
 use crate::cli::{ControllerArgs, KanikoBy};
 use crate::connect::{Connection, connect};
 use crate::deploy;
 use crate::home::Home;
+use crate::image_commands::Registries;
 use crate::names::Names;
 use crate::start::Session;
 
@@ -40,12 +38,12 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
         remap: names.registries()?,
         ..ClientOptions::new()
     };
-    let images = Registries(client::Client::new(Store::open(home.images())?, images)?);
+    let images = Registries::new(client::Client::new(Store::open(home.images())?, images)?);
     let form = PodForm {
         image: settings.image.clone(),
         pull_policy: settings.image_pull_policy.map(|policy| policy.word().to_owned()),
         token_secret: deploy::TOKEN_SECRET.to_owned(),
-        env: environment(&names),
+        env: names.for_pods(),
         kaniko_image: settings.kaniko == KanikoBy::Image,
     };
     let loops = workflow::Settings {
@@ -119,47 +117,4 @@ async fn ensure_kinds(client: &Client) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// What the executor in pods is told of names.
-fn environment(names: &Names) -> Vec<(String, String)> {
-    let all = [
-        (places::REMAP_GIT, names.git_rules()),
-        (places::REMAP_ENDPOINT, names.endpoint_rules()),
-        (places::REMAP_REGISTRY, names.registry_rules()),
-        (places::INSECURE_REGISTRY, names.insecure().to_vec()),
-    ];
-    all.into_iter()
-        .filter(|(_, rules)| !rules.is_empty())
-        .map(|(name, rules)| (name.to_owned(), rules.join("\n")))
-        .collect()
-}
-
-/// Asks registries what images run; the answers are kept in the store.
-struct Registries(client::Client);
-
-impl ImageCommands for Registries {
-    fn command<'a>(&'a self, image: &'a str) -> BoxFuture<'a, Result<ImageCommand, Unknown>> {
-        async move {
-            let unknown = |why: String, transient: bool| Unknown {
-                message: format!(
-                    "what image {image} runs is not known: {why} (set command in the manifest, or list the image under \
-                     images in the ConfigMap workflow-controller-configmap)"
-                ),
-                transient,
-            };
-            let reference = Reference::parse(image).map_err(|e| unknown(e.to_string(), false))?;
-            let options = PullOptions { layers: false, unpack: false, ..PullOptions::default() };
-            let found = self.0.pull(&reference, &options).await;
-            // The client has tried several times by now.
-            let found = found.map_err(|e| unknown(e.to_string(), false))?;
-            let config = found.config().config().as_ref();
-            let words = |list: Option<&Vec<String>>| list.cloned().unwrap_or_default();
-            Ok(ImageCommand {
-                entrypoint: words(config.and_then(|c| c.entrypoint().as_ref())),
-                cmd: words(config.and_then(|c| c.cmd().as_ref())),
-            })
-        }
-        .boxed()
-    }
 }

@@ -123,6 +123,7 @@ async fn story(session: &Session, _args: &QuickstartArgs, home: &Home, dir: &Pat
         allow: vec![],
         node_name: None,
         node_label: vec![],
+        executor: crate::cli::ExecutorForm::Node,
     };
     let lock = home.lock()?;
     let cluster = Cluster::start(host, home.clone(), lock, &flags, Listen::free_ports()).await?;

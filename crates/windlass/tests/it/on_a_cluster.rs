@@ -1,5 +1,6 @@
 //! The same workflows on one machine and on a real cluster, with Windlass as its controller and the executor in the pods: the
-//! node tables are compared, and what differs is a snapshot. On demand, for it takes a cluster whose nodes run pods:
+//! node tables are compared, and what differs is a snapshot. The pod form also runs on one machine, always; the cluster is on
+//! demand, for its nodes have to run pods:
 //!
 //! - `WINDLASS_CLUSTER_KUBECONFIG`: its administrator; `kubectl` is on the PATH.
 //! - `WINDLASS_CLUSTER_REGISTRY`: `HOST:PORT` of a registry without TLS that the nodes ask for every image, whatever its name.
@@ -272,12 +273,12 @@ fn differences(one: &Value, cluster: &Value) -> String {
             (Some(here), Some(there)) => {
                 for (field, value) in here.as_object().unwrap() {
                     if value != &there[field] {
-                        lines.push(format!("{name} {field}:\n  one machine: {value}\n  a cluster:   {}", there[field]));
+                        lines.push(format!("{name} {field}:\n  node form: {value}\n  pod form:  {}", there[field]));
                     }
                 }
             }
-            (Some(_), None) => lines.push(format!("{name}: only on one machine")),
-            _ => lines.push(format!("{name}: only on a cluster")),
+            (Some(_), None) => lines.push(format!("{name}: only in the node form")),
+            _ => lines.push(format!("{name}: only in the pod form")),
         }
     }
     lines.join("\n")
@@ -434,4 +435,70 @@ fn the_first_article_comes_out_the_same() {
         (told.code == Some(0)).then_some(told.stdout)
     });
     assert_eq!(value.trim(), "argo test");
+}
+
+/// Both forms on one machine, so that the second is looked at where there is no cluster, too.
+#[test]
+fn the_pod_form_runs_on_one_machine() {
+    let Some(house) = House::new("the pod form on one machine") else { return };
+    house.image(BUSYBOX, &["busybox", "sh", "echo", "cat", "mkdir"]);
+    let up = house.up(&["--executor", "pod"]);
+    let kubeconfig = house.home().join("run/kubeconfig");
+    set_up(&house, &kubeconfig);
+    let workflow = folder().join("basics.yaml");
+    let run = |house: &House, args: &[&str]| Running::begin(&mut house.command(args)).finish(SLOW);
+    let done = run(&house, &["submit", workflow.to_str().unwrap(), "-o", "name"]).ok();
+    let name = done.stdout.trim();
+    run(&house, &["wait", name]);
+    let there = run(&house, &["get", name, "-o", "json"]).ok().json();
+    up.end();
+    let here = run(&house, &["run", workflow.to_str().unwrap(), "-o", "json"]).json();
+    insta::assert_snapshot!("both_forms", differences(&here, &there));
+}
+
+/// What `install` makes in a namespace, and the token that a cluster's own controller would write.
+fn set_up(house: &House, kubeconfig: &Path) {
+    let objects = house.windlass(&["install", "--image", "none", "--workflow-namespace", "default", "--no-controller"]);
+    let objects: Vec<String> = objects
+        .ok()
+        .stdout
+        .split("---\n")
+        .filter(|text| text.contains("windlass-executor") && !text.contains("kind: Secret"))
+        .map(str::to_owned)
+        .collect();
+    let objects: Vec<Value> =
+        objects.iter().map(|text| windlass_lang::yaml::load_str(text).documents.remove(0).value).collect();
+    assert_eq!(objects.len(), 3, "a role, an account, a binding");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = kube::config::Kubeconfig::read_from(kubeconfig).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await.unwrap();
+        let client = kube::Client::try_from(config).unwrap();
+        let post = |path: String, body: &Value| {
+            let request = http::Request::post(path).header("content-type", "application/json");
+            client.request::<Value>(request.body(body.to_string().into_bytes()).unwrap())
+        };
+        let rbac = "/apis/rbac.authorization.k8s.io/v1";
+        for object in &objects {
+            let path = match object["kind"].as_str().unwrap() {
+                "ServiceAccount" => "/api/v1/namespaces/default/serviceaccounts".to_owned(),
+                "RoleBinding" => format!("{rbac}/namespaces/default/rolebindings"),
+                _ => format!("{rbac}/clusterroles"),
+            };
+            post(path, object).await.unwrap();
+        }
+        let account = "/api/v1/namespaces/default/serviceaccounts/windlass-executor/token";
+        let asked = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
+        let token = post(account.to_owned(), &asked).await.unwrap();
+        let root = http::Request::get("/api/v1/namespaces/default/configmaps/kube-root-ca.crt").body(Vec::new());
+        let root: Value = client.request(root.unwrap()).await.unwrap();
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "windlass-executor-token"},
+            "stringData": {
+                "token": token["status"]["token"], "ca.crt": root["data"]["ca.crt"], "namespace": "default",
+            },
+        });
+        post("/api/v1/namespaces/default/secrets".to_owned(), &secret).await.unwrap();
+    });
 }
