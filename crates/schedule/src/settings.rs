@@ -35,7 +35,19 @@ pub struct Rule {
     /// Only events of this provider.
     pub provider: Option<String>,
     /// The manifest's path.
-    pub manifest: String,
+    pub manifest: Option<String>,
+    /// The key that it is read with over ssh. There are no passwords: an event names its URL itself, and could name
+    /// another host to send them to.
+    pub ssh_private_key: Option<SecretKey>,
+}
+
+/// A key of a Secret in the webhooks' namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretKey {
+    /// The Secret.
+    pub name: String,
+    /// Its key.
+    pub key: String,
 }
 
 /// Where a Bitbucket Server answers. Its payloads do not say.
@@ -68,12 +80,21 @@ impl Settings {
 
     /// The path of an event's manifest; `default` where nothing is set.
     pub fn manifest<'a>(&'a self, event: &DeliveryEvent, default: &'a str) -> &'a str {
+        let rule = self.rule(event).and_then(|rule| rule.manifest.as_deref());
+        rule.or(self.manifest.as_deref()).unwrap_or(default)
+    }
+
+    /// The key that an event's repository is read with over ssh.
+    pub fn ssh_private_key(&self, event: &DeliveryEvent) -> Option<&SecretKey> {
+        self.rule(event)?.ssh_private_key.as_ref()
+    }
+
+    fn rule(&self, event: &DeliveryEvent) -> Option<&Rule> {
         let fits = |rule: &&Rule| {
             rule.provider.as_ref().is_none_or(|provider| *provider == event.provider)
                 && matches(&rule.name, &event.repo.full_name)
         };
-        let rule = self.repositories.iter().find(fits).map(|rule| rule.manifest.as_str());
-        rule.or(self.manifest.as_deref()).unwrap_or(default)
+        self.repositories.iter().find(fits)
     }
 
     /// Fills what the payload could not say: the URLs of a Bitbucket Server's repository.
@@ -117,6 +138,8 @@ fn matches(pattern: &str, text: &str) -> bool {
     // So many stars only slow things down.
     pattern.bytes().filter(|b| *b == b'*').count() <= 4 && one(pattern.as_bytes(), text.as_bytes())
 }
+
+const SSH_KEY: &str = "sshPrivateKeySecret";
 
 struct Reader<'a> {
     document: &'a Document,
@@ -195,11 +218,13 @@ impl Reader<'_> {
     }
 
     fn rule(&mut self, at: &str, value: &Value) -> Option<Rule> {
-        let map = self.map(at, value, &["name", "provider", "manifest"])?;
+        let map = self.map(at, value, &["name", "provider", "manifest", SSH_KEY])?;
         let name = self.text(&format!("{at}/name"), map.get("name"));
         let manifest = map.get("manifest").and_then(|path| self.path(&format!("{at}/manifest"), path));
         let provider = self.text(&format!("{at}/provider"), map.get("provider"));
-        for (field, missing) in [("name", !map.contains_key("name")), ("manifest", !map.contains_key("manifest"))] {
+        let ssh_private_key = self.secret(&format!("{at}/{SSH_KEY}"), map.get(SSH_KEY));
+        let has = |fields: &[&str]| fields.iter().any(|field| map.contains_key(*field));
+        for (field, missing) in [("name", !has(&["name"])), ("manifest", !has(&["manifest", SSH_KEY]))] {
             if missing {
                 let help = "a rule is {name: owner/name, manifest: argo.yml}";
                 self.fault(at, "settings::missing-field", format!("a rule needs {field}"), help);
@@ -210,7 +235,19 @@ impl Reader<'_> {
             let help = format!("providers are {}", PROVIDERS.join(", "));
             self.fault(&format!("{at}/provider"), "settings::provider", format!("`{other}` is no provider"), &help);
         }
-        Some(Rule { name: name?, provider, manifest: manifest? })
+        Some(Rule { name: name?, provider, manifest, ssh_private_key })
+    }
+
+    fn secret(&mut self, at: &str, value: Option<&Value>) -> Option<SecretKey> {
+        let map = self.map(at, value?, &["name", "key"])?;
+        let name = self.text(&format!("{at}/name"), map.get("name"));
+        let key = self.text(&format!("{at}/key"), map.get("key"));
+        let found = name.zip(key).map(|(name, key)| SecretKey { name, key });
+        if found.is_none() {
+            let message = "a Secret is named by name and key".to_owned();
+            self.fault(at, "settings::missing-field", message, "write {name: bitbucket-creds, key: id_rsa}");
+        }
+        found
     }
 
     fn server(&mut self, map: &Map<String, Value>) -> Option<BitbucketServer> {

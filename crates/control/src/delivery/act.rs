@@ -107,14 +107,19 @@ impl Shared {
             Ok(source) => source,
             Err(message) => return Outcome::failed("NoCloneUrl", message),
         };
+        let ssh_key = match self.secret(rules.ssh_private_key(&event)).await {
+            Ok(key) => key,
+            Err(outcome) => return outcome,
+        };
+        let over_ssh = ssh_key.is_some() && !event.repo.ssh_url.is_empty();
         let request = ReadRequest {
-            url: source.url,
+            url: if over_ssh { event.repo.ssh_url.clone() } else { source.url },
             revision: source.revision,
             reference: source.reference,
             path: path.clone(),
             credentials: self.settings.credentials.clone(),
+            ssh_key,
             bytes_max: self.settings.manifest_bytes_max,
-            ..ReadRequest::default()
         };
         let cancel = Cancel::new();
         // When this future is dropped (the loop stops), the fetch on its thread ends too.

@@ -251,6 +251,13 @@ async fn a_bitbucket_push_runs_the_file_that_the_settings_name() {
     set(&format!("{server}repositories: [{{name: CG/*, manifest: argo.yml}}]")).await;
     let status = deliver("first", "push", &commit).await;
     assert_eq!(status["reason"], "MissingManifest", "{status}");
+    let secret = "sshPrivateKeySecret: {name: bitbucket-creds, key: id_rsa}";
+    set(&format!("{server}repositories: [{{name: CG/*, {secret}}}]")).await;
+    let status = deliver("no-secret", "push", &second).await;
+    assert_eq!(status["reason"], "InvalidSettings", "{status}");
+    let message = status["message"].as_str().unwrap();
+    assert!(message.contains("the key id_rsa of the Secret default/bitbucket-creds"), "{message}");
+    set(&format!("{server}repositories: [{{name: CG/*, manifest: argo.yml}}]")).await;
     let status = deliver("second", "push", &second).await;
     assert_eq!(status["phase"], "Submitted", "{status}");
     let message = status["message"].as_str().unwrap();

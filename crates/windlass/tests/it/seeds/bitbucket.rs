@@ -28,14 +28,15 @@ metadata: {name: windlass-webhooks}
 data:
   settings.yaml: |
     repositories:
-    - {name: bouwe_ceunen/*, manifest: argo.yml}
+    - name: bouwe_ceunen/*
+      manifest: argo.yml
+      sshPrivateKeySecret: {name: bitbucket-creds, key: id_rsa}
 ";
 
 struct Case {
     reader: Reader,
     registry: Registry,
     _sshd: Sshd,
-    _git: crate::hosts::Host,
     tree: std::path::PathBuf,
 }
 
@@ -68,13 +69,11 @@ fn begin(case: &str) -> Option<Case> {
     let backend = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/seeds/backend/.");
     run(Command::new("cp").arg("-r").arg(backend).arg(&tree)).ok();
     std::fs::copy(seed("002/cicd.yaml"), tree.join("argo.yml")).unwrap();
-    let host = repositories.serve();
 
     let user = std::env::var("USER").unwrap_or_else(|_| "root".to_owned());
     let rules = [
         format!("{REGISTRY}={}", registry.address),
         format!("git@bitbucket.org:=ssh://{user}@{}{}/", sshd.address, repositories.bare().display()),
-        format!("https://bitbucket.org/=http://{}/", host.address),
     ];
     let auth = json!({"auths": {REGISTRY: {"username": USER, "password": PASSWORD}}}).to_string();
     let config = reader.house.file("docker.json", &auth);
@@ -92,8 +91,6 @@ fn begin(case: &str) -> Option<Case> {
         &rules[0],
         "--remap-git",
         &rules[1],
-        "--remap-git",
-        &rules[2],
         "--remap-endpoint",
         endpoint,
     ]);
@@ -124,7 +121,7 @@ fn begin(case: &str) -> Option<Case> {
     reader.apply(NS, "minio.yaml", kaniko::MINIO);
     reader.kubectl(&["rollout", "status", "-n", NS, "deployment/minio", "--timeout=60s"]).ok();
     kaniko::make_bucket(&reader, NS, BUCKET);
-    Some(Case { reader, registry, _sshd: sshd, _git: host, tree })
+    Some(Case { reader, registry, _sshd: sshd, tree })
 }
 
 /// Bitbucket Cloud's push, as it posts it.
@@ -190,7 +187,7 @@ fn continuous_integration_with_argo() {
     let key = std::fs::read_to_string(case._sshd.key()).unwrap();
     let workflow = done.to_string();
     assert!(!workflow.contains(key.lines().nth(1).unwrap()) && !workflow.contains(PASSWORD));
-    for address in [&case.registry.address, &case._sshd.address, &case._git.address] {
+    for address in [&case.registry.address, &case._sshd.address] {
         assert!(!workflow.contains(address), "a mapped name is in the workflow");
     }
 
