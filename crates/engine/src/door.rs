@@ -94,6 +94,20 @@ pub enum Observation {
         /// The whole object, or nothing.
         object: Option<Value>,
     },
+    /// A claim that was asked for is there.
+    ClaimMade {
+        /// Its name.
+        name: String,
+    },
+    /// A claim could not be made.
+    ClaimRefused {
+        /// Its name.
+        name: String,
+        /// The API server's words.
+        message: String,
+        /// Whether trying again may help.
+        transient: bool,
+    },
     /// The workflow's `spec.suspend`, `spec.shutdown` and `spec.activeDeadlineSeconds` as they are now.
     Control {
         /// `spec.suspend`
@@ -156,6 +170,19 @@ pub enum Command {
         name: String,
         /// Its uid.
         uid: Option<String>,
+    },
+    /// Create a PersistentVolumeClaim and answer with [`Observation::ClaimMade`] or [`Observation::ClaimRefused`]. One of
+    /// the same name that the workflow owns is as good as made.
+    CreateClaim {
+        /// Its name.
+        name: String,
+        /// The whole claim.
+        claim: Value,
+    },
+    /// Delete a PersistentVolumeClaim.
+    DeleteClaim {
+        /// Its name.
+        name: String,
     },
     /// Get a WorkflowTemplate or ClusterWorkflowTemplate and answer with [`Observation::Template`].
     FetchTemplate {

@@ -7,6 +7,7 @@
 
 mod calls;
 mod check;
+mod claims;
 mod door;
 mod duration;
 mod expression;

@@ -3,6 +3,7 @@
 //! | phase | seen | becomes | and |
 //! |---|---|---|---|
 //! | – | all resources and ConfigMaps it names are there | Running | the entrypoint's node begins |
+//! | – | a claim of it cannot be made yet | Pending | it is asked for again |
 //! | – | one is missing, or the spec cannot run | Failed, Error | |
 //! | Running | the entrypoint's node and the hooks ended | Running | the exit handler begins, unless terminated |
 //! | Running | the exit handler ended, or there is none | Succeeded, Failed, Error | it spoils success, mends nothing |
@@ -149,7 +150,7 @@ impl Run {
             crate::check::check(&self.spec, &self.templates)
                 .map_err(|message| Some((WorkflowPhase::Failed, format!("invalid spec: {message}"))))?;
         }
-        Ok(())
+        self.make_claims()
     }
 
     /// What a spec uses that is not run yet, in words.
@@ -409,6 +410,7 @@ impl Run {
     /// The last words: phase, message, time, conditions, progress of inner nodes.
     pub(crate) fn end_workflow(&mut self, phase: WorkflowPhase, message: &str) {
         self.mark_workflow(phase, message);
+        self.release_claims(phase);
         self.status.finished_at = Some(Time::from_timestamp(self.now));
         self.status.conditions.retain(|c| c.type_ != "PodRunning" && c.type_ != "Completed");
         for (type_, status) in [("PodRunning", "False"), ("Completed", "True")] {

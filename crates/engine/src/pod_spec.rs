@@ -165,14 +165,7 @@ impl Run {
             "name": machine.name,
             "labels": labels,
             "annotations": annotations,
-            "ownerReferences": [{
-                "apiVersion": windlass_model::ARGO_API_VERSION,
-                "kind": "Workflow",
-                "name": self.workflow_name(),
-                "uid": self.meta.uid.as_deref().unwrap_or_default(),
-                "controller": true,
-                "blockOwnerDeletion": true,
-            }],
+            "ownerReferences": self.owner(),
         });
         if let Some(namespace) = &self.meta.namespace {
             metadata["namespace"] = json!(namespace);
@@ -181,6 +174,18 @@ impl Run {
             metadata["finalizers"] = json!([labels::POD_FINALIZER]);
         }
         Ok(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
+    }
+
+    /// The workflow as the owner of what is made for it.
+    pub(crate) fn owner(&self) -> Value {
+        json!([{
+            "apiVersion": windlass_model::ARGO_API_VERSION,
+            "kind": "Workflow",
+            "name": self.workflow_name(),
+            "uid": self.meta.uid.as_deref().unwrap_or_default(),
+            "controller": true,
+            "blockOwnerDeletion": true,
+        }])
     }
 
     /// The volumes of claims that were made for the run.

@@ -14,6 +14,7 @@ use windlass_model::task_result::WorkflowTaskResult;
 use windlass_model::workflow::{Workflow, WorkflowSpec};
 use windlass_model::{NodePhase, NodeType, ObjectMeta, Time, WorkflowPhase};
 
+use crate::claims::Claim;
 use crate::door::{Command, Config, Decision, Observation};
 use crate::globals::Globals;
 use crate::nodes::{Ix, Machine, Nodes, counts_as_active, is_executable};
@@ -56,6 +57,8 @@ pub struct Run {
     pub(crate) active_pods: i64,
     pub(crate) daemons: Vec<Ix>,
     pub(crate) config_maps: BTreeMap<String, Option<Value>>,
+    /// The claims of the run that were asked for.
+    pub(crate) claims: BTreeMap<String, Claim>,
     /// Pods and reports that were seen before their node was taken up.
     pub(crate) early_pods: HashMap<String, Value>,
     pub(crate) early_reports: HashMap<String, WorkflowTaskResult>,
@@ -109,6 +112,7 @@ impl Run {
             active_pods: 0,
             daemons: Vec::new(),
             config_maps: BTreeMap::new(),
+            claims: BTreeMap::new(),
             early_pods: HashMap::new(),
             early_reports: HashMap::new(),
             unseen: Vec::new(),
@@ -222,6 +226,10 @@ impl Run {
             Observation::ConfigMap { name, object } => {
                 self.config_maps.insert(name.clone(), object.clone());
                 self.look_again_at_waiting();
+            }
+            Observation::ClaimMade { name } => self.observe_claim(name, None),
+            Observation::ClaimRefused { name, message, transient } => {
+                self.observe_claim(name, Some((message, *transient)));
             }
             Observation::Control { suspend, shutdown, active_deadline_seconds } => {
                 self.observe_control(*suspend, shutdown.as_deref(), *active_deadline_seconds);

@@ -49,6 +49,11 @@ pub(crate) async fn act(client: &Client, settings: &Settings, namespace: &str, c
             forgive(pods().delete(&name, &params).await.map(drop), Command::StopPod { name, uid, grace_seconds })
         }
         Command::ReleasePod { name, uid } => release(&pods(), name, uid).await,
+        Command::CreateClaim { name, claim } => claim_made(client, namespace, name, claim).await,
+        Command::DeleteClaim { name } => {
+            let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::claims());
+            forgive(api.delete(&name, &DeleteParams::background()).await.map(drop), Command::DeleteClaim { name })
+        }
         Command::FetchTemplate { cluster, name } => {
             let kind = seen::templates(cluster);
             let api = if cluster {
@@ -142,6 +147,44 @@ async fn create(client: &Client, pods: &Api<PodSeen>, node_id: String, name: Str
             refused(node_id, s.message.clone(), transient)
         }
         Err(e) => refused(node_id, Error::from(e).to_string(), true),
+    }
+}
+
+/// Creates a claim; one that is there counts where it has the same owner.
+async fn claim_made(client: &Client, namespace: &str, name: String, claim: Value) -> Outcome {
+    let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::claims());
+    let refused = |name: String, message: String, transient| {
+        Outcome::Observed(Box::new(Observation::ClaimRefused { name, message, transient }))
+    };
+    let object: DynamicObject = match serde_json::from_value(claim) {
+        Ok(object) => object,
+        Err(e) => return refused(name, format!("the claim is not one: {e}"), false),
+    };
+    let answer = match api.create(&PostParams::default(), &object).await {
+        Err(kube::Error::Api(s)) if s.code == 409 && s.reason == "AlreadyExists" => api.get_opt(&name).await,
+        created => created.map(Some),
+    };
+    let owner =
+        |o: &DynamicObject| o.owner_references().iter().find(|r| r.controller == Some(true)).map(|r| r.uid.clone());
+    match answer {
+        Ok(Some(there)) if owner(&there) == owner(&object) && there.metadata.deletion_timestamp.is_none() => {
+            Outcome::Observed(Box::new(Observation::ClaimMade { name }))
+        }
+        Ok(Some(there)) if there.metadata.deletion_timestamp.is_some() => {
+            refused(name.clone(), format!("persistentvolumeclaims {name:?} is being deleted"), true)
+        }
+        Ok(Some(_)) => {
+            let message =
+                format!("persistentvolumeclaims {name:?} already exists, and not for this workflow: delete it");
+            refused(name, message, false)
+        }
+        Ok(None) => refused(name.clone(), format!("persistentvolumeclaims {name:?} was deleted"), true),
+        Err(kube::Error::Api(s)) => {
+            let quota = s.code == 403 && s.message.contains("exceeded quota");
+            let transient = quota || s.code == 409 || s.code == 429 || s.code >= 500;
+            refused(name, s.message.clone(), transient)
+        }
+        Err(e) => refused(name, Error::from(e).to_string(), true),
     }
 }
 

@@ -91,3 +91,11 @@ pub(crate) fn templates(cluster: bool) -> ApiResource {
 pub(crate) fn config_maps() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "ConfigMap"), "configmaps")
 }
+
+/// PersistentVolumeClaims.
+pub(crate) fn claims() -> ApiResource {
+    ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk("", "v1", "PersistentVolumeClaim"),
+        "persistentvolumeclaims",
+    )
+}

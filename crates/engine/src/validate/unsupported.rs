@@ -32,7 +32,6 @@ pub const TABLE: &[Unsupported] = &[
     Unsupported { field: "template.podResources", what: "pod-level resources", issue: 5 },
     Unsupported { field: "template.metrics", what: "metrics of templates", issue: 5 },
     Unsupported { field: "spec.metrics", what: "metrics of workflows", issue: 5 },
-    Unsupported { field: "spec.volumeClaimTemplates", what: "claims made for a run", issue: 5 },
     Unsupported { field: "spec.synchronization", what: "locks of workflows", issue: 5 },
     Unsupported { field: "spec.artifactGC", what: "artifact garbage collection", issue: 5 },
     Unsupported { field: "spec.executorPlugins", what: "executor plugins", issue: 5 },

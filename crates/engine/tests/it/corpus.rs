@@ -312,6 +312,7 @@ impl Replay<'_> {
                 let kind = if cluster { "ClusterWorkflowTemplate" } else { "WorkflowTemplate" };
                 todo.push(Observation::Template { cluster, object: self.submitted(kind, &name), name });
             }
+            Command::CreateClaim { name, .. } => todo.push(Observation::ClaimMade { name }),
             Command::FetchConfigMap { name } => {
                 todo.push(Observation::ConfigMap { object: self.submitted("ConfigMap", &name), name });
             }

@@ -126,6 +126,17 @@ impl<'a> World<'a> {
             Command::FetchConfigMap { name } => {
                 seen.push(Observation::ConfigMap { object: self.object("ConfigMap", &name), name });
             }
+            Command::CreateClaim { name, claim } => {
+                self.commands.push(format!("claim {name} of {}", claim["spec"]["resources"]["requests"]["storage"]));
+                seen.push(match self.object("PersistentVolumeClaim", &name) {
+                    Some(_) => {
+                        let message = format!("{name} is somebody else's");
+                        Observation::ClaimRefused { name, message, transient: false }
+                    }
+                    None => Observation::ClaimMade { name },
+                });
+            }
+            Command::DeleteClaim { name } => self.commands.push(format!("release {name}")),
             Command::DeletePod { name, .. } | Command::StopPod { name, .. } => {
                 if let Some((_, node, _)) = self.running.remove(&name) {
                     self.commands.push(format!("stop {node}"));
