@@ -178,13 +178,14 @@ const EVENT_FIELDS: &[&str] = &[
     "type",
 ];
 
-/// The list in `docs/kubernetes-api.md` is made from this one. PersistentVolumeClaims are stored and nothing more.
+/// The list in `docs/kubernetes-api.md` is made from this one.
 const BUILTIN: &[Line] = &[
     line("", "ConfigMap", "configmaps", &["cm"], "n", &[]),
     line("", "Endpoints", "endpoints", &["ep"], "nc", &[]),
     line("", "Event", "events", &["ev"], "nc", EVENT_FIELDS),
     line("", "Namespace", "namespaces", &["ns"], "s", &["status.phase"]),
     line("", "Node", "nodes", &["no"], "s", &["spec.unschedulable"]),
+    line("", "PersistentVolume", "persistentvolumes", &["pv"], "sd", &[]),
     line("", "PersistentVolumeClaim", "persistentvolumeclaims", &["pvc"], "nsd", &[]),
     line(
         "",
@@ -218,6 +219,7 @@ const BUILTIN: &[Line] = &[
     line(RBAC, "ClusterRoleBinding", "clusterrolebindings", &[], "c", &[]),
     line(RBAC, "Role", "roles", &[], "nc", &[]),
     line(RBAC, "RoleBinding", "rolebindings", &[], "nc", &[]),
+    line("storage.k8s.io", "StorageClass", "storageclasses", &["sc"], "d", &[]),
 ];
 
 impl Line {

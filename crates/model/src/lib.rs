@@ -19,6 +19,7 @@ pub mod places;
 pub mod roles;
 pub mod scalar;
 pub mod status;
+pub mod storage;
 pub mod task;
 pub mod task_result;
 pub mod template;

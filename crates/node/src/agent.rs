@@ -2,6 +2,7 @@
 //! scheduler beside it.
 
 use crate::binding;
+use crate::claim::{self, Claims};
 use crate::event::Events;
 use crate::feed::{self, News, Seen};
 use crate::heartbeat;
@@ -112,6 +113,7 @@ struct Inner {
     config: Config,
     labels: BTreeMap<String, String>,
     place: Place,
+    claims: Claims,
     fabric: Fabric,
     events: Events,
     images: Images,
@@ -190,6 +192,7 @@ impl Agent {
         let inner = Inner {
             events: Events::start(config.client.clone(), &config.name),
             place: Place::new(&config.name, &labels),
+            claims: Claims::default(),
             labels,
             fabric,
             images,
@@ -221,6 +224,8 @@ impl Agent {
             tokio::spawn(heartbeat::run(self.clone())),
             tokio::spawn(recovery::sweep(self.clone())),
             tokio::spawn(binding::follow(self.clone())),
+            tokio::spawn(claim::follow(self.clone())),
+            tokio::spawn(claim::reclaim(self.clone())),
             tokio::spawn(self.0.fabric.clone().run(self.0.config.client.clone(), self.0.events.clone())),
         ];
         tokio::select! {
@@ -333,7 +338,7 @@ impl Agent {
         }
         let Some(pod) = readable(seen) else { return };
         if bound.is_none() {
-            if let Some(message) = self.0.place.misfit(&pod) {
+            if let Some(message) = self.0.place.misfit(&pod).or_else(|| self.0.claims.misfit(&pod)) {
                 state.waiting.insert(uid.to_owned(), seen.clone());
                 drop(state);
                 self.unschedulable(pod, message);
@@ -425,6 +430,10 @@ impl Agent {
     /// Waits until all Pods that live were told (again).
     pub(crate) async fn listed(&self) {
         self.0.listed.notified().await;
+    }
+
+    pub(crate) fn claims(&self) -> &Claims {
+        &self.0.claims
     }
 
     pub(crate) fn place(&self) -> &Place {

@@ -131,16 +131,15 @@ pub(crate) fn volume_mounts(
         };
         let directory = match sub {
             Some(sub) => {
-                let point = setup.small("sub-paths").join(uuid::Uuid::new_v4().simple().to_string());
-                let held =
-                    volume::sub_path(source, &sub, point).map_err(|e| format!("volumeMount {:?}: {e}", wanted.name))?;
+                let held = volume::sub_path(source, &sub, &setup.files)
+                    .map_err(|e| format!("volumeMount {:?}: {e}", wanted.name))?;
                 let path = held.path().to_owned();
                 all.held.push(held);
                 path
             }
             None => source.clone(),
         };
-        let readonly = wanted.read_only.unwrap_or(false);
+        let readonly = wanted.read_only.unwrap_or(false) || setup.readonly.contains(&wanted.name);
         let path = kaniko::clean(Path::new(&wanted.mount_path));
         let source = MountSource::Bind { path: directory.clone(), recursive: true };
         all.mounts.push(Mount { target: path.clone(), source, readonly });

@@ -14,6 +14,7 @@
 mod agent;
 mod audience;
 mod binding;
+mod claim;
 mod container;
 mod downward;
 mod ends;

@@ -2,6 +2,7 @@
 //! part that is missing is named, and tried again.
 
 use crate::agent::Agent;
+use crate::claim;
 use crate::downward::Surroundings;
 use crate::env;
 use crate::network::{self, Attachment};
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, ServiceAccount};
 use kube::api::{Api, PostParams};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use windlass_sandbox::{Mount, Scratch};
@@ -25,6 +26,8 @@ pub(crate) struct Setup {
     pub(crate) pull_secrets: Vec<String>,
     /// By volume name: the directory (or file) on this machine.
     pub(crate) volumes: BTreeMap<String, PathBuf>,
+    /// Volumes that nobody may write to.
+    pub(crate) readonly: BTreeSet<String>,
     pub(crate) attachment: Option<Attachment>,
     pub(crate) around: Surroundings,
     pub(crate) hostname: String,
@@ -103,6 +106,7 @@ pub(crate) async fn prepare(agent: &Agent, pod: &Pod) -> Result<Setup, SetupErro
     let mut setup = Setup {
         pull_secrets: objects::pull_secrets(pod, &found),
         volumes: BTreeMap::new(),
+        readonly: readonly(spec),
         hostname: if host_network { config.name.clone() } else { hostname(pod) },
         services,
         mounts: Vec::new(),
@@ -136,6 +140,14 @@ pub(crate) async fn prepare(agent: &Agent, pod: &Pod) -> Result<Setup, SetupErro
         setup.ipc = windlass_sandbox::namespaces::ipc().map_err(|e| SetupError::soon("FailedCreatePodSandBox", e)).ok();
     }
     Ok(setup)
+}
+
+/// The names of volumes whose claim is used for reading only.
+fn readonly(spec: &PodSpec) -> BTreeSet<String> {
+    let closed = |v: &&k8s_openapi::api::core::v1::Volume| {
+        v.persistent_volume_claim.as_ref().is_some_and(|c| c.read_only == Some(true))
+    };
+    spec.volumes.iter().flatten().filter(closed).map(|v| v.name.clone()).collect()
 }
 
 /// The Pod's host name.
@@ -196,10 +208,12 @@ impl Setup {
                 Ok(path)
             }
             Source::Claim(claim) => {
-                let path = agent.config().home.join("volumes/claims").join(claim);
-                let fresh = !path.exists();
-                std::fs::create_dir_all(&path).map_err(io(&path))?;
-                if fresh {
+                let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+                let path = claim::place(agent, namespace, &claim).await.map_err(|(problem, refused)| {
+                    let message = volume::VolumeError { volume: name.to_owned(), problem, refused }.to_string();
+                    SetupError { event: "FailedMount", message, refused }
+                })?;
+                if !path.exists() {
                     volume::empty(&path, group).map_err(io(&path))?;
                 }
                 Ok(path)

@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use windlass_artifacts::{AllowPaths, Owner, Root};
-use windlass_sandbox::Mount;
+use windlass_sandbox::{Mount, Scratch};
 
 /// A file of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(crate) enum Source {
     Empty { memory: bool },
     /// A directory of files, gone with the Pod.
     Files(Vec<File>),
-    /// A named directory that stays.
+    /// The volume that a claim of this name is bound to.
     Claim(String),
     /// A path of this machine.
     Host { path: PathBuf, kind: String },
@@ -149,11 +149,7 @@ impl Context<'_> {
             return Ok(Source::Host { path: real, kind });
         }
         if let Some(claim) = &volume.persistent_volume_claim {
-            let name = format!("{}_{}", self.namespace(), claim.claim_name);
-            if claim.claim_name.is_empty() || claim.claim_name.contains('/') {
-                return Err((format!("bad claim name {:?}", claim.claim_name), true));
-            }
-            return Ok(Source::Claim(name));
+            return Ok(Source::Claim(claim.claim_name.clone()));
         }
         let kind = serde_json::to_value(volume).ok().and_then(|value| {
             let object = value.as_object()?;
@@ -343,6 +339,8 @@ pub(crate) fn check_host(path: &Path, kind: &str) -> Result<(), String> {
 pub(crate) struct SubPath {
     point: PathBuf,
     mounted: bool,
+    /// What the place is in stays for as long: nothing deletes beneath a mount.
+    _within: Scratch,
 }
 
 impl SubPath {
@@ -365,9 +363,10 @@ impl Drop for SubPath {
     }
 }
 
-/// Binds a `subPath` of a volume to `point`. It is opened beneath the volume without leaving it, whatever links are there,
+/// Binds a `subPath` of a volume to a place in `within`. It is opened beneath the volume without leaving it, whatever links are there,
 /// and made where missing.
-pub(crate) fn sub_path(volume: &Path, sub: &str, point: PathBuf) -> Result<SubPath, String> {
+pub(crate) fn sub_path(volume: &Path, sub: &str, within: &Scratch) -> Result<SubPath, String> {
+    let point = within.upper().join("sub-paths").join(uuid::Uuid::new_v4().simple().to_string());
     let named = |e: io::Error| format!("subPath {sub:?}: {e}");
     let (path, fd) = open_sub_path(volume, sub)?;
     if let Some(parent) = point.parent() {
@@ -375,7 +374,7 @@ pub(crate) fn sub_path(volume: &Path, sub: &str, point: PathBuf) -> Result<SubPa
     }
     let is_dir = fs::File::from(fd.try_clone().map_err(named)?).metadata().map_err(named)?.is_dir();
     if is_dir { fs::create_dir(&point) } else { fs::File::create(&point).map(|_| ()) }.map_err(named)?;
-    let mut held = SubPath { point, mounted: false };
+    let mut held = SubPath { point, mounted: false, _within: within.clone() };
     rustix::mount::mount_bind_recursive(&path, &held.point).map_err(|e| named(e.into()))?;
     held.mounted = true;
     drop(fd);

@@ -227,6 +227,7 @@ impl Cluster {
         tasks.spawn(workflow::run(controller, loops, stop.clone()));
         tasks.close();
         let client = api.client(Identity::admin());
+        nodes::storage_class(&client).await.context("cannot make the storage class")?;
         // Nothing waits for them, and a start is not to.
         tokio::spawn(make_roles(client.clone()));
         if !one_run {

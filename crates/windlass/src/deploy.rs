@@ -51,6 +51,7 @@ fn controller_rules() -> Vec<Value> {
     vec![
         rule("", &["pods"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule("", &["configmaps"], &["get"]),
+        rule("", &["persistentvolumeclaims"], &["create", "delete", "get"]),
         rule(argo, &["workflows"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule(argo, &["cronworkflows"], &["get", "list", "patch", "watch"]),
         // Owner references that block deletion need it.

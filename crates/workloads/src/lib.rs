@@ -1,5 +1,5 @@
-//! The loops that kube-controller-manager has on a cluster: Deployment, ReplicaSet, Job, CronJob, EndpointSlice, the
-//! `default` ServiceAccount and the root certificate of each namespace. They hold a [`kube::Client`] and nothing else, read
+//! The loops that kube-controller-manager has on a cluster: Deployment, ReplicaSet, Job, CronJob, EndpointSlice,
+//! PersistentVolumeClaim and PersistentVolume, the `default` ServiceAccount and the root certificate of each namespace. They hold a [`kube::Client`] and nothing else, read
 //! the API afresh for every decision (so a late watch event can never make them act twice), and are started where the API
 //! is embedded.
 //! They must never know which server answers them.
@@ -10,6 +10,7 @@ use std::time::Duration;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
+pub mod claim;
 pub mod cronjob;
 pub mod deployment;
 pub mod endpointslice;
@@ -70,6 +71,7 @@ pub async fn run(client: Client, ca_pem: String, stop: CancellationToken) {
         until(Box::pin(job::run(client.clone()))),
         until(Box::pin(cronjob::run(client.clone()))),
         until(Box::pin(endpointslice::run(client.clone()))),
+        until(Box::pin(claim::run(client.clone()))),
         until(Box::pin(root_ca::run(client.clone(), ca_pem))),
         until(Box::pin(serviceaccount::run(client))),
     );

@@ -28,6 +28,19 @@ pub fn fill(r: &Resource, object: &mut Value) {
             set(child(map, "spec"), "volumeMode", json!("Filesystem"));
             set(child(map, "status"), "phase", json!("Pending"));
         }
+        ("", "persistentvolumes") => {
+            let spec = child(map, "spec");
+            set(spec, "persistentVolumeReclaimPolicy", json!("Retain"));
+            set(spec, "volumeMode", json!("Filesystem"));
+            if let Some(path) = spec.get_mut("hostPath").and_then(Value::as_object_mut) {
+                set(path, "type", json!(""));
+            }
+            set(child(map, "status"), "phase", json!("Pending"));
+        }
+        ("storage.k8s.io", "storageclasses") => {
+            set(map, "reclaimPolicy", json!("Delete"));
+            set(map, "volumeBindingMode", json!("Immediate"));
+        }
         ("", "endpoints") => {
             for subset in objects(map, "subsets") {
                 for port in objects(subset, "ports") {
@@ -68,6 +81,8 @@ pub fn faults(r: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldErr
         ("", "secrets") => small_faults::secret(object, &mut out),
         ("", "events") => small_faults::event(object, &mut out),
         ("", "persistentvolumeclaims") => small_faults::claim(object, &mut out),
+        ("", "persistentvolumes") => small_faults::volume(object, &mut out),
+        ("storage.k8s.io", "storageclasses") => small_faults::storage_class(object, old, &mut out),
         ("apps", "deployments") => workload_faults::deployment(object, &mut out),
         ("apps", "replicasets") => workload_faults::replica_set(object, &mut out),
         ("batch", "jobs") => batch::job(object, &mut out),

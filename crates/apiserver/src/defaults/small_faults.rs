@@ -111,6 +111,47 @@ pub(super) fn claim(object: &Value, out: &mut Vec<FieldError>) {
     }
 }
 
+/// Fields of a volume's spec that are no source.
+const NO_SOURCE: [&str; 9] = [
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+];
+
+pub(super) fn volume(object: &Value, out: &mut Vec<FieldError>) {
+    if list(object, "/spec/accessModes").is_empty() {
+        out.push(FieldError::required("spec.accessModes", ""));
+    }
+    if object.pointer("/spec/capacity/storage").is_none_or(Value::is_null) {
+        out.push(FieldError::required("spec.capacity", ""));
+    }
+    let fields = object.pointer("/spec").and_then(Value::as_object).into_iter().flatten();
+    if fields.filter(|(key, value)| !NO_SOURCE.contains(&key.as_str()) && !value.is_null()).count() == 0 {
+        out.push(FieldError::required("spec", "must specify a volume type"));
+    }
+}
+
+pub(super) fn storage_class(object: &Value, old: Option<&Value>, out: &mut Vec<FieldError>) {
+    if text(object, "/provisioner").is_empty() {
+        out.push(FieldError::required("provisioner", ""));
+    }
+    let modes = ["Immediate", "WaitForFirstConsumer"];
+    if !modes.contains(&text(object, "/volumeBindingMode")) {
+        out.push(FieldError::not_supported("volumeBindingMode", &object["volumeBindingMode"], &modes));
+    }
+    for field in ["provisioner", "parameters", "reclaimPolicy", "volumeBindingMode"] {
+        if old.is_some_and(|old| old.get(field) != object.get(field)) {
+            out.push(FieldError::forbidden(field, &format!("updates to {field} are forbidden.")));
+        }
+    }
+}
+
 pub(super) fn lease(object: &Value, out: &mut Vec<FieldError>) {
     let number = |field: &str| object.pointer(&format!("/spec/{field}")).and_then(Value::as_i64);
     if let Some(n) = number("leaseDurationSeconds").filter(|n| *n <= 0) {

@@ -8,6 +8,7 @@ mod pods;
 mod query;
 mod read;
 mod scale;
+mod storage;
 mod strategy;
 pub(crate) mod write;
 

@@ -30,6 +30,11 @@ fn has_no_wish(spec: &Value) -> bool {
         _ => false,
     };
     let scheduler = spec["schedulerName"].as_str().unwrap_or("default-scheduler");
+    // A claim may not be bound yet.
+    let mut volumes = spec["volumes"].as_array().into_iter().flatten();
+    if volumes.any(|v| v["persistentVolumeClaim"].is_object()) {
+        return false;
+    }
     ["nodeName", "nodeSelector", "affinity", "topologySpreadConstraints", "schedulingGates"].into_iter().all(empty)
         && scheduler == "default-scheduler"
 }
@@ -52,6 +57,8 @@ mod tests {
         assert!(has_no_wish(&json!({"containers": [], "schedulerName": "default-scheduler", "nodeSelector": {}})));
         assert!(!has_no_wish(&json!({"nodeSelector": {"disk": "ssd"}})));
         assert!(!has_no_wish(&json!({"schedulerName": "mine"})));
+        let volume = json!({"name": "v", "persistentVolumeClaim": {"claimName": "c"}});
+        assert!(!has_no_wish(&json!({"volumes": [volume]})) && has_no_wish(&json!({"volumes": [{"name": "v"}]})));
         assert!(!has_no_wish(&json!({"nodeName": "a"})));
         let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
         assert!(takes_any(&json!({"status": ready})));

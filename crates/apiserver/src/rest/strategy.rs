@@ -32,6 +32,7 @@ pub(crate) fn prepare_create(r: &Resource, object: &mut Value) {
             object["spec"] = json!({"finalizers": ["kubernetes"]});
             object["status"] = json!({"phase": "Active"});
         }
+        ("", "persistentvolumes") => object["status"] = json!({"phase": "Pending"}),
         ("", "persistentvolumeclaims") => object["status"] = json!({"phase": "Pending"}),
         ("", "services") => object["status"] = json!({"loadBalancer": {}}),
         ("", "secrets") => decode_string_data(object),

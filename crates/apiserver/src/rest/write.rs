@@ -2,7 +2,7 @@
 //! else was faster it is prepared again, unless the caller insists on a version.
 
 use super::query::FieldValidation;
-use super::{Call, metadata, object_response, placement, strategy};
+use super::{Call, metadata, object_response, placement, storage, strategy};
 use crate::ApiServer;
 use crate::answer::{ApiError, Body, FieldError};
 use crate::convert;
@@ -299,6 +299,7 @@ impl Call {
                 "create not allowed while custom resource definition is terminating",
             ));
         }
+        storage::complete(&self.server, r, object);
         hooks::admit(&self.server, &self.who, r, &self.what.namespace, object, None)?;
         if r.is("", "pods") {
             placement::bind_to_the_only_node(&self.server, object);

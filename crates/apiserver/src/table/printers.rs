@@ -88,6 +88,22 @@ fn spec(r: &Resource) -> &'static [&'static str] {
             "Age",
             "+VolumeMode",
         ],
+        ("", "persistentvolumes") => &[
+            "Name",
+            "Capacity",
+            "Access Modes",
+            "Reclaim Policy",
+            "Status",
+            "Claim",
+            "StorageClass",
+            "VolumeAttributesClass",
+            "Reason",
+            "Age",
+            "+VolumeMode",
+        ],
+        (_, "storageclasses") => {
+            &["Name", "Provisioner", "ReclaimPolicy", "VolumeBindingMode", "AllowVolumeExpansion", "Age"]
+        }
         _ => &["Name", "Created At:date"],
     }
 }
@@ -202,6 +218,20 @@ pub(super) fn cells(r: &Resource, o: &Value, now: Timestamp) -> (Vec<Value>, Opt
             vec![name, json!(text(o, "/addressType")), json!(ports), json!(addresses), age()]
         }
         ("", "persistentvolumeclaims") => claim(o, &name, age()),
+        ("", "persistentvolumes") => volume(o, &name, age()),
+        (_, "storageclasses") => {
+            let default = text(o, "/metadata/annotations/storageclass.kubernetes.io~1is-default-class") == "true";
+            let name = if default { json!(format!("{} (default)", text(o, "/metadata/name"))) } else { name };
+            let expands = o.get("allowVolumeExpansion") == Some(&Value::Bool(true));
+            vec![
+                name,
+                json!(text(o, "/provisioner")),
+                json!(text(o, "/reclaimPolicy")),
+                json!(text(o, "/volumeBindingMode")),
+                json!(expands),
+                age(),
+            ]
+        }
         _ => vec![name, json!(text(o, "/metadata/creationTimestamp"))],
     };
     (cells, None)
@@ -437,6 +467,34 @@ fn event(r: &Resource, o: &Value, name: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
+fn access_modes(modes: &[Value]) -> String {
+    let short = |mode: &Value| match mode.as_str().unwrap_or_default() {
+        "ReadWriteOnce" => "RWO",
+        "ReadOnlyMany" => "ROX",
+        "ReadWriteMany" => "RWX",
+        _ => "RWOP",
+    };
+    modes.iter().map(short).collect::<Vec<_>>().join(",")
+}
+
+fn volume(o: &Value, name: &Value, age: Value) -> Vec<Value> {
+    let deleted = o.pointer("/metadata/deletionTimestamp").is_some_and(|t| !t.is_null());
+    let (namespace, claim) = (text(o, "/spec/claimRef/namespace"), text(o, "/spec/claimRef/name"));
+    vec![
+        name.clone(),
+        json!(text(o, "/spec/capacity/storage")),
+        json!(access_modes(list(o, "/spec/accessModes"))),
+        json!(text(o, "/spec/persistentVolumeReclaimPolicy")),
+        json!(if deleted { "Terminating" } else { text(o, "/status/phase") }),
+        json!(if claim.is_empty() { String::new() } else { format!("{namespace}/{claim}") }),
+        json!(text(o, "/spec/storageClassName")),
+        or(text(o, "/spec/volumeAttributesClassName"), "<unset>"),
+        json!(text(o, "/status/reason")),
+        age,
+        or(text(o, "/spec/volumeMode"), "<unset>"),
+    ]
+}
+
 fn claim(o: &Value, name: &Value, age: Value) -> Vec<Value> {
     let deleted = o.pointer("/metadata/deletionTimestamp").is_some_and(|t| !t.is_null());
     let phase = if deleted { "Terminating" } else { text(o, "/status/phase") };
@@ -444,14 +502,7 @@ fn claim(o: &Value, name: &Value, age: Value) -> Vec<Value> {
     let (capacity, modes) = if volume.is_empty() {
         (String::new(), String::new())
     } else {
-        let short = |mode: &Value| match mode.as_str().unwrap_or_default() {
-            "ReadWriteOnce" => "RWO",
-            "ReadOnlyMany" => "ROX",
-            "ReadWriteMany" => "RWX",
-            _ => "RWOP",
-        };
-        let modes: Vec<&str> = list(o, "/status/accessModes").iter().map(short).collect();
-        (text(o, "/status/capacity/storage").to_owned(), modes.join(","))
+        (text(o, "/status/capacity/storage").to_owned(), access_modes(list(o, "/status/accessModes")))
     };
     vec![
         name.clone(),

@@ -2,6 +2,8 @@
 
 use crate::bench::Bench;
 use crate::{List, cases};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use windlass_node::LogOptions;
 
@@ -257,10 +259,49 @@ async fn claims_outlive_their_pods(bench: Bench) {
             "containers": [{"name": "main", "command": ["sh", "-c", script], "volumeMounts": [{"name": "d", "mountPath": "/d"}]}]})
     };
     bench.pod("p", spec("echo kept > /d/f")).await;
+    let pod = bench.until("p", |pod| pod["status"]["conditions"][0]["reason"] == "Unschedulable").await;
+    let message = pod["status"]["conditions"][0]["message"].as_str().unwrap();
+    assert!(message.contains("persistentvolumeclaim \"data\" not found"), "{message}");
+
+    // Bound by hand, as the loops do it.
+    let one = json!({"storage": "1Gi"});
+    let modes = json!(["ReadWriteOnce"]);
+    let meta = json!({"name": "data", "annotations": {"pv.kubernetes.io/bind-completed": "yes"}});
+    let spec_of_claim = json!({"accessModes": modes, "resources": {"requests": one}, "volumeName": "claims-data"});
+    bench
+        .create(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec_of_claim}))
+        .await;
+    let volumes: Api<PersistentVolume> = Api::all(bench.client.clone());
+    let volume = json!({"metadata": {"name": "claims-data", "finalizers": ["local.windlass.dev/data"]}, "spec": {
+        "accessModes": modes, "capacity": one, "persistentVolumeReclaimPolicy": "Delete",
+        "csi": {"driver": "local.windlass.dev", "volumeHandle": "n_data"}}});
+    volumes.create(&PostParams::default(), &serde_json::from_value(volume).unwrap()).await.unwrap();
+    let bound = Patch::Merge(json!({"status": {"phase": "Bound"}}));
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(bench.client.clone(), &bench.namespace);
+    claims.patch_status("data", &PatchParams::default(), &bound).await.unwrap();
     bench.succeeded("p").await;
-    bench.pod("q", spec("cat /d/f")).await;
-    let pod = bench.succeeded("q").await;
-    assert_eq!(bench.logs(&pod, "main").await, "kept\n");
+    let mut readonly = spec("cat /d/f; echo no > /d/f");
+    readonly["volumes"][0]["persistentVolumeClaim"]["readOnly"] = json!(true);
+    bench.pod("q", readonly).await;
+    let pod = bench.ended("q").await;
+    let log = bench.logs(&pod, "main").await;
+    assert!(log.starts_with("kept\n") && log.contains("Read-only file system"), "{log}");
+
+    // Its data goes when the volume is released, and not before.
+    let data = bench.home.join("volumes/claims/n_data");
+    assert!(data.join("f").exists());
+    let released = Patch::Merge(json!({"status": {"phase": "Released"}}));
+    volumes.patch_status("claims-data", &PatchParams::default(), &released).await.unwrap();
+    let mut left = Vec::new();
+    for _ in 0..200 {
+        left = volumes.get("claims-data").await.unwrap().metadata.finalizers.unwrap();
+        if left.len() == 1 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(left, ["kubernetes.io/pv-protection"]);
+    assert!(!data.exists());
 }
 
 async fn long_logs_and_follow(bench: Bench) {

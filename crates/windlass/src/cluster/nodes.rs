@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
+use windlass_model::storage;
 
 /// Longer than any machine takes that works.
 const READY_MAX: Duration = Duration::from_secs(30);
@@ -63,6 +65,20 @@ pub(super) async fn ready(client: &Client, name: &str) -> Result<()> {
     };
     let ready = kube::runtime::wait::await_condition(nodes, name, is_ready);
     tokio::time::timeout(READY_MAX, ready).await.context("the node agent did not become ready in time")??;
+    Ok(())
+}
+
+/// Makes the storage class of claims that name none, where it is not there.
+pub(super) async fn storage_class(client: &Client) -> Result<()> {
+    let class = json!({
+        "metadata": {"name": storage::CLASS, "annotations": {storage::DEFAULT_CLASS: "true"}},
+        "provisioner": storage::DRIVER, "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate",
+    });
+    let class: StorageClass = serde_json::from_value(class)?;
+    match Api::all(client.clone()).create(&PostParams::default(), &class).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        other => drop(other?),
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 mod away;
 mod bad_input;
 mod build;
+mod claims;
 mod deliveries;
 mod disk;
 mod docker;
