@@ -163,11 +163,10 @@ fn automounts(spec: &PodSpec, account: &ServiceAccount) -> bool {
     spec.automount_service_account_token.or(account.automount_service_account_token).unwrap_or(true)
 }
 
-/// Whether an admission step already gave the Pod a token volume at the usual place.
+/// Whether every container has something of its own at the usual place of the token. Who has nothing gets the Pod's.
 fn has_own_token(spec: &PodSpec) -> bool {
-    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let mut mounts = containers.flat_map(|c| c.volume_mounts.iter().flatten());
-    mounts.any(|m| m.mount_path.trim_end_matches('/') == ACCOUNT_DIR)
+    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    containers.all(|c| c.volume_mounts.iter().flatten().any(|m| m.mount_path.trim_end_matches('/') == ACCOUNT_DIR))
 }
 
 impl Setup {

@@ -25,7 +25,7 @@ pub enum ResourceError {
     #[error("{0}")]
     Template(String),
     /// The API said no.
-    #[error("{doing}: {source}")]
+    #[error("{doing}: {}", words(source))]
     Api {
         /// The action and the object.
         doing: String,
@@ -38,6 +38,14 @@ pub enum ResourceError {
     /// A file of the exchange.
     #[error("{0}: {1}")]
     Io(String, std::io::Error),
+}
+
+/// What the API said, as kubectl shows it.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// Carries out the task in [`EXCHANGE_DIR`]; the exit code.

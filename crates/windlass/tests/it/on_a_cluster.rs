@@ -147,6 +147,22 @@ fn fresh(case: &str) -> String {
     format!("windlass-it-{case}-{}", std::process::id())
 }
 
+const ENTRY: &str = "windlass.it/entry:1";
+
+/// An image with a command of its own.
+fn entry(house: &House) {
+    let made = ["image", "from-host", ENTRY, "--program", "echo", "--entrypoint", "echo", "--entrypoint", "own"];
+    let made: Vec<&str> = made.into_iter().chain(["--cmd", "default"]).collect();
+    house.windlass(&made).ok();
+}
+
+/// What of a file is around its workflow, and the workflow, which comes last.
+fn parts(house: &House, name: &str) -> (String, PathBuf) {
+    let text = std::fs::read_to_string(folder().join(name)).unwrap();
+    let (objects, workflow) = text.rsplit_once("---\n").unwrap();
+    (objects.to_owned(), PathBuf::from(house.file("workflow.yaml", workflow)))
+}
+
 /// A real S3 server that pods and this machine reach.
 struct Minio {
     child: Child,
@@ -215,20 +231,22 @@ fn repository(house: &House, files: &[(&str, &str)]) -> PathBuf {
     root
 }
 
-/// Without the workflow's name, and without the hashes that follow from it.
+/// Without the workflow's name, without the hashes that follow from it, and without addresses.
 fn plain(text: &str, name: &str) -> String {
     let text = text.replace(name, "WF");
     let mut out = String::new();
-    let mut digits = String::new();
-    for c in text.chars().chain(std::iter::once('\0')) {
-        if c.is_ascii_digit() {
-            digits.push(c);
-            continue;
-        }
-        out.push_str(if digits.len() > 5 { "N" } else { &digits });
-        digits.clear();
-        if c != '\0' {
-            out.push(c);
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let numeric = |c: char| c.is_ascii_digit() || c == '.';
+        let end = rest.find(|c| numeric(c) != numeric(rest.chars().next().unwrap())).unwrap_or(rest.len());
+        let (part, after) = rest.split_at(end);
+        rest = after;
+        match part.trim_end_matches('.') {
+            address if address.parse::<std::net::Ipv4Addr>().is_ok() => out.push_str(&part.replace(address, "IP")),
+            number if number.len() > 5 && number.bytes().all(|b| b.is_ascii_digit()) => {
+                out.push_str(&part.replace(number, "N"));
+            }
+            _ => out.push_str(part),
         }
     }
     out
@@ -241,10 +259,8 @@ fn table(workflow: &Value) -> BTreeMap<String, Value> {
     let named = |id: &Value| plain(nodes[id.as_str().unwrap()]["name"].as_str().unwrap(), name);
     let mut rows = BTreeMap::new();
     let status = &workflow["status"];
-    rows.insert(
-        "(workflow)".to_owned(),
-        json!({"phase": status["phase"], "message": status["message"], "progress": status["progress"]}),
-    );
+    let row = json!({"phase": status["phase"], "message": status["message"], "progress": status["progress"]});
+    rows.insert("(workflow)".to_owned(), serde_json::from_str(&plain(&row.to_string(), name)).unwrap());
     for node in nodes.values() {
         let outputs = &node["outputs"];
         let mut children: Vec<String> = node["children"].as_array().into_iter().flatten().map(named).collect();
@@ -257,7 +273,13 @@ fn table(workflow: &Value) -> BTreeMap<String, Value> {
             "inputs": node["inputs"], "result": outputs["result"], "exitCode": outputs["exitCode"],
             "parameters": outputs["parameters"], "artifacts": artifacts,
         });
-        let row = serde_json::from_str(&plain(&row.to_string(), name)).unwrap();
+        // A namespace of its own for each run of the suite.
+        let namespace = workflow["metadata"]["namespace"].as_str().unwrap();
+        let row = match namespace.starts_with("windlass-it-") {
+            true => row.to_string().replace(namespace, "default"),
+            false => row.to_string(),
+        };
+        let row = serde_json::from_str(&plain(&row, name)).unwrap();
         rows.insert(plain(node["name"].as_str().unwrap(), name), row);
     }
     rows
@@ -307,6 +329,14 @@ fn workflows_come_out_the_same() {
     let here = one_machine(&[&path("basics.yaml")]);
     let there = installed.run(&folder().join("basics.yaml"));
     insta::assert_snapshot!("basics", differences(&here, &there));
+
+    entry(&house);
+    push(&cluster, &house, ENTRY);
+    let here = one_machine(&[&path("others.yaml")]);
+    let (objects, workflow) = parts(&house, "others.yaml");
+    installed.kubectl(&["apply"], &objects).ok();
+    let there = installed.run(&workflow);
+    insta::assert_snapshot!("others", differences(&here, &there));
 
     let repository = std::fs::read_to_string(folder().join("repository.yaml")).unwrap();
     installed.kubectl(&["apply"], &format!("{}{repository}", service(&cluster, &minio))).ok();
@@ -445,16 +475,23 @@ fn the_pod_form_runs_on_one_machine() {
     let up = house.up(&["--executor", "pod"]);
     let kubeconfig = house.home().join("run/kubeconfig");
     set_up(&house, &kubeconfig);
-    let workflow = folder().join("basics.yaml");
-    let run = |house: &House, args: &[&str]| Running::begin(&mut house.command(args)).finish(SLOW);
-    let done = run(&house, &["submit", workflow.to_str().unwrap(), "-o", "name"]).ok();
-    let name = done.stdout.trim();
-    run(&house, &["wait", name]);
-    let there = run(&house, &["get", name, "-o", "json"]).ok().json();
+    entry(&house);
+    let run = |args: &[&str]| Running::begin(&mut house.command(args)).finish(SLOW);
+    let mut there = Vec::new();
+    for name in FORMS {
+        let file = folder().join(name);
+        // All at once: the objects around it are made, the workflow is followed.
+        there.push(run(&["run", file.to_str().unwrap(), "-o", "json"]).json());
+    }
     up.end();
-    let here = run(&house, &["run", workflow.to_str().unwrap(), "-o", "json"]).json();
-    insta::assert_snapshot!("both_forms", differences(&here, &there));
+    for (name, there) in FORMS.iter().zip(&there) {
+        let here = run(&["run", folder().join(name).to_str().unwrap(), "-o", "json"]).json();
+        insta::assert_snapshot!(format!("both_forms_{}", name.trim_end_matches(".yaml")), differences(&here, there));
+    }
 }
+
+/// What needs no artifact repository.
+const FORMS: [&str; 2] = ["basics.yaml", "others.yaml"];
 
 /// What `install` makes in a namespace, and the token that a cluster's own controller would write.
 fn set_up(house: &House, kubeconfig: &Path) {
