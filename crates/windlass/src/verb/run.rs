@@ -35,22 +35,31 @@ pub(super) async fn run(session: Session, args: RunArgs) -> Result<ExitCode> {
     let (workflow, others) = split(&manifests)?;
     let mut workflow = workflow.clone();
     manifest::change(&mut workflow, &args.options)?;
+    // Also where SIGINT was ignored when this program was begun, as in a script's background.
+    let mut interrupted: Interruption = Box::pin(interruption()?);
 
     let Some(host) = session.host.clone() else {
         tell_without_effect(&args.cluster);
         let connection = connect(&session.global).await?;
-        return run_in(&session, &args, connection, workflow, &others).await;
+        return run_in(&session, &args, connection, workflow, &others, interrupted).await;
     };
     let home = Home::find(session.global.home.as_deref())?;
-    let Some(lock) = turn(&home).await? else {
+    let lock = tokio::select! {
+        lock = turn(&home) => lock?,
+        () = &mut interrupted => {
+            eprintln!("interrupted: nothing was started");
+            return Ok(ExitCode::from(130));
+        }
+    };
+    let Some(lock) = lock else {
         // An `up` has started meanwhile.
         let connection = connect(&session.global).await?;
-        return run_in(&session, &args, connection, workflow, &others).await;
+        return run_in(&session, &args, connection, workflow, &others, interrupted).await;
     };
     let cluster = Cluster::start(host, home, lock, &args.cluster, Listen::private()).await?;
     let namespace = session.global.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let connection = Connection { client: cluster.client(), namespace };
-    let outcome = run_in(&session, &args, connection, workflow, &others).await;
+    let outcome = run_in(&session, &args, connection, workflow, &others, interrupted).await;
     cluster.stop().await;
     outcome
 }
@@ -67,6 +76,9 @@ fn tell_without_effect(flags: &ClusterArgs) {
         eprintln!("note: {flag} has no effect here: the cluster runs already; give it to its `windlass up`");
     }
 }
+
+/// Ends with the first SIGINT or SIGTERM.
+type Interruption = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The home for this process, once no other `run` has it; nothing where an `up` does.
 async fn turn(home: &Home) -> Result<Option<Lock>> {
@@ -108,22 +120,32 @@ async fn run_in(
     mut connection: Connection,
     workflow: Value,
     others: &[&Value],
+    mut interrupted: Interruption,
 ) -> Result<ExitCode> {
     if let (None, Some(ns)) = (&session.global.namespace, workflow["metadata"]["namespace"].as_str()) {
         ns.clone_into(&mut connection.namespace);
     }
-    let mut kinds = objects::Kinds::default();
-    for object in others {
-        let (word, done) =
-            objects::apply(&connection.client, &connection.namespace, &mut kinds, (*object).clone()).await?;
-        if args.output.is_none() {
-            eprintln!("{} {} {word}", object["kind"].as_str().unwrap_or_default(), done.name_any());
-        }
-    }
     let object = serde_json::from_value(workflow).context("this Workflow is not an object")?;
-    let created = objects::workflows(&connection, false).create(&PostParams::default(), &object).await?;
+    let begin = async {
+        let mut kinds = objects::Kinds::default();
+        for object in others {
+            let (word, done) =
+                objects::apply(&connection.client, &connection.namespace, &mut kinds, (*object).clone()).await?;
+            if args.output.is_none() {
+                eprintln!("{} {} {word}", object["kind"].as_str().unwrap_or_default(), done.name_any());
+            }
+        }
+        anyhow::Ok(objects::workflows(&connection, false).create(&PostParams::default(), &object).await?)
+    };
+    let created = tokio::select! {
+        created = begin => created?,
+        () = &mut interrupted => {
+            eprintln!("interrupted while the objects were created: `windlass list` shows whether the workflow was");
+            return Ok(ExitCode::from(130));
+        }
+    };
     let name = created.name_any();
-    let Some(ended) = until_end_or_interrupt(session, args, &connection, &name).await? else {
+    let Some(ended) = until_end_or_interrupt(session, args, &connection, &name, interrupted).await? else {
         return Ok(ExitCode::from(130));
     };
     match args.output {
@@ -141,6 +163,7 @@ async fn until_end_or_interrupt(
     args: &RunArgs,
     connection: &Connection,
     name: &str,
+    first: Interruption,
 ) -> Result<Option<Workflow>> {
     let quiet = args.output.is_some();
     let mut notes = wait::Notes::default();
@@ -162,7 +185,7 @@ async fn until_end_or_interrupt(
     };
     tokio::select! {
         ended = showing => return ended.map(Some),
-        signal = interrupted() => signal?,
+        () = first => {}
     }
     eprintln!("\ninterrupted: ending the containers of workflow {name}");
     shutdown::set(connection, name, "Terminate", Some("interrupted")).await?;

@@ -67,9 +67,38 @@ impl Done {
     }
 }
 
+/// A child that does not outlive a test which failed.
+pub(crate) struct Kept(Child);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if self.0.try_wait().is_ok_and(|status| status.is_none()) {
+            kill(&self.0, Signal::TERM);
+            if ended(&mut self.0, Duration::from_secs(15)).is_none() {
+                kill(&self.0, Signal::KILL);
+                let _ = self.0.wait();
+            }
+        }
+    }
+}
+
+impl std::ops::Deref for Kept {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Kept {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
 /// A command under way whose output is being read.
 pub(crate) struct Running {
-    pub(crate) child: Child,
+    pub(crate) child: Kept,
     stdout: Reader,
     stderr: Reader,
 }
@@ -108,7 +137,7 @@ impl Running {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
         let (stdout, stderr) = (Reader::of(child.stdout.take().unwrap()), Reader::of(child.stderr.take().unwrap()));
-        Self { child, stdout, stderr }
+        Self { child: Kept(child), stdout, stderr }
     }
 
     /// What it has said so far, on both streams.

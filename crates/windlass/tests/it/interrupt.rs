@@ -15,6 +15,11 @@ fn long(house: &House, marker: &str) -> String {
     )
 }
 
+/// Seconds that nobody else sleeps for, not even these tests in another process.
+fn marker(number: u32) -> String {
+    format!("{number}.{}", std::process::id())
+}
+
 /// Whether a process of this machine has this in its command line.
 fn runs(marker: &str) -> bool {
     let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
@@ -28,7 +33,8 @@ fn runs(marker: &str) -> bool {
 #[test]
 fn an_interrupted_run_stops_its_containers_and_says_so() {
     let Some(house) = House::new("interrupt") else { return };
-    for (marker, more) in [("71001.5", None), ("71002.5", Some("--log"))] {
+    for (number, more) in [(71001, None), (71002, Some("--log"))] {
+        let marker = &marker(number);
         let file = long(&house, marker);
         let mut args = vec!["run", &file];
         args.extend(more);
@@ -44,7 +50,7 @@ fn an_interrupted_run_stops_its_containers_and_says_so() {
 #[test]
 fn a_killed_run_leaves_no_container() {
     let Some(house) = House::new("kill -9 of run") else { return };
-    let marker = "71003.5";
+    let marker = &marker(71003);
     let running = Running::begin(&mut house.command(&["run", &long(&house, marker)]));
     until("the container runs", Duration::from_secs(10), || runs(marker).then_some(()));
     running.signal(Signal::KILL);
@@ -65,7 +71,7 @@ fn one_home_one_up() {
     house.windlass(&["run", &hello]).ok().says(&["Succeeded"]);
     house.windlass(&["list"]).ok().says(&["hello-", "Succeeded"]);
     // Ctrl-C on such a run ends its workflow and leaves `up` alone.
-    let marker = "71004.5";
+    let marker = &marker(71004);
     let running = Running::begin(&mut house.command(&["run", &long(&house, marker)]));
     until("the container runs", Duration::from_secs(10), || runs(marker).then_some(()));
     running.signal(Signal::INT);
@@ -79,7 +85,7 @@ fn one_home_one_up() {
 #[test]
 fn a_second_run_on_a_home_waits_for_the_first_and_says_so() {
     let Some(house) = House::new("two runs") else { return };
-    let marker = "71005.5";
+    let marker = &marker(71005);
     let first = Running::begin(&mut house.command(&["run", &long(&house, marker)]));
     until("the container runs", Duration::from_secs(10), || runs(marker).then_some(()));
     let pid = first.child.id();
@@ -96,9 +102,9 @@ fn a_second_run_on_a_home_waits_for_the_first_and_says_so() {
     // Other verbs look into the first one.
     house.windlass(&["list"]).ok().says(&["long-", "Running"]);
     house.windlass(&["up"]).exits(1).says(&["another windlass", &format!("process {pid}")]);
-    // One that waits can be ended.
+    // One that waits can be ended, also where SIGINT was ignored as these tests began.
     third.signal(Signal::INT);
-    third.finish(Duration::from_secs(5));
+    third.finish(Duration::from_secs(20)).exits(130).says(&["nothing was started"]);
     first.signal(Signal::INT);
     first.finish(Duration::from_secs(20)).exits(130);
     second.finish(Duration::from_secs(20)).exits(0).says(&["Succeeded"]);
@@ -112,7 +118,7 @@ fn a_second_run_on_a_home_waits_for_the_first_and_says_so() {
 #[test]
 fn an_up_that_ends_is_told_to_those_who_wait() {
     let Some(house) = House::new("up ends") else { return };
-    let marker = "71006.5";
+    let marker = &marker(71006);
     let up = house.up(&[]);
     let running = Running::begin(&mut house.command(&["run", &long(&house, marker)]));
     until("the container runs", Duration::from_secs(10), || runs(marker).then_some(()));
