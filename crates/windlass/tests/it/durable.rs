@@ -61,7 +61,7 @@ fn ten_kills_and_it_ends_well() {
             let nodes = seen["status"]["nodes"].as_object().cloned().unwrap_or_default();
             let done: Vec<Value> =
                 nodes.into_values().filter(|n| n["type"] == "Pod" && n["phase"] == "Succeeded").collect();
-            let patient = waited.elapsed() < Duration::from_secs(60);
+            let patient = waited.elapsed() < Duration::from_secs(20);
             if killed[done.len()] < LOSSES_MAX || done.len() == STEPS || !patient {
                 break (seen, done);
             }

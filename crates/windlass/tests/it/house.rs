@@ -192,13 +192,9 @@ pub(crate) fn run(command: &mut Command) -> Done {
     Running::begin(command).finish(LONG)
 }
 
-/// Waiting costs nothing where the thing comes, and other tests may have the processors.
-const PATIENCE_MIN: Duration = Duration::from_secs(30);
-
 /// Tries until something is there.
 #[track_caller]
 pub(crate) fn until<T>(what: &str, within: Duration, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let within = within.max(PATIENCE_MIN);
     let end = Instant::now() + within;
     loop {
         if let Some(found) = attempt() {

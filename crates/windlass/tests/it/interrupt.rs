@@ -104,7 +104,7 @@ fn a_second_run_on_a_home_waits_for_the_first_and_says_so() {
     house.windlass(&["up"]).exits(1).says(&["another windlass", &format!("process {pid}")]);
     // One that waits can be ended, also where SIGINT was ignored as these tests began.
     third.signal(Signal::INT);
-    third.finish(Duration::from_secs(20)).exits(130).says(&["nothing was started"]);
+    third.finish(Duration::from_secs(5)).exits(130).says(&["nothing was started"]);
     first.signal(Signal::INT);
     first.finish(Duration::from_secs(20)).exits(130);
     second.finish(Duration::from_secs(20)).exits(0).says(&["Succeeded"]);
