@@ -241,6 +241,9 @@ async fn the_repository_is_the_references_the_namespaces_or_the_controllers() {
     submit("a", None).await;
     let location = |task: &Value| task["outputs"]["artifacts"][0].clone();
     assert_eq!(location(&task(&house, "a").await)["local"]["key"], "a/a/out.tgz");
+    house
+        .until("the status", async || house.workflows().get("a").await.unwrap().data["status"]["phase"] == "Running")
+        .await;
     assert!(house.workflows().get("a").await.unwrap().data["status"]["artifactRepositoryRef"].is_null());
     // The controller's configuration, in the controller's namespace.
     let s3 =
@@ -258,7 +261,10 @@ async fn the_repository_is_the_references_the_namespaces_or_the_controllers() {
         json!({"endpoint": "minio:9000", "bucket": "controller", "insecure": true, "key": "b/b/out.tgz"})
     );
     assert_eq!(given["logArtifact"]["s3"]["key"], "b/b/main.log");
-    let status = house.workflows().get("b").await.unwrap().data["status"]["artifactRepositoryRef"].clone();
+    // The pod is asked for before the status is written: its being there says nothing of the status yet.
+    let chosen = async || house.workflows().get("b").await.unwrap().data["status"]["artifactRepositoryRef"].clone();
+    house.until("the repository in the status", async || !chosen().await.is_null()).await;
+    let status = chosen().await;
     assert_eq!(
         (&status["default"], &status["artifactRepository"]["s3"]["bucket"]),
         (&json!(true), &json!("controller"))
