@@ -4,21 +4,27 @@
 //! Pure: `now()` and sprig's clock, random and crypto functions are refused by name. Never panics; recursion and the
 //! size of results are bounded.
 //!
-//! Limits: whole numbers are 64-bit and of one kind; no times and durations (`date`, `duration`), no sprig checksums,
-//! semantic versions and URLs; types are judged before running only where they are certain; `jsonpath` has no scripts.
+//! Limits: whole numbers are 64-bit and of one kind; a text that is cut within a character shows `\u{FFFD}` there; types
+//! are judged before running only where they are certain.
 
 mod builtin;
 mod check;
+mod codec;
+mod dates;
 mod eval;
 mod jsonpath;
 mod lex;
 pub(crate) mod number;
 mod parse;
+mod semver;
 mod sprig;
+mod time;
+mod url;
 mod value;
 
 use std::collections::BTreeMap;
 
+pub use semver::Version;
 pub use value::Value;
 
 use crate::source::Fault;

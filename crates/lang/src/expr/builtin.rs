@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use jiff::tz::TimeZone;
 
 use super::value::Value;
+use super::{codec, time};
 
 /// Most bytes a text may be repeated to.
 const TEXT_MAX: usize = 1_000_000;
@@ -107,6 +109,9 @@ pub(super) fn call(name: &str, values: &[Value]) -> Result<Value, String> {
                 Value::Text(_) => "string",
                 Value::List(_) => "array",
                 Value::Map(_) => "map",
+                Value::Time(_) => "time.Time",
+                Value::Duration(_) => "time.Duration",
+                Value::Version(_) => "semver.Version",
             })
         }
         "abs" => {
@@ -130,7 +135,7 @@ pub(super) fn call(name: &str, values: &[Value]) -> Result<Value, String> {
             match (&v[0], name) {
                 (Value::Text(t), "int") => Value::Int(t.parse().map_err(|_| format!("`{t}` is not a whole number"))?),
                 (Value::Text(t), _) => Value::Float(go_float(t).ok_or_else(|| format!("`{t}` is not a number"))?),
-                (Value::Int(n), "int") => Value::Int(*n),
+                (Value::Int(n) | Value::Duration(n), "int") => Value::Int(*n),
                 (_, "int") => Value::Int(number(v, 0)? as i64),
                 _ => Value::Float(number(v, 0)?),
             }
@@ -235,7 +240,7 @@ pub(super) fn call(name: &str, values: &[Value]) -> Result<Value, String> {
         }
         "fromBase64" => {
             count(v, 1, 1)?;
-            let bytes = STANDARD.decode(text(v, 0)?).map_err(|_| "this is not base64".to_owned())?;
+            let bytes = codec::unbase64(text(v, 0)?)?;
             Value::Text(String::from_utf8_lossy(&bytes).into_owned())
         }
         "first" | "last" => {
@@ -358,9 +363,24 @@ pub(super) fn call(name: &str, values: &[Value]) -> Result<Value, String> {
             count(v, 1, 1)?;
             Value::Int(!int(v, 0)?)
         }
-        "now" | "date" | "duration" | "timezone" => {
-            return Err(format!("`{name}` is not supported: expressions know no time"));
+        "date" => {
+            count(v, 1, 3)?;
+            let zone = if v.len() == 3 { time::zone(text(v, 2)?)? } else { TimeZone::UTC };
+            let at =
+                if v.len() == 1 { time::guess(text(v, 0)?)? } else { time::parse(text(v, 1)?, text(v, 0)?, &zone)? };
+            Value::Time(Box::new(at))
         }
+        "duration" => {
+            count(v, 1, 1)?;
+            Value::Duration(time::duration(text(v, 0)?)?)
+        }
+        // A zone is known by its name.
+        "timezone" => {
+            count(v, 1, 1)?;
+            time::zone(text(v, 0)?)?;
+            v[0].clone()
+        }
+        "now" => return Err("`now` is not supported: an expression must come out the same whenever it is asked".into()),
         _ => return Err(format!("there is no function `{name}`")),
     })
 }
@@ -402,7 +422,11 @@ fn aggregate(name: &str, values: &[Value]) -> Result<Value, String> {
     }
     let mut all = Vec::new();
     flatten(values, &mut all);
-    let bad = all.iter().find(|v| v.as_f64().is_none());
+    // The longest and the shortest of durations, the last and the first of times.
+    let alike = |kind: fn(&Value) -> bool| all.iter().all(kind);
+    let timely = matches!(name, "max" | "min")
+        && (alike(|v| matches!(v, Value::Duration(_))) || alike(|v| matches!(v, Value::Time(_))));
+    let bad = all.iter().find(|v| v.as_f64().is_none() && !timely);
     if let Some(bad) = bad {
         return Err(format!("`{name}` takes numbers, not {}", bad.kind()));
     }

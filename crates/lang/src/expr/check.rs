@@ -30,6 +30,7 @@ fn of_value(value: &Value) -> Type {
         Value::Text(_) => Type::Text,
         Value::List(_) => Type::List,
         Value::Map(_) => Type::Map,
+        Value::Time(_) | Value::Duration(_) | Value::Version(_) => Type::Any,
     }
 }
 
@@ -88,6 +89,19 @@ fn type_of<'n>(node: &'n Node, env: &Env, bound: &mut Vec<&'n str>) -> Result<Ty
             bound.pop();
             result?
         }
+        Kind::Call(name, all) if name == "get" && all.len() == 2 => {
+            let (of, key) = (type_of(&all[0], env, bound)?, type_of(&all[1], env, bound)?);
+            let fits = match of {
+                Type::Any => true,
+                Type::List => matches!(key, Type::Number | Type::Any),
+                Type::Map => matches!(key, Type::Text | Type::Any | Type::Nil),
+                _ => false,
+            };
+            if !fits {
+                return Err(fault("`get` cannot take from values of these types"));
+            }
+            Type::Any
+        }
         Kind::Sequence(all) | Kind::Call(_, all) => {
             for part in all {
                 type_of(part, env, bound)?;
@@ -95,7 +109,9 @@ fn type_of<'n>(node: &'n Node, env: &Env, bound: &mut Vec<&'n str>) -> Result<Ty
             Type::Any
         }
         Kind::Member { of, key, .. } => {
-            type_of(of, env, bound)?;
+            if type_of(of, env, bound)? == Type::Text {
+                return Err(fault("nothing can be taken from a text"));
+            }
             type_of(key, env, bound)?;
             Type::Any
         }

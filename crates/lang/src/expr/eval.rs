@@ -8,7 +8,7 @@ use regex::Regex;
 
 use super::parse::{Kind, Node, PREDICATES};
 use super::value::Value;
-use super::{Env, builtin, jsonpath, sprig};
+use super::{Env, builtin, jsonpath, sprig, time};
 use crate::source::Fault;
 
 /// Most steps of one evaluation.
@@ -190,11 +190,19 @@ impl Machine<'_> {
         range: &Range<usize>,
     ) -> Result<Value, Fault> {
         if let Kind::Member { of, key, .. } = &of.kind
-            && let (Kind::Name(root), Kind::Constant(Value::Text(name))) = (&of.kind, &key.kind)
-            && root == "sprig"
+            && let Kind::Constant(Value::Text(name)) = &key.kind
         {
-            let values: Vec<Value> = arguments.iter().map(|n| self.value(n, frame)).collect::<Result<_, _>>()?;
-            return sprig::call(name, &values).map_err(|message| fault(message, range));
+            let values = || arguments.iter().map(|n| self.value(n, frame)).collect::<Result<Vec<Value>, _>>();
+            if matches!(&of.kind, Kind::Name(root) if root == "sprig") {
+                return sprig::call(name, &values()?).map_err(|message| fault(message, range));
+            }
+            let result = match self.value(of, frame)? {
+                Value::Time(at) => time::method(&at, name, &values()?),
+                Value::Duration(nanos) => time::duration_method(nanos, name, &values()?),
+                Value::Version(version) => version.method(name, &values()?),
+                other => Err(format!("{} has no method `{name}`", other.kind())),
+            };
+            return result.map_err(|message| fault(message, range));
         }
         Err(fault("this is no function", &of.range))
     }
@@ -212,9 +220,7 @@ impl Machine<'_> {
         }
         let items = match self.value(&arguments[0], frame)? {
             Value::List(items) => items,
-            Value::Map(_) | Value::Text(_) | Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
-                return Err(fault(format!("`{name}` takes a list"), &arguments[0].range));
-            }
+            _ => return Err(fault(format!("`{name}` takes a list"), &arguments[0].range)),
         };
         let each = |i: usize, item: &Value, acc: Option<Value>| {
             let frame = Frame { item: Some((item.clone(), i as i64)), acc, ..frame.clone() };
@@ -332,10 +338,10 @@ fn member(of: &Value, key: &Value, range: &Range<usize>) -> Result<Value, Fault>
         }
         (Value::List(_), Value::Float(f)) if f.fract() == 0.0 => member(of, &Value::Int(*f as i64), range),
         (Value::Text(text), Value::Int(i)) => {
-            let chars: Vec<char> = text.chars().collect();
-            let at = if *i < 0 { chars.len() as i64 + i } else { *i };
-            let found = usize::try_from(at).ok().and_then(|at| chars.get(at));
-            found.map(|c| Value::Text(c.to_string())).ok_or_else(|| fault(format!("there is no character {i}"), range))
+            // A byte, as in Go.
+            let at = if *i < 0 { text.len() as i64 + i } else { *i };
+            let found = usize::try_from(at).ok().and_then(|at| text.as_bytes().get(at));
+            found.map(|b| Value::Int(i64::from(*b))).ok_or_else(|| fault(format!("there is no byte {i}"), range))
         }
         (Value::Null, _) => Err(fault("nothing can be taken from nil", range)),
         _ => Err(fault(format!("{} cannot be taken from {}", key.kind(), of.kind()), range)),
@@ -354,9 +360,8 @@ fn slice(of: Value, from: Option<i64>, to: Option<i64>, range: &Range<usize>) ->
             Ok(Value::List(items[bounds].to_vec()))
         }
         Value::Text(text) => {
-            let chars: Vec<char> = text.chars().collect();
-            let bounds = bounds(chars.len());
-            Ok(Value::Text(chars[bounds].iter().collect()))
+            let bounds = bounds(text.len());
+            Ok(Value::Text(String::from_utf8_lossy(&text.as_bytes()[bounds]).into_owned()))
         }
         other => Err(fault(format!("{} cannot be sliced", other.kind()), range)),
     }
@@ -370,8 +375,12 @@ pub(super) fn operate(sign: &str, a: &Value, b: &Value) -> Result<Value, String>
         ("!=", ..) => Value::Bool(!a.equals(b)),
         ("&&" | "and" | "||" | "or", Value::Bool(_), Value::Bool(b)) => Value::Bool(*b),
         ("<" | ">" | "<=" | ">=", ..) => {
-            let comparable =
-                matches!((a, b), (Value::Text(_), Value::Text(_))) || (a.as_f64().is_some() && b.as_f64().is_some());
+            let comparable = matches!(
+                (a, b),
+                (Value::Text(_), Value::Text(_))
+                    | (Value::Time(_), Value::Time(_))
+                    | (Value::Duration(_), Value::Duration(_))
+            ) || (a.as_f64().is_some() && b.as_f64().is_some());
             if !comparable {
                 return wrong();
             }
@@ -382,6 +391,19 @@ pub(super) fn operate(sign: &str, a: &Value, b: &Value) -> Result<Value, String>
                 "<=" => order.is_some_and(|o| o.is_le()),
                 _ => order.is_some_and(|o| o.is_ge()),
             })
+        }
+        ("+", Value::Time(at), Value::Duration(by)) | ("+", Value::Duration(by), Value::Time(at)) => {
+            return time::moved(at, *by);
+        }
+        ("-", Value::Time(at), Value::Duration(by)) => return time::moved(at, by.wrapping_neg()),
+        ("-", Value::Time(a), Value::Time(b)) => time::between(a, b),
+        ("+", Value::Duration(a), Value::Duration(b)) => Value::Duration(a.wrapping_add(*b)),
+        ("-", Value::Duration(a), Value::Duration(b)) => Value::Duration(a.wrapping_sub(*b)),
+        ("*", Value::Duration(a), Value::Duration(b) | Value::Int(b)) | ("*", Value::Int(a), Value::Duration(b)) => {
+            Value::Duration(a.wrapping_mul(*b))
+        }
+        ("*", Value::Duration(a), Value::Float(b)) | ("*", Value::Float(b), Value::Duration(a)) => {
+            Value::Duration((*a as f64 * b) as i64)
         }
         ("+", Value::Text(a), Value::Text(b)) => Value::Text(format!("{a}{b}")),
         ("+", Value::Int(a), Value::Int(b)) => Value::Int(a.wrapping_add(*b)),

@@ -1,5 +1,5 @@
 //! sprig's generic functions, as `sprig.NAME(…)`. What needs a clock, dice, the environment, the network or keys is not
-//! there, as in Argo, nor are sprig's functions of dates, cryptography and semantic versions.
+//! there, as in Argo, nor is sprig's cryptography but for checksums. Dates are in `dates`.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use regex::Regex;
 
+use sha1::{Digest, Sha1};
+use sha2::{Sha256, Sha512};
+
 use super::builtin::go_float;
+use super::semver::{self, Version};
 use super::value::Value;
+use super::{codec, dates, url};
 
 type Answer = Result<Value, String>;
 
@@ -142,6 +147,26 @@ const FIXED: &[(&str, usize)] = &[
     ("until", 1),
     ("abbrevboth", 3),
     ("adler32sum", 1),
+    ("sha1sum", 1),
+    ("sha256sum", 1),
+    ("sha512sum", 1),
+    ("semver", 1),
+    ("semverCompare", 2),
+    ("urlParse", 1),
+    ("urlJoin", 1),
+    ("date", 2),
+    ("dateInZone", 3),
+    ("date_in_zone", 3),
+    ("htmlDate", 1),
+    ("htmlDateInZone", 2),
+    ("unixEpoch", 1),
+    ("toDate", 2),
+    ("mustToDate", 2),
+    ("dateModify", 2),
+    ("mustDateModify", 2),
+    ("duration", 1),
+    ("durationRound", 1),
+    ("untilStep", 3),
     ("hello", 0),
 ];
 
@@ -153,6 +178,7 @@ pub(super) fn call(name: &str, v: &[Value]) -> Answer {
         return Err(format!("`sprig.{name}` takes {n} arguments, and is given {}", v.len()));
     }
     let result = numbers(name, v).or_else(|| texts(name, v)).or_else(|| lists(name, v)).or_else(|| maps(name, v));
+    let result = result.or_else(|| dates::call(name, v));
     let value = result.unwrap_or_else(|| Err(format!("there is no function `sprig.{name}`")))?;
     if value.weight() > TEXT_MAX {
         return Err("this becomes too big".to_owned());
@@ -251,6 +277,8 @@ fn is_empty(value: &Value) -> bool {
         Value::Text(t) => t.is_empty(),
         Value::List(items) => items.is_empty(),
         Value::Map(map) => map.is_empty(),
+        Value::Duration(n) => *n == 0,
+        Value::Time(_) | Value::Version(_) => false,
     }
 }
 
@@ -287,7 +315,7 @@ fn numbers(name: &str, v: &[Value]) -> Option<Answer> {
                 "addf" => float(|a, b| a + b),
                 "subf" => float(|a, b| a - b),
                 "divf" if floats().skip(1).any(|b| b == 0.0) => return Some(Err("division by 0".to_owned())),
-                "divf" => float(|a, b| a / b),
+                "divf" => float(divided),
                 "mulf" => float(|a, b| a * b),
                 "maxf" => float(f64::max),
                 _ => float(f64::min),
@@ -309,6 +337,16 @@ fn numbers(name: &str, v: &[Value]) -> Option<Answer> {
                 (0..n).map(Value::Int).collect()
             })
         }),
+        "untilStep" => {
+            let (from, to, step) = (to_int(&v[0]), to_int(&v[1]), to_int(&v[2]));
+            let mut out = Vec::new();
+            let mut at = from;
+            while out.len() < 100_000 && ((step > 0 && at < to) || (step < 0 && at > to)) {
+                out.push(Value::Int(at));
+                at = at.saturating_add(step);
+            }
+            Ok(Value::List(out))
+        }
         "seq" => {
             let n: Vec<i64> = v.iter().map(to_int).collect();
             let (from, step, to) = match n.as_slice() {
@@ -327,6 +365,25 @@ fn numbers(name: &str, v: &[Value]) -> Option<Answer> {
         }
         _ => return None,
     })
+}
+
+/// Divides as decimals, to 16 places; floats where the numbers are too long for that.
+fn divided(a: f64, b: f64) -> f64 {
+    let decimal = |n: f64| {
+        let text = format!("{n}");
+        let (whole, places) = text.split_once('.').unwrap_or((&text, ""));
+        Some((format!("{whole}{places}").parse::<i128>().ok()?, places.len() as u32))
+    };
+    let exact = || {
+        let ((a, a_places), (b, b_places)) = (decimal(a)?, decimal(b)?);
+        let a = a.checked_mul(10i128.checked_pow(16 + b_places)?)?;
+        let b = b.checked_mul(10i128.checked_pow(a_places)?)?;
+        let (whole, rest) = (a.checked_div(b)?, a.checked_rem(b)?);
+        let up = rest.unsigned_abs() >= b.unsigned_abs() - rest.unsigned_abs();
+        let away = if (a < 0) == (b < 0) { 1 } else { -1 };
+        format!("{}e-16", if up { whole + away } else { whole }).parse().ok()
+    };
+    exact().unwrap_or(a / b)
 }
 
 fn round(v: &[Value]) -> Answer {
@@ -463,11 +520,19 @@ fn texts_inner(name: &str, v: &[Value]) -> Result<Option<Value>, String> {
         "cat" => out(v.iter().filter(|x| **x != Value::Null).map(shown).collect::<Vec<_>>().join(" ")),
         "toString" => out(shown(&v[0])),
         "b64enc" => out(STANDARD.encode(text(v, 0)?)),
-        "b64dec" => match STANDARD.decode(text(v, 0)?) {
-            Ok(bytes) => out(String::from_utf8_lossy(&bytes).into_owned()),
-            Err(error) => out(error.to_string()),
-        },
-        "b32enc" => out(base32(text(v, 0)?.as_bytes())),
+        // What is wrong with it is the value, as in sprig.
+        "b64dec" => out(codec::unbase64(text(v, 0)?).map_or_else(|why| why, lossy)),
+        "b32dec" => out(codec::unbase32(text(v, 0)?).map_or_else(|why| why, lossy)),
+        "sha1sum" => out(hex::encode(Sha1::digest(text(v, 0)?))),
+        "sha256sum" => out(hex::encode(Sha256::digest(text(v, 0)?))),
+        "sha512sum" => out(hex::encode(Sha512::digest(text(v, 0)?))),
+        "wrap" => out(wrap(text(v, 1)?, count(v, 0)?, "\n", false)),
+        "wrapWith" => out(wrap(text(v, 2)?, count(v, 0)?, text(v, 1)?, true)),
+        "semver" => Value::Version(Box::new(Version::parse(text(v, 0)?)?)),
+        "semverCompare" => Value::Bool(semver::fits(text(v, 0)?, text(v, 1)?)?),
+        "urlParse" => url::parse(text(v, 0)?)?,
+        "urlJoin" => url::join(&map(v, 0)?)?,
+        "b32enc" => out(codec::base32(text(v, 0)?.as_bytes())),
         "adler32sum" => {
             let (a, b) = text(v, 0)?.bytes().fold((1u32, 0u32), |(a, b), byte| {
                 let a = (a + u32::from(byte)) % 65_521;
@@ -549,6 +614,41 @@ fn patterns(name: &str, v: &[Value]) -> Answer {
     })
 }
 
+fn lossy(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Words on lines of a width; words that are longer are cut where `hard`.
+fn wrap(text: &str, width: i64, end: &str, hard: bool) -> String {
+    let end = if end.is_empty() { "\n" } else { end };
+    let width = usize::try_from(width).unwrap_or(1).max(1);
+    let chars: Vec<char> = text.chars().collect();
+    let mut out = String::new();
+    let mut at = 0;
+    while chars.len() - at > width {
+        if chars[at] == ' ' {
+            at += 1;
+            continue;
+        }
+        // The last blank on this line, else the next one behind it.
+        let line = &chars[at..(at + width + 1).min(chars.len())];
+        let mut cut = line.iter().rposition(|c| *c == ' ').map(|i| (at + i, 1));
+        if cut.is_none() {
+            cut = if hard {
+                Some((at + width, 0))
+            } else {
+                chars[at + width..].iter().position(|c| *c == ' ').map(|i| (at + width + i, 1))
+            };
+        }
+        let Some((to, skip)) = cut else { break };
+        out.extend(&chars[at..to]);
+        out.push_str(end);
+        at = to + skip;
+    }
+    out.extend(&chars[at..]);
+    out
+}
+
 fn each_word(text: &str, first: fn(char) -> String) -> String {
     let mut start = true;
     text.chars()
@@ -593,22 +693,6 @@ fn go_quote(text: &str) -> String {
         }
     }
     out.push('"');
-    out
-}
-
-fn base32(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let mut out = String::new();
-    for chunk in bytes.chunks(5) {
-        let mut block = [0u8; 8];
-        block[3..3 + chunk.len()].copy_from_slice(chunk);
-        let bits = u64::from_be_bytes(block);
-        let letters = (chunk.len() * 8).div_ceil(5);
-        for i in 0..8 {
-            let index = (bits >> (35 - 5 * i)) & 31;
-            out.push(if i < letters { ALPHABET[index as usize] as char } else { '=' });
-        }
-    }
     out
 }
 
@@ -697,9 +781,14 @@ fn lists_inner(name: &str, v: &[Value]) -> Result<Option<Value>, String> {
             }
         }
         "chunk" => {
-            let n = usize::try_from(count(v, 0)?).ok().filter(|n| *n > 0).ok_or("chunks need a size above 0")?;
+            let n = match count(v, 0)? {
+                0 => return Err("chunks need a size above 0".to_owned()),
+                n if n < 0 => return list(v, 1).map(|_| Some(Value::List(Vec::new()))),
+                n => n as usize,
+            };
             Value::List(list(v, 1)?.chunks(n).map(|c| Value::List(c.to_vec())).collect())
         }
+        "concat" if v.is_empty() => Value::Null,
         "concat" => {
             let mut out = Vec::new();
             for i in 0..v.len() {
@@ -765,6 +854,9 @@ fn type_of(value: &Value) -> &'static str {
         Value::Text(_) => "string",
         Value::List(_) => "[]interface {}",
         Value::Map(_) => "map[string]interface {}",
+        Value::Time(_) => "time.Time",
+        Value::Duration(_) => "time.Duration",
+        Value::Version(_) => "*semver.Version",
     }
 }
 
@@ -773,6 +865,9 @@ fn kind_of(value: &Value) -> &'static str {
         Value::Null => "invalid",
         Value::List(_) => "slice",
         Value::Map(_) => "map",
+        Value::Time(_) => "struct",
+        Value::Duration(_) => "int64",
+        Value::Version(_) => "ptr",
         other => type_of(other),
     }
 }
@@ -798,6 +893,10 @@ fn maps_inner(name: &str, v: &[Value]) -> Result<Option<Value>, String> {
             }
             out.insert(text(v, 1)?.to_owned(), v[2].clone());
             Value::Map(out)
+        }
+        "unset" if v[0] == Value::Null => {
+            text(v, 1)?;
+            Value::Null
         }
         "unset" => {
             let mut out = map(v, 0)?;
@@ -830,6 +929,9 @@ fn maps_inner(name: &str, v: &[Value]) -> Result<Option<Value>, String> {
         }
         "merge" | "mustMerge" | "mergeOverwrite" | "mustMergeOverwrite" => {
             least(name, v, 1)?;
+            if v.iter().all(|x| *x == Value::Null) {
+                return Ok(Some(Value::Null));
+            }
             let mut out = map(v, 0)?;
             for i in 1..v.len() {
                 merge(&mut out, map(v, i)?, name.ends_with("Overwrite"));
@@ -842,7 +944,7 @@ fn maps_inner(name: &str, v: &[Value]) -> Result<Option<Value>, String> {
             }
             let mut at = Value::Map(map(v, v.len() - 1)?);
             for i in 0..v.len() - 2 {
-                let key = text(v, i)?;
+                let Value::Text(key) = &v[i] else { return Err("the keys must be text".to_owned()) };
                 at = match at {
                     Value::Map(mut map) => match map.remove(key) {
                         Some(next) => next,

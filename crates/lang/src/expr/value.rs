@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Number};
 
-use super::number;
+use super::{number, semver, time};
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,12 @@ pub enum Value {
     List(Vec<Value>),
     /// A map with text as keys, sorted by them.
     Map(BTreeMap<String, Value>),
+    /// A time.
+    Time(Box<jiff::Zoned>),
+    /// A duration in nanoseconds.
+    Duration(i64),
+    /// A semantic version.
+    Version(Box<semver::Version>),
 }
 
 impl From<&serde_json::Value> for Value {
@@ -69,6 +75,9 @@ impl Value {
             Self::Int(n) => serde_json::Value::Number(Number::from(*n)),
             Self::Float(n) => serde_json::Value::Number(Number::from_f64(*n)?),
             Self::Text(s) => serde_json::Value::String(s.clone()),
+            Self::Time(at) => serde_json::Value::String(time::json_text(at)),
+            Self::Duration(n) => serde_json::Value::Number(Number::from(*n)),
+            Self::Version(version) => serde_json::Value::String(version.text()),
             Self::List(items) => serde_json::Value::Array(items.iter().map(Self::to_json).collect::<Option<_>>()?),
             Self::Map(map) => {
                 let pairs = map.iter().map(|(k, v)| Some((k.clone(), v.to_json()?)));
@@ -104,6 +113,9 @@ impl Value {
             Self::Int(n) => out.push_str(&n.to_string()),
             Self::Float(n) => out.push_str(&number::json_text(*n)?),
             Self::Text(s) => write_text(out, s, html),
+            Self::Time(at) => write_text(out, &time::json_text(at), html),
+            Self::Duration(n) => out.push_str(&n.to_string()),
+            Self::Version(version) => write_text(out, &version.text(), html),
             Self::List(items) if items.is_empty() => out.push_str("[]"),
             Self::Map(map) if map.is_empty() => out.push_str("{}"),
             Self::List(items) => {
@@ -140,6 +152,8 @@ impl Value {
     pub fn tag_text(&self) -> Option<String> {
         match self {
             Self::Text(text) => Some(text.clone()),
+            Self::Time(at) => Some(time::json_text(at)),
+            Self::Version(version) => Some(version.text()),
             other => other.json_text(true),
         }
     }
@@ -152,6 +166,9 @@ impl Value {
             Self::Int(n) => n.to_string(),
             Self::Float(n) => number::go_text(*n),
             Self::Text(s) => s.clone(),
+            Self::Time(at) => time::go_text(at),
+            Self::Duration(n) => time::duration_text(*n),
+            Self::Version(version) => version.text(),
             Self::List(items) => format!("[{}]", items.iter().map(Self::go_text).collect::<Vec<_>>().join(" ")),
             Self::Map(map) => {
                 let pairs: Vec<_> = map.iter().map(|(k, v)| format!("{k}:{}", v.go_text())).collect();
@@ -170,6 +187,9 @@ impl Value {
             Self::Text(_) => "a text",
             Self::List(_) => "a list",
             Self::Map(_) => "a map",
+            Self::Time(_) => "a time",
+            Self::Duration(_) => "a duration",
+            Self::Version(_) => "a version",
         }
     }
 
@@ -191,11 +211,13 @@ impl Value {
         }
     }
 
-    /// Order of two numbers or two texts.
+    /// Order of two numbers, texts, times or durations.
     pub(crate) fn order(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
             (Self::Int(a), Self::Int(b)) => Some(a.cmp(b)),
             (Self::Text(a), Self::Text(b)) => Some(a.cmp(b)),
+            (Self::Time(a), Self::Time(b)) => Some(a.timestamp().cmp(&b.timestamp())),
+            (Self::Duration(a), Self::Duration(b)) => Some(a.cmp(b)),
             (a, b) => a.as_f64()?.partial_cmp(&b.as_f64()?),
         }
     }

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod corpus;
+mod invariants;
 mod properties;
 mod vectors;
