@@ -1,7 +1,7 @@
 //! Durations as people write them in a workflow: Go's form (`1h30m`), or plain seconds. Pure text; knows no clock.
 
 /// Milliseconds of a duration text; nothing when it is none.
-pub(crate) fn parse_ms(text: &str) -> Option<i64> {
+pub fn parse_ms(text: &str) -> Option<i64> {
     let text = text.trim();
     if text.is_empty() {
         return None;

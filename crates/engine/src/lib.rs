@@ -30,8 +30,10 @@ mod run;
 mod scope;
 mod summary;
 mod templates;
+mod trace;
 pub mod validate;
 
 pub use door::{Command, Config, Decision, Observation};
+pub use duration::parse_ms as duration_ms;
 pub use names::{node_id, pod_name};
 pub use run::Run;

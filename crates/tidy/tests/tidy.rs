@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lang", &[]),
     ("engine", &["model", "lang"]),
     ("schedule", &["model", "lang"]),
+    ("rehearsal", &["model", "lang", "engine"]),
     ("oci", &[]),
     ("sandbox", &[]),
     ("artifacts", &[]),
@@ -28,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that decide and therefore have no clock, no files, no network, no cluster in their dependency trees.
-const PURE: &[&str] = &["model", "lang", "engine", "schedule"];
+const PURE: &[&str] = &["model", "lang", "engine", "schedule", "rehearsal"];
 const IMPURE: &[&str] = &["kube", "k8s-openapi", "tokio", "hyper", "reqwest", "rusqlite", "rustix", "gix"];
 
 const LICENCES: &[&str] = &[

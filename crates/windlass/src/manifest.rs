@@ -43,7 +43,7 @@ impl Manifests {
     }
 }
 
-fn text_of(path: &Path) -> Result<(String, String)> {
+pub(crate) fn text_of(path: &Path) -> Result<(String, String)> {
     if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;

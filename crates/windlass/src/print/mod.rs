@@ -2,6 +2,7 @@
 
 pub(crate) mod cron;
 pub(crate) mod list;
+pub(crate) mod rehearsal;
 pub(crate) mod time;
 pub(crate) mod tree;
 pub(crate) mod workflow;

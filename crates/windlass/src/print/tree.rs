@@ -11,7 +11,20 @@ use super::{Look, columns};
 
 /// Draws the table STEP TEMPLATE PODNAME DURATION MESSAGE. `pod_name` tells the pod of a node.
 pub(crate) fn draw(wf: &Workflow, pod_name: &dyn Fn(&NodeStatus) -> String, look: Look, now: Timestamp) -> String {
-    let Some(status) = &wf.status else { return String::new() };
+    columns(&rows(wf, pod_name, look, now))
+}
+
+/// The same for a run that has no pods: without their column.
+pub(crate) fn draw_without_pods(wf: &Workflow, look: Look, now: Timestamp) -> String {
+    let mut rows = rows(wf, &|_| String::new(), look, now);
+    for row in rows.iter_mut().filter(|r| r.len() > 2) {
+        row.remove(2);
+    }
+    columns(&rows)
+}
+
+fn rows(wf: &Workflow, pod_name: &dyn Fn(&NodeStatus) -> String, look: Look, now: Timestamp) -> Vec<Vec<String>> {
+    let Some(status) = &wf.status else { return Vec::new() };
     let name = wf.metadata.name.clone().unwrap_or_default();
     let mut drawing = Drawing { wf, pod_name, look, now, rows: Vec::new(), drawn: HashSet::new() };
     let head = ["STEP", "TEMPLATE", "PODNAME", "DURATION", "MESSAGE"];
@@ -25,9 +38,9 @@ pub(crate) fn draw(wf: &Workflow, pod_name: &dyn Fn(&NodeStatus) -> String, look
         drawing.node(exit, "", "");
     }
     if drawing.rows.len() == 1 {
-        return String::new();
+        return Vec::new();
     }
-    columns(&drawing.rows)
+    drawing.rows
 }
 
 struct Drawing<'a> {

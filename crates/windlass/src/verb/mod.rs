@@ -20,6 +20,7 @@ mod run;
 mod shutdown;
 mod stored;
 mod submit;
+mod test;
 mod up;
 mod version;
 mod wait;
@@ -55,6 +56,7 @@ pub(crate) async fn run(session: Session, verb: Verb) -> Result<ExitCode> {
         Verb::Node(verb) => by_hand::node(&session, verb).await,
         Verb::Delete(args) => delete::run(&session, args).await,
         Verb::Lint(args) => lint::run(&session, args).await,
+        Verb::Test(args) => test::run(&session, &args),
         Verb::Build(args) => build::run(session, *args).await,
         Verb::Image(verb) => image::run(&session, verb).await,
         Verb::Hook(verb) => hook::run(&session, verb).await,

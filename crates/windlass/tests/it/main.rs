@@ -21,6 +21,7 @@ mod names;
 mod nodes;
 mod on_a_cluster;
 mod quickstart;
+mod rehearsal;
 mod rights;
 mod run;
 mod seeds;
