@@ -106,7 +106,7 @@ mod tests {
             name: name.into(),
             display_name: display.into(),
             template_name: Some(template.into()),
-            node_flag: retried.then(|| NodeFlag { retried, hooked: false }),
+            node_flag: retried.then_some(NodeFlag { retried, hooked: false }),
             ..NodeStatus::default()
         }
     }
