@@ -1,6 +1,7 @@
 //! A step or task made ready to run: `when` first, then everything else; artifacts by reference; hooks left for later.
 
 use serde_json::Value;
+use windlass_lang::expr::Expression;
 use windlass_lang::tags::{self, Lookup, Options, Resolve, TagKind};
 use windlass_model::template::WorkflowStep;
 use windlass_model::{Artifact, Parameter};
@@ -96,7 +97,15 @@ fn check_references(value: &Value, scope: &Scope<'_>) -> Result<(), String> {
     match value {
         Value::String(text) if text.contains("{{") => {
             for tag in tags::find(text) {
-                let TagKind::Name(name) = &tag.kind else { continue };
+                let name = match &tag.kind {
+                    TagKind::Name(name) => name,
+                    TagKind::Expression(text, _) => {
+                        if let Some(name) = missing_in(text, scope) {
+                            return Err(format!("failed to resolve {{{{={text}}}}}: {}", why_unknown(&name, scope)));
+                        }
+                        continue;
+                    }
+                };
                 if !name.starts_with("steps.") && !name.starts_with("tasks.") {
                     continue;
                 }
@@ -108,7 +117,9 @@ fn check_references(value: &Value, scope: &Scope<'_>) -> Result<(), String> {
                              (skipped/omitted node with no default)"
                         ));
                     }
-                    Lookup::Unknown => return Err(format!("failed to resolve {{{{{name}}}}}")),
+                    Lookup::Unknown => {
+                        return Err(format!("failed to resolve {{{{{name}}}}}: {}", why_unknown(name, scope)));
+                    }
                 }
             }
             Ok(())
@@ -116,6 +127,30 @@ fn check_references(value: &Value, scope: &Scope<'_>) -> Result<(), String> {
         Value::Array(items) => items.iter().try_for_each(|v| check_references(v, scope)),
         Value::Object(map) => map.values().try_for_each(|v| check_references(v, scope)),
         _ => Ok(()),
+    }
+}
+
+/// The first name of a step or task that an expression needs and nobody gives.
+fn missing_in(text: &str, scope: &Scope<'_>) -> Option<String> {
+    let expression = Expression::parse(text).ok()?;
+    let env = crate::expression::environment(scope, &expression);
+    let missing = expression.names().iter().find(|name| {
+        let of_member = matches!(name.path[0].as_str(), "steps" | "tasks");
+        of_member && !name.optional && env.get(&name.path).is_none()
+    })?;
+    Some(missing.path.join("."))
+}
+
+/// Why a name of a step or task has no value and never will.
+fn why_unknown(name: &str, scope: &Scope<'_>) -> String {
+    let member = name.split('.').nth(1).unwrap_or_default();
+    let status = scope.boundary.and_then(|boundary| scope.run.member_status(boundary, member));
+    match status {
+        Some(status) if status.phase.is_fulfilled() => {
+            format!("{} ended as {} without giving `{name}`", status.name, status.phase)
+        }
+        Some(status) => format!("{} is {} and has not given `{name}`", status.name, status.phase),
+        None => format!("nothing that has run gives `{name}`"),
     }
 }
 

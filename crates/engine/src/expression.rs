@@ -47,7 +47,7 @@ pub(crate) fn holds(scope: &Scope<'_>, text: &str) -> Result<bool, String> {
     }
 }
 
-fn environment(scope: &Scope<'_>, expression: &Expression) -> Env {
+pub(crate) fn environment(scope: &Scope<'_>, expression: &Expression) -> Env {
     let mut env = Env::default();
     for name in expression.names() {
         let path: Vec<&str> = name.path.iter().map(String::as_str).collect();

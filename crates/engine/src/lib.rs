@@ -8,6 +8,7 @@
 mod calls;
 mod check;
 mod claims;
+mod deadlock;
 mod door;
 mod duration;
 mod expression;

@@ -171,7 +171,7 @@ impl Run {
         self.fire_wakes();
         loop {
             self.drain();
-            if !self.conclude() {
+            if !self.conclude() && !self.break_deadlock() {
                 break;
             }
         }
@@ -263,6 +263,11 @@ impl Run {
 
     pub(crate) fn wake_at(&mut self, at: Timestamp, ix: Option<Ix>) {
         self.wakes.insert((at, ix));
+    }
+
+    /// Whether a node that has not ended waits for a time.
+    pub(crate) fn has_alarm(&self) -> bool {
+        self.wakes.iter().any(|(_, ix)| ix.is_some_and(|ix| !self.nodes.list[ix].status.phase.is_fulfilled()))
     }
 
     fn fire_wakes(&mut self) {

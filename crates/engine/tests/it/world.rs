@@ -115,7 +115,9 @@ impl<'a> World<'a> {
                 *self.created.entry(name.clone()).or_default() += 1;
                 pod["metadata"]["uid"] = json!(format!("{name}-{attempt}"));
                 let main = json!({"name": "main", "ready": true, "state": {"running": {}}});
-                pod["status"] = json!({"phase": "Running", "podIP": "10.42.0.9", "containerStatuses": [main]});
+                let script = self.script.pods.get(&node);
+                let ip = script.and_then(|s| s["ip"].as_str()).unwrap_or("10.42.0.9");
+                pod["status"] = json!({"phase": "Running", "podIP": ip, "containerStatuses": [main]});
                 seen.push(Observation::Pod(pod.clone()));
                 self.running.insert(name, (node_id, node, pod));
             }
@@ -178,7 +180,12 @@ impl<'a> World<'a> {
         if task["outputs"]["artifacts"].is_array() {
             outputs["artifacts"] = task["outputs"]["artifacts"].clone();
         }
-        if outputs != json!({}) {
+        // The executor had its say and nothing to give.
+        let empty = script["unreported"] == true;
+        if empty {
+            outputs = json!({});
+        }
+        if empty || outputs != json!({}) {
             let labels = json!({"workflows.argoproj.io/report-outputs-completed": "true"});
             let report = json!({"metadata": {"name": id, "labels": labels}, "outputs": outputs});
             seen.push(Observation::TaskResult(serde_json::from_value(report).unwrap()));
