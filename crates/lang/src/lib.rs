@@ -5,6 +5,7 @@
 
 pub mod depends;
 pub mod diagnostic;
+pub mod edit;
 pub mod expr;
 pub mod render;
 pub mod source;

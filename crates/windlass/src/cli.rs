@@ -9,6 +9,7 @@ mod image;
 mod manifest;
 mod on_cluster;
 mod stored;
+mod trace;
 mod workflow;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,6 +21,7 @@ pub(crate) use image::*;
 pub(crate) use manifest::*;
 pub(crate) use on_cluster::*;
 pub(crate) use stored::*;
+pub(crate) use trace::*;
 pub(crate) use workflow::*;
 
 /// `git push` to the new version running, with the YAML you already have.
@@ -137,13 +139,21 @@ pub(crate) enum Verb {
         after_help = "Example:\n  windlass resubmit my-wf -p revision=main\n  windlass resubmit my-wf --memoized"
     )]
     Resubmit(Box<ResubmitArgs>),
-    /// Cron workflows: list, get, create, suspend, resume, delete
+    /// Say why a workflow's nodes wait, were skipped, failed or ran again
+    #[command(after_help = "Example:\n  windlass explain @latest\n  windlass explain my-wf deploy")]
+    Explain(ExplainArgs),
+    /// Show a workflow as it was at any moment of its run
+    #[command(
+        after_help = "Example:\n  windlass replay my-wf\n  windlass replay my-wf --at 12s\n  windlass replay my-wf --step"
+    )]
+    Replay(ReplayArgs),
+    /// Cron workflows: list, get, create, lint, update, suspend, resume, backfill, delete
     #[command(subcommand, after_help = "Example:\n  windlass cron create nightly.yaml\n  windlass cron list")]
     Cron(CronVerb),
-    /// Workflow templates: list, get, create, delete
+    /// Workflow templates: list, get, create, lint, update, delete
     #[command(subcommand, after_help = "Example:\n  windlass template create build.yaml")]
     Template(TemplateVerb),
-    /// Cluster workflow templates: list, get, create, delete
+    /// Cluster workflow templates: list, get, create, lint, update, delete
     #[command(subcommand, after_help = "Example:\n  windlass cluster-template list")]
     ClusterTemplate(TemplateVerb),
     /// Set what a suspend step waits for
@@ -155,6 +165,9 @@ pub(crate) enum Verb {
     /// Find what is wrong in manifests, all of it, with the place and a way out
     #[command(after_help = "Example:\n  windlass lint .ci/workflow.yaml")]
     Lint(LintArgs),
+    /// Write Argo 3's spellings as Argo 4 has them; comments and order stay
+    #[command(after_help = "Example:\n  windlass convert nightly.yaml\n  windlass convert manifests/ --write")]
+    Convert(ConvertArgs),
     /// Run a workflow without containers against cases: what its pods do, and what the end must be
     #[command(
         after_help = "Example:\n  windlass test release.yaml\n  windlass test release.yaml release.test.yaml --only flaky"

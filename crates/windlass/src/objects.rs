@@ -119,6 +119,17 @@ pub(crate) async fn read(c: &Connection, name: &str) -> Result<Workflow> {
     }
 }
 
+/// A workflow that `get -o json` or `-o yaml` printed, from a file.
+pub(crate) fn from_file(path: &std::path::Path) -> Result<Workflow> {
+    let (name, text) = crate::manifest::text_of(path)?;
+    let loaded = windlass_lang::yaml::load_str(&text);
+    let all: Vec<Value> = loaded.documents.into_iter().map(|d| d.value).filter(|v| v["kind"] == "Workflow").collect();
+    match all.as_slice() {
+        [one] => serde_json::from_value(one.clone()).with_context(|| format!("{name}: {UNREADABLE}")),
+        several => bail!("{name} has {} Workflows, and one is wanted", several.len()),
+    }
+}
+
 /// Whether a workflow has ended.
 pub(crate) fn has_ended(wf: &Workflow) -> bool {
     wf.status

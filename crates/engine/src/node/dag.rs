@@ -71,7 +71,7 @@ pub(crate) fn targets(dag: &Dag) -> Vec<String> {
     leaves
 }
 
-fn depends_of(task: &DagTask) -> Result<Depends, String> {
+pub(crate) fn depends_of(task: &DagTask) -> Result<Depends, String> {
     match task.depends.as_deref().filter(|d| !d.trim().is_empty()) {
         Some(text) => Depends::parse(text).map_err(|fault| fault.message),
         None => Ok(Depends::all(task.dependencies.iter().flatten().map(String::as_str))),
@@ -349,6 +349,16 @@ impl Run {
     fn task_outcome(&self, machine: &DagMachine, name: &str, outcome: Option<Outcome>) -> bool {
         let Some(task) = machine.by_name.get(name).map(|slot| &machine.tasks[*slot]) else { return false };
         let Some(ix) = task.node else { return false };
+        self.outcome_holds(ix, task.step.continue_on.as_ref(), outcome)
+    }
+
+    /// Whether a task ended as a part of some `depends` asks.
+    pub(crate) fn outcome_holds(
+        &self,
+        ix: Ix,
+        continue_on: Option<&windlass_model::template::ContinueOn>,
+        outcome: Option<Outcome>,
+    ) -> bool {
         let status = &self.nodes.list[ix].status;
         let daemoned = status.daemoned == Some(true) && status.phase != NodePhase::Pending;
         let items = || {
@@ -363,7 +373,7 @@ impl Run {
             None => {
                 matches!(status.phase, NodePhase::Succeeded | NodePhase::Skipped)
                     || daemoned
-                    || continues_on(task.step.continue_on.as_ref(), status.phase)
+                    || continues_on(continue_on, status.phase)
             }
             Some(Outcome::Succeeded) => status.phase == NodePhase::Succeeded,
             Some(Outcome::Failed) => status.phase == NodePhase::Failed,

@@ -73,6 +73,11 @@ impl GroupMachine {
         self.entries.get(slot).and_then(|e| e.item.as_ref()).map(|(items, i)| &items[*i])
     }
 
+    /// How many members have not begun.
+    pub(crate) fn left(&self) -> usize {
+        self.entries.len() - self.next
+    }
+
     /// Whether it is a step group.
     pub(crate) fn is_steps(&self) -> bool {
         self.is_steps

@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod cases;
+mod convert;
 mod corpus;
+mod explain;
 mod lint;
 mod manual;
+mod past;
 mod pod_form;
 mod resident;
 mod seeds;

@@ -95,6 +95,9 @@ pub(crate) struct RetryArgs {
     /// Which nodes: displayName=NAME, templateName=NAME, name=…, id=…, phase=…
     #[arg(long, value_name = "SELECTOR", default_value = "")]
     pub(crate) node_field_selector: String,
+    /// Only say which nodes would run again, which would stay, and which pods would go
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) follow: Follow,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Format;
+use super::{Format, LintArgs};
 
 /// `cron …`
 #[derive(Debug, Subcommand)]
@@ -19,6 +19,12 @@ pub(crate) enum CronVerb {
     Suspend(StoredNames),
     /// Go on; the last run that was missed is made up for
     Resume(StoredNames),
+    /// Find what is wrong in cron workflows
+    Lint(LintArgs),
+    /// Give cron workflows what their files say now
+    Update(TemplateCreateArgs),
+    /// Run what a cron workflow would have run between two times
+    Backfill(BackfillArgs),
     /// Delete cron workflows
     Delete(StoredDeleteArgs),
 }
@@ -32,6 +38,10 @@ pub(crate) enum TemplateVerb {
     Get(StoredGetArgs),
     /// Create the templates of some files
     Create(TemplateCreateArgs),
+    /// Find what is wrong in templates
+    Lint(LintArgs),
+    /// Give templates what their files say now
+    Update(TemplateCreateArgs),
     /// Delete templates
     Delete(StoredDeleteArgs),
 }
@@ -109,4 +119,33 @@ pub(crate) struct CronCreateArgs {
     /// Form of the output
     #[arg(short, long, value_enum, value_name = "FORM")]
     pub(crate) output: Option<Format>,
+}
+
+/// `cron backfill`
+#[derive(Debug, Args)]
+pub(crate) struct BackfillArgs {
+    /// The cron workflow
+    #[arg(value_name = "CRON")]
+    pub(crate) cron: String,
+    /// From this time on: 2026-11-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) start: String,
+    /// Before this time [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) end: Option<String>,
+    /// All at a time, and not one after the other
+    #[arg(long)]
+    pub(crate) parallel: bool,
+    /// So many at the most
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    pub(crate) maxworkflowcount: usize,
+    /// Give each its time as this parameter
+    #[arg(long, value_name = "PARAMETER", default_value = "cronScheduleTime")]
+    pub(crate) argname: String,
+    /// The beginning of their names [default: the cron workflow's name and `-backfill`]
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) name: Option<String>,
+    /// Only say what would run
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }

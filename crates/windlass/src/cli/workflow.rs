@@ -64,6 +64,18 @@ pub(crate) struct SubmitArgs {
     pub(crate) from: Option<String>,
     #[command(flatten)]
     pub(crate) options: SubmitOptions,
+    /// Its priority among those that wait
+    #[arg(long)]
+    pub(crate) priority: Option<i32>,
+    /// The time that it counts as scheduled for
+    #[arg(long, value_name = "TIME")]
+    pub(crate) scheduled_time: Option<String>,
+    /// Only print what would be created
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Let the API look at it, and create nothing
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) server_dry_run: bool,
     #[command(flatten)]
     pub(crate) follow: Follow,
 }
@@ -86,6 +98,15 @@ pub(crate) struct ListArgs {
     /// Only with these labels
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub(crate) selector: Option<String>,
+    /// Only with these fields: metadata.name=…
+    #[arg(long, value_name = "SELECTOR")]
+    pub(crate) field_selector: Option<String>,
+    /// Only those that were made again from another one
+    #[arg(long)]
+    pub(crate) resubmitted: bool,
+    /// Ask the API for so many at a time
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) chunk_size: Option<u32>,
     /// Only names with this beginning
     #[arg(long, value_name = "PREFIX")]
     pub(crate) prefix: Option<String>,
@@ -147,6 +168,21 @@ pub(crate) struct DeleteArgs {
     /// Only with these labels
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub(crate) selector: Option<String>,
+    /// Only with these fields: metadata.name=…
+    #[arg(long, value_name = "SELECTOR")]
+    pub(crate) field_selector: Option<String>,
+    /// Only those finished longer ago than this: 7d, 3h
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) older: Option<String>,
+    /// Only names with this beginning
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) prefix: Option<String>,
+    /// Only in these phases, comma separated
+    #[arg(long, value_name = "PHASE,…")]
+    pub(crate) status: Option<String>,
+    /// Also where a finalizer holds it
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Say what would be deleted
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -1,8 +1,11 @@
 //! What people read: the layout of `argo`, times in words, colour on a terminal only. Text in, text out; no verb here.
 
 pub(crate) mod cron;
+pub(crate) mod explanation;
 pub(crate) mod list;
+pub(crate) mod past;
 pub(crate) mod rehearsal;
+pub(crate) mod retry;
 pub(crate) mod time;
 pub(crate) mod tree;
 pub(crate) mod workflow;

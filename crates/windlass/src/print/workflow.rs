@@ -11,6 +11,16 @@ fn line(out: &mut String, label: &str, value: &str) {
     out.push('\n');
 }
 
+/// Seconds as Go prints a duration: `1m18s`.
+fn go(seconds: i64) -> String {
+    let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (h, m) {
+        (0, 0) => format!("{s}s"),
+        (0, m) => format!("{m}m{s}s"),
+        (h, m) => format!("{h}h{m}m{s}s"),
+    }
+}
+
 /// The whole text.
 pub(crate) fn draw(wf: &Workflow, look: Look, now: Timestamp) -> String {
     let mut out = String::new();
@@ -41,12 +51,11 @@ pub(crate) fn draw(wf: &Workflow, look: Look, now: Timestamp) -> String {
     if let Some(t) = &status.started_at {
         line(&mut out, "Duration:", &words(seconds(t.0, status.finished_at.as_ref().map_or(now, |f| f.0))));
     }
-    if let Some(progress) = &status.progress {
-        line(&mut out, "Progress:", progress);
-    }
+    line(&mut out, "Progress:", status.progress.as_deref().unwrap_or_default());
     if !status.resources_duration.is_empty() {
         let unit = |k: &str| if k == "memory" { "100Mi memory".to_owned() } else { format!("1 {k}") };
-        let parts: Vec<_> = status.resources_duration.iter().map(|(k, v)| format!("{v}s*({})", unit(k))).collect();
+        let parts: Vec<_> =
+            status.resources_duration.iter().map(|(k, v)| format!("{}*({})", go(*v), unit(k))).collect();
         line(&mut out, "ResourcesDuration:", &parts.join(","));
     }
     let parameters = wf.spec.arguments.parameters.iter();

@@ -15,9 +15,9 @@ use windlass_engine::manual::{self, NodeValues, Resubmit, Retry, Selector};
 use crate::cli::{NodeSetArgs, NodeVerb, ResubmitArgs, ResumeArgs, RetryArgs, SuspendArgs, Which};
 use crate::connect::{Connection, connect};
 use crate::manifest::pair;
-use crate::objects;
 use crate::start::Session;
 use crate::verb::follow;
+use crate::{objects, print};
 
 /// Somebody else may write in between: so often the decision is made again.
 const ATTEMPTS: usize = 20;
@@ -79,6 +79,10 @@ pub(super) async fn retry(session: &Session, args: RetryArgs) -> Result<ExitCode
     for name in chosen(&connection, &args.which).await? {
         let before = read(&connection, &name).await?;
         let first = manual::retry(&before, &how, Timestamp::now()).map_err(|e| anyhow!("cannot retry {name}: {e}"))?;
+        if args.dry_run {
+            print!("{}", print::retry::draw(&name, &before, &first));
+            continue;
+        }
         // Pods of the same names are made next: the old ones must be gone, or they would be taken for the new ones.
         delete_pods(&connection, &before, &first.pods).await?;
         let decide = |wf: &Value| manual::retry(wf, &how, Timestamp::now()).map(|r| r.patch);

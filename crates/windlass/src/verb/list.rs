@@ -27,14 +27,28 @@ pub(super) async fn run(session: &Session, args: ListArgs) -> Result<ExitCode> {
     if let Some(phases) = &args.status {
         selectors.push(format!("{} in ({phases})", labels::PHASE));
     }
-    let params = ListParams::default().labels(&selectors.join(","));
+    if args.resubmitted {
+        selectors.push(labels::RESUBMITTED_FROM.to_owned());
+    }
+    let params =
+        ListParams { field_selector: args.field_selector.clone(), limit: args.chunk_size, ..ListParams::default() };
+    let mut params = params.labels(&selectors.join(","));
     let now = Timestamp::now();
     let span = |text: &Option<String>, flag: &str| -> Result<Option<i64>> {
         let Some(text) = text else { return Ok(None) };
         time::parse(text).map(Some).with_context(|| format!("{flag} {text}: write a number and s, m, h, d or w"))
     };
     let (older, since) = (span(&args.older, "--older")?, span(&args.since, "--since")?);
-    let items = objects::workflows(&connection, args.all_namespaces).list(&params).await?.items;
+    let api = objects::workflows(&connection, args.all_namespaces);
+    let mut items = Vec::new();
+    loop {
+        let page = api.list(&params).await?;
+        items.extend(page.items);
+        params.continue_token = page.metadata.continue_.filter(|c| !c.is_empty());
+        if params.continue_token.is_none() {
+            break;
+        }
+    }
     let mut all = items.into_iter().map(objects::typed).collect::<Result<Vec<_>>>()?;
     all.retain(|wf| {
         let status = wf.status.as_ref();

@@ -1,12 +1,15 @@
 //! One file a verb. A verb reads its flags, talks to a cluster or starts one, and prints; what it prints is drawn in
 //! `print/`.
 
+mod backfill;
 mod build;
 mod by_hand;
 mod completion;
 mod controller;
+mod convert;
 mod delete;
 pub(crate) mod doctor;
+mod explain;
 mod follow;
 mod get;
 mod hook;
@@ -16,6 +19,7 @@ mod lint;
 mod list;
 mod logs;
 pub(crate) mod quickstart;
+mod replay;
 mod run;
 mod shutdown;
 mod stored;
@@ -56,6 +60,9 @@ pub(crate) async fn run(session: Session, verb: Verb) -> Result<ExitCode> {
         Verb::Node(verb) => by_hand::node(&session, verb).await,
         Verb::Delete(args) => delete::run(&session, args).await,
         Verb::Lint(args) => lint::run(&session, args).await,
+        Verb::Convert(args) => convert::run(&session, &args),
+        Verb::Explain(args) => explain::run(&session, args).await,
+        Verb::Replay(args) => replay::run(&session, args).await,
         Verb::Test(args) => test::run(&session, &args),
         Verb::Build(args) => build::run(session, *args).await,
         Verb::Image(verb) => image::run(&session, verb).await,

@@ -12,15 +12,15 @@ use windlass_model::cron::CronWorkflow;
 use windlass_model::{ARGO_GROUP, VERSION};
 
 use crate::cli::{
-    CronCreateArgs, CronVerb, Format, StoredDeleteArgs, StoredGetArgs, StoredListArgs, StoredNames, SubmitOptions,
-    TemplateCreateArgs, TemplateVerb,
+    CronCreateArgs, CronVerb, Format, LintArgs, StoredDeleteArgs, StoredGetArgs, StoredListArgs, StoredNames,
+    SubmitOptions, TemplateCreateArgs, TemplateVerb,
 };
 use crate::connect::{Connection, connect};
 use crate::manifest::{self, Manifests};
 use crate::print;
 use crate::start::Session;
 use crate::templates::Stored;
-use crate::verb::lint;
+use crate::verb::{backfill, lint};
 
 /// One of the kinds.
 #[derive(Clone, Copy)]
@@ -94,6 +94,9 @@ pub(super) async fn run_cron(session: &Session, verb: CronVerb) -> Result<ExitCo
         CronVerb::Create(args) => create_cron(session, args).await,
         CronVerb::Suspend(args) => set_suspend(session, args, true).await,
         CronVerb::Resume(args) => set_suspend(session, args, false).await,
+        CronVerb::Lint(args) => lint_kind(session, CRON, args).await,
+        CronVerb::Update(args) => update(session, CRON, args).await,
+        CronVerb::Backfill(args) => backfill::run(session, args).await,
         CronVerb::Delete(args) => delete(session, CRON, args).await,
     }
 }
@@ -104,6 +107,8 @@ pub(super) async fn run_template(session: &Session, cluster: bool, verb: Templat
         TemplateVerb::List(args) => list(session, kind, args).await,
         TemplateVerb::Get(args) => get(session, kind, args).await,
         TemplateVerb::Create(args) => create_templates(session, kind, args).await,
+        TemplateVerb::Lint(args) => lint_kind(session, kind, args).await,
+        TemplateVerb::Update(args) => update(session, kind, args).await,
         TemplateVerb::Delete(args) => delete(session, kind, args).await,
     }
 }
@@ -176,6 +181,58 @@ async fn delete(session: &Session, kind: Kind, args: StoredDeleteArgs) -> Result
 
 async fn create_templates(session: &Session, kind: Kind, args: TemplateCreateArgs) -> Result<ExitCode> {
     create(session, kind, &args.files, args.output, |_| Ok(())).await
+}
+
+async fn lint_kind(session: &Session, kind: Kind, args: LintArgs) -> Result<ExitCode> {
+    lint::run(session, LintArgs { kinds: vec![kind.kind.to_owned()], ..args }).await
+}
+
+/// Gives stored objects what their files say: the whole spec, and labels and annotations beside those they have.
+async fn update(session: &Session, kind: Kind, args: TemplateCreateArgs) -> Result<ExitCode> {
+    let manifests = Manifests::read(&args.files)?;
+    if lint::refuse_faulty(session, &manifests, &Stored::called_by(&manifests, &session.global).await?)? {
+        return Ok(ExitCode::from(1));
+    }
+    let mut c = connect(&session.global).await?;
+    for document in &manifests.documents {
+        let object = &document.value;
+        if object["kind"] != kind.kind {
+            bail!("this updates objects of kind {}, and this is a {}", kind.kind, object["kind"]);
+        }
+        let Some(name) = object["metadata"]["name"].as_str() else { bail!("a {} without a name", kind.kind) };
+        if let (None, Some(ns)) = (&session.global.namespace, object["metadata"]["namespace"].as_str()) {
+            ns.clone_into(&mut c.namespace);
+        }
+        let before = serde_json::to_value(kind.read(&c, name).await?)?;
+        // A merge cannot take away what the file has not any more: it is named.
+        let meta = json!({
+            "labels": object["metadata"]["labels"], "annotations": object["metadata"]["annotations"],
+            "resourceVersion": before["metadata"]["resourceVersion"],
+        });
+        let mut patch = json!({"metadata": meta});
+        for field in ["labels", "annotations"] {
+            if patch["metadata"][field].is_null() {
+                patch["metadata"].as_object_mut().and_then(|m| m.remove(field));
+            }
+        }
+        patch["spec"] = replaced(&before["spec"], &object["spec"]);
+        let after = kind.api(&c, false).patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        kind.show(&after, args.output)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A merge patch that makes `before` to `after`, at every depth.
+fn replaced(before: &Value, after: &Value) -> Value {
+    let (Value::Object(old), Value::Object(new)) = (before, after) else { return after.clone() };
+    let mut patch: serde_json::Map<String, Value> = new
+        .iter()
+        .map(|(key, value)| (key.clone(), old.get(key).map_or(value.clone(), |o| replaced(o, value))))
+        .collect();
+    for key in old.keys().filter(|k| !new.contains_key(*k)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    Value::Object(patch)
 }
 
 async fn create_cron(session: &Session, args: CronCreateArgs) -> Result<ExitCode> {

@@ -7,13 +7,13 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 use windlass_model::ARGO_API_VERSION;
 
-use crate::cli::SubmitArgs;
+use crate::cli::{Format, SubmitArgs};
 use crate::connect::connect;
 use crate::manifest::{self, Manifests};
-use crate::objects;
 use crate::start::Session;
 use crate::templates::Stored;
 use crate::verb::{follow, lint, stored};
+use crate::{objects, print};
 
 pub(super) async fn run(session: &Session, args: SubmitArgs) -> Result<ExitCode> {
     let mut wanted = Vec::new();
@@ -37,19 +37,59 @@ pub(super) async fn run(session: &Session, args: SubmitArgs) -> Result<ExitCode>
     if wanted.is_empty() {
         bail!("no Workflow in these files");
     }
+    if args.dry_run {
+        for mut workflow in wanted {
+            change(&mut workflow, &args)?;
+            print_only(&workflow, args.follow.output)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut connection = connect(&session.global).await?;
+    let params = PostParams { dry_run: args.server_dry_run, ..PostParams::default() };
     let mut names = Vec::new();
     for mut workflow in wanted {
-        manifest::change(&mut workflow, &args.options)?;
+        change(&mut workflow, &args)?;
         if let (None, Some(ns)) = (&session.global.namespace, workflow["metadata"]["namespace"].as_str()) {
             ns.clone_into(&mut connection.namespace);
         }
         let object = serde_json::from_value(workflow).context("this Workflow is not an object")?;
-        let created = objects::workflows(&connection, false).create(&PostParams::default(), &object).await?;
+        let created = objects::workflows(&connection, false).create(&params, &object).await?;
+        if args.server_dry_run {
+            print_only(&serde_json::to_value(created)?, args.follow.output)?;
+            continue;
+        }
         let name = follow::show(session, &args.follow, created)?;
         names.push((connection.clone(), name));
     }
     follow::until_ended(session, &args.follow, &names).await
+}
+
+/// What the flags say of a workflow.
+fn change(workflow: &mut Value, args: &SubmitArgs) -> Result<()> {
+    manifest::change(workflow, &args.options)?;
+    if let Some(priority) = args.priority {
+        workflow["spec"]["priority"] = json!(priority);
+    }
+    if let Some(time) = &args.scheduled_time {
+        time.parse::<jiff::Timestamp>().with_context(|| format!("--scheduled-time {time} is no RFC 3339 time"))?;
+        if !workflow["metadata"]["annotations"].is_object() {
+            workflow["metadata"]["annotations"] = json!({});
+        }
+        workflow["metadata"]["annotations"]["workflows.argoproj.io/scheduled-time"] = json!(time);
+    }
+    Ok(())
+}
+
+fn print_only(workflow: &Value, output: Option<Format>) -> Result<()> {
+    let meta = &workflow["metadata"];
+    match output {
+        Some(Format::Json) => println!("{}", serde_json::to_string_pretty(workflow)?),
+        Some(Format::Name) => {
+            println!("{}", meta["name"].as_str().or(meta["generateName"].as_str()).unwrap_or_default());
+        }
+        _ => print!("{}", print::yaml(workflow)?),
+    }
+    Ok(())
 }
 
 /// The Workflow that `--from KIND/NAME` means.
