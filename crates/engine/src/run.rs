@@ -268,6 +268,7 @@ impl Run {
     /// Whether a node that has not ended waits for a time.
     pub(crate) fn has_alarm(&self) -> bool {
         self.wakes.iter().any(|(_, ix)| ix.is_some_and(|ix| !self.nodes.list[ix].status.phase.is_fulfilled()))
+    }
 
     /// When a node is to be looked at again by itself.
     pub(crate) fn wake_of(&self, ix: Ix) -> Option<Timestamp> {
