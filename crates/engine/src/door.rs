@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 use windlass_model::artifact::ArtifactLocation;
+use windlass_model::lock::{LockAnswer, LockName};
 use windlass_model::task_result::WorkflowTaskResult;
 
 /// What the engine must know of its surroundings; the same for every run.
@@ -108,6 +109,13 @@ pub enum Observation {
         /// Whether trying again may help.
         transient: bool,
     },
+    /// The answer to [`Command::AskLocks`]; it may come more than once while somebody waits.
+    Locks {
+        /// The node that asked; empty for the run as a whole.
+        node_id: String,
+        /// What became of it.
+        answer: LockAnswer,
+    },
     /// The workflow's `spec.suspend`, `spec.shutdown` and `spec.activeDeadlineSeconds` as they are now.
     Control {
         /// `spec.suspend`
@@ -184,6 +192,22 @@ pub enum Command {
         /// Its name.
         name: String,
     },
+    /// Ask for locks, all of them together, and answer with [`Observation::Locks`] as often as something changes.
+    AskLocks {
+        /// The node that asks; empty for the run as a whole.
+        node_id: String,
+        /// Which.
+        locks: Vec<LockName>,
+        /// The run's priority.
+        priority: i32,
+        /// When the run was created.
+        created: Timestamp,
+    },
+    /// Give back what is held, and wait no more.
+    ReleaseLocks {
+        /// Of which node (empty: of the run as a whole); everything of the run when it is not said.
+        node_id: Option<String>,
+    },
     /// Get a WorkflowTemplate or ClusterWorkflowTemplate and answer with [`Observation::Template`].
     FetchTemplate {
         /// Whether it is a ClusterWorkflowTemplate.
@@ -203,6 +227,8 @@ pub enum Command {
 pub struct Decision {
     /// Whether the status (or the workflow's labels) changed: [`crate::Run::take_patch`] has something to write.
     pub status_changed: bool,
+    /// The status must be stored before the commands are done: it says that locks are held, and a restart must know.
+    pub write_first: bool,
     /// What is to be done, in this order.
     pub commands: Vec<Command>,
     /// When to call again even if nothing is seen.

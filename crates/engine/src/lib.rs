@@ -17,6 +17,7 @@ mod expression;
 mod globals;
 mod inputs;
 mod lifecycle;
+mod locks;
 mod loops;
 pub mod manual;
 mod merge;
@@ -39,5 +40,6 @@ pub mod validate;
 
 pub use door::{Command, Config, Decision, Observation};
 pub use duration::parse_ms as duration_ms;
+pub use locks::held_in;
 pub use names::{node_id, pod_name};
 pub use run::Run;

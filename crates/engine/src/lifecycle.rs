@@ -3,6 +3,7 @@
 //! | phase | seen | becomes | and |
 //! |---|---|---|---|
 //! | – | all resources and ConfigMaps it names are there | Running | the entrypoint's node begins |
+//! | – | a lock of it is held by others | Pending | it waits for its turn |
 //! | – | a claim of it cannot be made yet | Pending | it is asked for again |
 //! | – | one is missing, or the spec cannot run | Failed, Error | |
 //! | Running | the entrypoint's node and the hooks ended | Running | the exit handler begins, unless terminated |
@@ -36,8 +37,12 @@ impl Run {
             return;
         }
         self.stage = Stage::Running;
-        if self.status.phase != WorkflowPhase::Running {
+        if self.status.phase != WorkflowPhase::Running || self.status.message.is_some() {
             self.mark_workflow(WorkflowPhase::Running, "");
+        }
+        if self.status.started_at.is_none() {
+            self.status.started_at = Some(Time::from_timestamp(self.now));
+            self.dirty = true;
         }
         if let (Some(seconds), Some(started)) = (self.spec.active_deadline_seconds, self.status.started_at) {
             self.set_deadline(seconds, started);
@@ -121,14 +126,11 @@ impl Run {
                 return Err(Some((WorkflowPhase::Failed, text)));
             }
         }
-        if self.status.started_at.is_none() {
-            self.status.started_at = Some(Time::from_timestamp(self.now));
-            self.dirty = true;
-        }
         self.globals.set_parameters(&spec.arguments.parameters);
         self.apply_metadata(&spec);
-        // The spec may use globals itself: everything but its templates.
+        // The spec may use globals itself: everything but its templates, and its hooks, which ask for them when they begin.
         let templates = std::mem::take(&mut spec.templates);
+        let hooks = std::mem::take(&mut spec.hooks);
         let value = serde_json::to_value(&spec).map_err(|e| Some((WorkflowPhase::Error, e.to_string())))?;
         if tags::has_tags(&value) {
             let scope = Scope::globals(self);
@@ -140,6 +142,7 @@ impl Run {
             self.globals.set_parameters(&spec.arguments.parameters);
         }
         spec.templates = templates;
+        spec.hooks = hooks;
         self.globals.set("workflow.mainEntrypoint", spec.entrypoint.clone().unwrap_or_default());
         self.spec = Arc::new(spec);
         if self.nodes.list.is_empty() {
@@ -150,6 +153,7 @@ impl Run {
             crate::check::check(&self.spec, &self.templates)
                 .map_err(|message| Some((WorkflowPhase::Failed, format!("invalid spec: {message}"))))?;
         }
+        self.admit_run()?;
         self.make_claims()
     }
 
@@ -312,7 +316,10 @@ impl Run {
             Stage::Opening | Stage::Done => false,
             Stage::Running => {
                 let Some(root) = self.root else { return false };
-                if !self.nodes.list[root].status.is_fulfilled() {
+                if self.fire_run_hooks() {
+                    return true;
+                }
+                if !self.nodes.list[root].status.is_fulfilled() || !self.run_hooks_ended() {
                     return false;
                 }
                 let phase = workflow_phase(self.nodes.list[root].status.phase);
@@ -411,6 +418,7 @@ impl Run {
     pub(crate) fn end_workflow(&mut self, phase: WorkflowPhase, message: &str) {
         self.mark_workflow(phase, message);
         self.release_claims(phase);
+        self.release_all_locks();
         self.status.finished_at = Some(Time::from_timestamp(self.now));
         self.status.conditions.retain(|c| c.type_ != "PodRunning" && c.type_ != "Completed");
         for (type_, status) in [("PodRunning", "False"), ("Completed", "True")] {
@@ -424,7 +432,7 @@ impl Run {
         self.sum_up();
     }
 
-    fn failures(&self) -> Value {
+    pub(crate) fn failures(&self) -> Value {
         let list = self
             .nodes
             .list

@@ -8,6 +8,7 @@ use windlass_model::status::{NodeFlag, NodeStatus};
 use windlass_model::template::{Template, TemplateRef};
 use windlass_model::{Arguments, NodePhase, NodeType};
 
+use crate::node::admission::AdmissionMachine;
 use crate::node::dag::DagMachine;
 use crate::node::group::GroupMachine;
 use crate::node::pod::PodMachine;
@@ -51,6 +52,7 @@ pub(crate) struct Call {
 pub(crate) enum Machine {
     #[default]
     Leaf,
+    Admission(Box<AdmissionMachine>),
     Pod(Box<PodMachine>),
     Steps(Box<StepsMachine>),
     Group(Box<GroupMachine>),
@@ -89,12 +91,16 @@ pub(crate) struct Node {
     pub hook_of: Option<Ix>,
     /// Hooks of this node that have not ended.
     pub hooks_open: usize,
+    /// Whether it is one of the run's pods, for the run's `parallelism`.
+    pub takes_place: bool,
     /// Members that run, for a template's `parallelism`.
     pub active: i64,
     /// Whether a member failed, for `failFast` with loops.
     pub failed_members: usize,
     /// The API server would not have its pod: the error goes up at once.
     pub refused: bool,
+    /// It was pending for too long, and its parent has not been told so.
+    pub timed_out: bool,
     pub machine: Machine,
 }
 
@@ -133,9 +139,11 @@ impl Nodes {
             news: Vec::new(),
             hook_of: None,
             hooks_open: 0,
+            takes_place: false,
             active: 0,
             failed_members: 0,
             refused: false,
+            timed_out: false,
             machine: Machine::Leaf,
         });
         ix

@@ -1,8 +1,9 @@
 //! How a call becomes a node: found in the status and taken up, made new, put off, or in error from the start.
 //! Decides which machine a node gets; what the machine does is its own matter.
 
+use windlass_model::parameter::Inputs;
 use windlass_model::template::TemplateKind;
-use windlass_model::{NodePhase, NodeStatus, NodeType, Time};
+use windlass_model::{NodePhase, NodeStatus, NodeType, Template, Time};
 
 use crate::names;
 use crate::nodes::{Call, Ix, is_executable};
@@ -131,21 +132,26 @@ impl Run {
         }
         let retried = call.flag.as_ref().is_some_and(|f| f.retried);
         let retry = found.template.retry_strategy.as_ref().or(self.spec.retry_strategy.as_ref());
-        if let (Some(strategy), false) = (retry, retried) {
-            let strategy = strategy.clone();
+        let retry = retry.filter(|_| !retried).cloned();
+        if let Some(wish) = found.template.synchronization.as_ref().filter(|_| !retried)
+            && existing.is_none_or(|ix| !self.nodes.list[ix].status.is_fulfilled())
+        {
+            let kind = if retry.is_some() { Some(NodeType::Retry) } else { begins_as(&found.template).map(|(t, _)| t) };
+            let outcome = match self.lock_names(wish, Some(&inputs)) {
+                Err(message) => Some(self.open_failed(call, message)),
+                Ok(names) if names.is_empty() => None,
+                Ok(names) => kind.and_then(|kind| self.admit(call, names, kind, &found.template, &inputs)),
+            };
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+        }
+        if let Some(strategy) = retry {
             return self.open_retry(existing, call, strategy);
         }
-        let (type_, phase) = match found.template.kind() {
-            Some(TemplateKind::Steps) => (NodeType::Steps, NodePhase::Running),
-            Some(TemplateKind::Dag) => (NodeType::Dag, NodePhase::Running),
-            Some(TemplateKind::Suspend) => (NodeType::Suspend, NodePhase::Running),
-            Some(TemplateKind::Http) => (NodeType::Http, NodePhase::Pending),
-            Some(TemplateKind::Plugin) => (NodeType::Plugin, NodePhase::Pending),
-            Some(_) => (NodeType::Pod, NodePhase::Pending),
-            None => {
-                let message = format!("template '{}' has no kind", found.template.name);
-                return self.open_failed(call, message);
-            }
+        let Some((type_, phase)) = begins_as(&found.template) else {
+            let message = format!("template '{}' has no kind", found.template.name);
+            return self.open_failed(call, message);
         };
         let new = existing.is_none();
         let ix = match existing {
@@ -156,22 +162,7 @@ impl Run {
                 if is_executable(type_) {
                     row.progress = Some("0/1".to_owned());
                 }
-                if let Some(name) = found.template.annotations.get(windlass_model::labels::DISPLAY_NAME)
-                    && let Ok(name) = windlass_lang::tags::substitute(
-                        name,
-                        &crate::scope::Scope {
-                            run: self,
-                            boundary: None,
-                            inputs: Some(&inputs),
-                            locals: &[],
-                            globals: true,
-                            item: None,
-                        },
-                        &Default::default(),
-                    )
-                {
-                    row.display_name = name;
-                }
+                self.name_for_people(&mut row, &found.template, &inputs);
                 self.nodes.insert(row)
             }
         };
@@ -199,6 +190,22 @@ impl Run {
             }
         }
         Opened::Node { ix, new }
+    }
+
+    /// The display name that a template asks for.
+    pub(crate) fn name_for_people(&self, row: &mut NodeStatus, template: &Template, inputs: &Inputs) {
+        let Some(name) = template.annotations.get(windlass_model::labels::DISPLAY_NAME) else { return };
+        let scope = crate::scope::Scope {
+            run: self,
+            boundary: None,
+            inputs: Some(inputs),
+            locals: &[],
+            globals: true,
+            item: None,
+        };
+        if let Ok(name) = windlass_lang::tags::substitute(name, &scope, &Default::default()) {
+            row.display_name = name;
+        }
     }
 
     /// A node in error for a call that cannot be made.
@@ -298,4 +305,16 @@ impl Run {
         self.nodes.list[before].status.children.push(id);
         self.touch(before);
     }
+}
+
+/// What a template's node is, and its phase when it is new.
+fn begins_as(template: &Template) -> Option<(NodeType, NodePhase)> {
+    Some(match template.kind()? {
+        TemplateKind::Steps => (NodeType::Steps, NodePhase::Running),
+        TemplateKind::Dag => (NodeType::Dag, NodePhase::Running),
+        TemplateKind::Suspend => (NodeType::Suspend, NodePhase::Running),
+        TemplateKind::Http => (NodeType::Http, NodePhase::Pending),
+        TemplateKind::Plugin => (NodeType::Plugin, NodePhase::Pending),
+        _ => (NodeType::Pod, NodePhase::Pending),
+    })
 }

@@ -17,6 +17,7 @@ use windlass_model::{NodePhase, NodeType, ObjectMeta, Time, WorkflowPhase};
 use crate::claims::Claim;
 use crate::door::{Command, Config, Decision, Observation};
 use crate::globals::Globals;
+use crate::locks::Locks;
 use crate::nodes::{Ix, Machine, Nodes, counts_as_active, is_executable};
 use crate::templates::Templates;
 
@@ -49,6 +50,8 @@ pub struct Run {
     pub(crate) stage: Stage,
     pub(crate) root: Option<Ix>,
     pub(crate) exit: Option<Ix>,
+    /// The run's own hooks that have begun, the exit handler aside.
+    pub(crate) run_hooks: Vec<Ix>,
     pub(crate) commands: Vec<Command>,
     pub(crate) suspend: bool,
     pub(crate) shutdown: Option<String>,
@@ -59,6 +62,7 @@ pub struct Run {
     pub(crate) config_maps: BTreeMap<String, Option<Value>>,
     /// The claims of the run that were asked for.
     pub(crate) claims: BTreeMap<String, Claim>,
+    pub(crate) locks: Locks,
     /// Pods and reports that were seen before their node was taken up.
     pub(crate) early_pods: HashMap<String, Value>,
     pub(crate) early_reports: HashMap<String, WorkflowTaskResult>,
@@ -106,6 +110,7 @@ impl Run {
             stage: if status.phase.is_completed() { Stage::Done } else { Stage::Opening },
             root: None,
             exit: None,
+            run_hooks: Vec::new(),
             commands: Vec::new(),
             deadline: None,
             deadline_passed: false,
@@ -113,6 +118,7 @@ impl Run {
             daemons: Vec::new(),
             config_maps: BTreeMap::new(),
             claims: BTreeMap::new(),
+            locks: Locks::default(),
             early_pods: HashMap::new(),
             early_reports: HashMap::new(),
             unseen: Vec::new(),
@@ -139,6 +145,7 @@ impl Run {
             run.spec = Arc::from(stored);
         }
         run.reset_spec();
+        run.restore_locks();
         run
     }
 
@@ -175,7 +182,10 @@ impl Run {
                 break;
             }
         }
+        self.return_unused_locks();
+        let write_first = self.tell_locks();
         Decision {
+            write_first,
             status_changed: self.dirty || !self.changed.is_empty(),
             commands: std::mem::take(&mut self.commands),
             wake: if self.stage == Stage::Done { None } else { self.wakes.first().map(|(at, _)| *at) },
@@ -231,6 +241,7 @@ impl Run {
             Observation::ClaimRefused { name, message, transient } => {
                 self.observe_claim(name, Some((message, *transient)));
             }
+            Observation::Locks { node_id, answer } => self.observe_locks(node_id, answer),
             Observation::Control { suspend, shutdown, active_deadline_seconds } => {
                 self.observe_control(*suspend, shutdown.as_deref(), *active_deadline_seconds);
             }
@@ -241,7 +252,7 @@ impl Run {
         }
     }
 
-    fn look_again_at_waiting(&mut self) {
+    pub(crate) fn look_again_at_waiting(&mut self) {
         for ix in std::mem::take(&mut self.waiting) {
             self.enqueue(ix);
         }
@@ -305,6 +316,7 @@ impl Run {
             }
             match std::mem::take(&mut self.nodes.list[ix].machine) {
                 Machine::Leaf => {}
+                Machine::Admission(machine) => self.look_at_admission(ix, *machine),
                 Machine::Pod(machine) => {
                     self.nodes.list[ix].machine = Machine::Pod(machine);
                     self.look_at_pod(ix);
@@ -363,6 +375,7 @@ impl Run {
         }
         if phase.is_fulfilled() {
             node.status.finished_at = Some(now);
+            node.status.synchronization_status = None;
         }
         if phase.is_fulfilled() && is_executable(self.nodes.list[ix].status.type_) {
             self.nodes.set_progress(ix, if phase == NodePhase::Succeeded { "1/1" } else { "0/1" });
@@ -384,6 +397,9 @@ impl Run {
 
     /// Tells the parent that this child is fulfilled.
     pub(crate) fn tell_parent(&mut self, ix: Ix) {
+        if self.nodes.list[ix].status.is_fulfilled() {
+            self.release_locks_of(ix);
+        }
         if let Some(parent) = self.nodes.list[ix].parent {
             self.nodes.list[parent].news.push(ix);
             self.enqueue(parent);
@@ -396,19 +412,38 @@ impl Run {
         if !counts_as_active(status) {
             return;
         }
-        if status.type_ == NodeType::Pod {
+        let waits = matches!(self.nodes.list[ix].machine, Machine::Admission(_));
+        if status.type_ == NodeType::Pod && !waits {
             self.active_pods += 1;
+            self.nodes.list[ix].takes_place = true;
         }
         if let Some(boundary) = self.nodes.list[ix].boundary {
             self.nodes.list[boundary].active += 1;
         }
     }
 
-    fn leave(&mut self, ix: Ix) {
-        let node = &self.nodes.list[ix];
-        if node.status.type_ == NodeType::Pod {
+    /// Takes a node back out of its parent and of the places, to be taken up anew.
+    pub(crate) fn detach(&mut self, ix: Ix) {
+        let node = &mut self.nodes.list[ix];
+        node.attached = false;
+        let (parent, boundary, active) = (node.parent, node.boundary, counts_as_active(&node.status));
+        if std::mem::take(&mut node.takes_place) {
             self.active_pods -= 1;
         }
+        if let Some(parent) = parent {
+            let node = &mut self.nodes.list[parent];
+            node.unsettled = node.unsettled.saturating_sub(1);
+        }
+        if let Some(boundary) = boundary.filter(|_| active) {
+            self.nodes.list[boundary].active -= 1;
+        }
+    }
+
+    fn leave(&mut self, ix: Ix) {
+        if std::mem::take(&mut self.nodes.list[ix].takes_place) {
+            self.active_pods -= 1;
+        }
+        let node = &self.nodes.list[ix];
         let failed = node.status.phase.is_fail_or_error();
         if let Some(boundary) = node.boundary {
             let around = &mut self.nodes.list[boundary];
@@ -436,7 +471,7 @@ impl Run {
         self.dirty = true;
         self.status.phase = phase;
         self.status.message = (!message.is_empty()).then(|| message.to_owned());
-        if self.status.started_at.is_none() {
+        if self.status.started_at.is_none() && phase != WorkflowPhase::Pending {
             self.status.started_at = Some(Time::from_timestamp(self.now));
         }
     }

@@ -116,7 +116,7 @@ impl Run {
             let row = &self.nodes.list[ix].status;
             let mut value = serde_json::to_value(row).unwrap_or_default();
             // What a row may lose again is deleted by name.
-            for key in ["message", "daemoned", "podIP", "finishedAt"] {
+            for key in ["message", "daemoned", "podIP", "finishedAt", "progress", "inputs", "synchronizationStatus"] {
                 if value.get(key).is_none() {
                     value[key] = Value::Null;
                 }

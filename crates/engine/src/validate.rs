@@ -13,6 +13,7 @@ mod graph;
 mod injection;
 mod kinds;
 mod legacy;
+mod locks;
 mod loops;
 mod names;
 mod object;
@@ -102,5 +103,6 @@ fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
         injection::check(&template, report);
     }
     legacy::check(object, report);
+    locks::check(object, report);
     unsupported::check(object, report);
 }

@@ -12,6 +12,7 @@ pub mod event_binding;
 pub mod ids;
 pub mod kaniko;
 pub mod labels;
+pub mod lock;
 pub mod meta;
 pub mod parameter;
 pub mod phase;

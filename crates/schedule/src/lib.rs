@@ -1,4 +1,4 @@
-//! What should run at all: events of a forge become submissions, and so do the ticks of a schedule.
+//! What should run at all: events of a forge become submissions, and so do the ticks of a schedule; locks are given out.
 //!
 //! Pure: no clock, no environment, no files, no network, no Kubernetes client. `server` hands in what arrived, `control`
 //! hands in the manifest; both act on what is answered here. Duplicates are decided here and nowhere else, by names that
@@ -9,6 +9,7 @@ pub mod cron;
 pub mod forge;
 pub mod github;
 pub mod hook;
+pub mod locks;
 pub mod names;
 pub mod payload;
 pub mod retention;

@@ -50,7 +50,8 @@ fn controller_rules() -> Vec<Value> {
     let argo = windlass_model::ARGO_GROUP;
     vec![
         rule("", &["pods"], &["create", "delete", "get", "list", "patch", "watch"]),
-        rule("", &["configmaps"], &["get"]),
+        // Settings and values are read, sizes of semaphores watched.
+        rule("", &["configmaps"], &["get", "list", "watch"]),
         rule("", &["persistentvolumeclaims"], &["create", "delete", "get"]),
         rule(argo, &["workflows"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule(argo, &["cronworkflows"], &["get", "list", "patch", "watch"]),

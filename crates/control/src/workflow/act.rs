@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use windlass_engine::{Command, Observation};
 use windlass_model::labels;
 
+use super::locks::{Asked, Locks, Seat};
 use super::{Settings, seen};
 use crate::Error;
 use crate::form::Executor;
@@ -26,7 +27,13 @@ pub(crate) enum Outcome {
 }
 
 /// Does one command for a run in `namespace`.
-pub(crate) async fn act(client: &Client, settings: &Settings, namespace: &str, command: Command) -> Outcome {
+pub(crate) async fn act(
+    client: &Client,
+    settings: &Settings,
+    namespace: &str,
+    (locks, seat): (&Locks, &Seat),
+    command: Command,
+) -> Outcome {
     let pods = || Api::<PodSeen>::namespaced(client.clone(), namespace);
     match command {
         Command::CreatePod { node_id, name, pod } => match &settings.executor {
@@ -53,6 +60,23 @@ pub(crate) async fn act(client: &Client, settings: &Settings, namespace: &str, c
         Command::DeleteClaim { name } => {
             let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::claims());
             forgive(api.delete(&name, &DeleteParams::background()).await.map(drop), Command::DeleteClaim { name })
+        }
+        Command::AskLocks { ref node_id, locks: ref names, priority, created } => {
+            // The size of a semaphore has to be read first; what is asked twice keeps its place.
+            if locks.read_sizes(names).await.is_err() {
+                return Outcome::Again(command, Duration::from_secs(1));
+            }
+            match locks.ask(seat, node_id, names, priority, created) {
+                Asked::Answered(answer) => {
+                    Outcome::Observed(Box::new(Observation::Locks { node_id: node_id.clone(), answer }))
+                }
+                Asked::Later => Outcome::Done,
+                Asked::SizeUnread => Outcome::Again(command, Duration::from_secs(1)),
+            }
+        }
+        Command::ReleaseLocks { node_id } => {
+            locks.release(&seat.owner, node_id.as_deref());
+            Outcome::Done
         }
         Command::FetchTemplate { cluster, name } => {
             let kind = seen::templates(cluster);

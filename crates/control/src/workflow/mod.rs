@@ -3,11 +3,12 @@
 //! observes, acts on the commands and writes the status, and must never look into a status to decide something.
 
 mod act;
+mod locks;
 mod repository;
 mod resident;
 mod seen;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -66,6 +67,10 @@ type Key = (String, String);
 
 /// What one of the three watches has seen.
 enum Sight {
+    /// All workflows that have not ended follow.
+    ListBegins,
+    /// That was all of them.
+    ListEnds,
     Workflow(Box<WorkflowSeen>),
     WorkflowGone(Key),
     Told(Key, Box<Observation>),
@@ -75,15 +80,31 @@ enum Sight {
 
 /// Runs the loop until `stop` is cancelled. Runs in flight are left as they are: their status says how far they came.
 pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
+    let Some(locks) = restore_locks(&client, &settings, &stop).await else { return };
+    let mut listing: Option<HashSet<Key>> = None;
     let mut sights = watch(&client, settings.managed_namespace.as_deref());
     let mut boxes: HashMap<Key, mpsc::UnboundedSender<Letter>> = HashMap::new();
     let mut residents: JoinSet<Key> = JoinSet::new();
     let mut ids: HashMap<tokio::task::Id, Key> = HashMap::new();
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => {
+                locks.close();
+                return;
+            }
             sight = sights.next() => match sight {
                 None => return,
+                Some(Sight::ListBegins) => listing = Some(HashSet::new()),
+                Some(Sight::ListEnds) => {
+                    // Whoever is not in the list went while nobody looked.
+                    let Some(listed) = listing.take() else { continue };
+                    boxes.retain(|key, mailbox| listed.contains(key) || {
+                        let _ = mailbox.send(Letter::Gone);
+                        false
+                    });
+                    let listed: HashSet<String> = listed.iter().map(locks::of_key).collect();
+                    locks.retain(|workflow| listed.contains(workflow));
+                }
                 Some(Sight::WorkflowGone(key)) => {
                     if let Some(mailbox) = boxes.remove(&key) {
                         let _ = mailbox.send(Letter::Gone);
@@ -103,6 +124,9 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
                 }
                 Some(Sight::Workflow(seen)) => {
                     let key = seen.key();
+                    if let Some(listed) = &mut listing {
+                        listed.insert(key.clone());
+                    }
                     if let Some(mailbox) = boxes.get(&key) {
                         if mailbox.send(Letter::Workflow(seen)).is_ok() {
                             continue;
@@ -112,7 +136,9 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
                     }
                     let (mailbox, letters) = mpsc::unbounded_channel();
                     boxes.insert(key.clone(), mailbox.clone());
-                    let resident = Resident::new(client.clone(), settings.clone(), key.clone(), mailbox, letters);
+                    let resident = Resident::new(
+                        client.clone(), settings.clone(), locks.clone(), key.clone(), mailbox, letters,
+                    );
                     let home = key.clone();
                     let task = residents.spawn(async move { resident.live().await; home });
                     ids.insert(task.id(), key);
@@ -137,6 +163,20 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
                     }
                 }
             },
+        }
+    }
+}
+
+/// What was held before this start; nothing is granted before it is known.
+async fn restore_locks(client: &Client, settings: &Settings, stop: &CancellationToken) -> Option<locks::Locks> {
+    loop {
+        match locks::Locks::restore(client, settings.managed_namespace.as_deref()).await {
+            Ok(locks) => return Some(locks),
+            Err(e) => warn!(error = %e, "cannot read which locks are held; tried again"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
     }
 }
@@ -175,7 +215,8 @@ fn watch(client: &Client, managed: Option<&str>) -> impl futures::Stream<Item = 
             match event {
                 Ok(Event::Apply(w) | Event::InitApply(w)) => Some(Sight::Workflow(Box::new(w))),
                 Ok(Event::Delete(w)) => Some(Sight::WorkflowGone(w.key())),
-                Ok(_) => None,
+                Ok(Event::Init) => Some(Sight::ListBegins),
+                Ok(Event::InitDone) => Some(Sight::ListEnds),
                 Err(e) => wait_after(e).await,
             }
         })

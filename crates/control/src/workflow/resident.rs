@@ -18,6 +18,7 @@ use windlass_engine::{Command, Decision, Observation, Run};
 use windlass_model::{Workflow, labels};
 
 use super::act::{Outcome, act};
+use super::locks::{Asked, Locks, Seat, owner};
 use super::seen::{SpecSeen, WorkflowSeen};
 use super::{Key, Settings, seen};
 use crate::Error;
@@ -48,6 +49,7 @@ pub(crate) enum Letter {
 pub(crate) struct Resident {
     client: Client,
     settings: Settings,
+    locks: Locks,
     key: Key,
     mailbox: mpsc::UnboundedSender<Letter>,
     letters: mpsc::UnboundedReceiver<Letter>,
@@ -58,6 +60,13 @@ pub(crate) struct Resident {
     reported: HashSet<String>,
     written_at: Option<Instant>,
     write_took: Duration,
+}
+
+impl Drop for Resident {
+    /// Whatever ended it, it holds nothing any more.
+    fn drop(&mut self) {
+        self.locks.forget(&self.seat().owner);
+    }
 }
 
 /// Whether a resident goes on.
@@ -72,6 +81,7 @@ impl Resident {
     pub(crate) fn new(
         client: Client,
         settings: Settings,
+        locks: Locks,
         key: Key,
         mailbox: mpsc::UnboundedSender<Letter>,
         letters: mpsc::UnboundedReceiver<Letter>,
@@ -79,6 +89,7 @@ impl Resident {
         Self {
             client,
             settings,
+            locks,
             key,
             mailbox,
             letters,
@@ -118,7 +129,7 @@ impl Resident {
         let Some((mut run, mut seen)) = self.load().await? else { return Ok(Next::Leave) };
         let mut patch: Option<Value> = None;
         loop {
-            let decision = self.settle(&mut run, std::mem::take(&mut seen), &mut patch).await;
+            let decision = self.settle(&mut run, std::mem::take(&mut seen), &mut patch).await?;
             if decision.completed {
                 self.write(&mut patch).await?;
                 self.clear_reports().await;
@@ -145,9 +156,17 @@ impl Resident {
     async fn load(&mut self) -> Result<Option<(Run, Vec<Observation>)>, Error> {
         let Some(object) = self.workflows().get_opt(&self.key.1).await? else { return Ok(None) };
         self.know(object.metadata.resource_version.clone());
-        self.uid = object.metadata.uid.clone().unwrap_or_default();
-        let value = serde_json::to_value(object).map_err(kube::Error::SerdeError)?;
+        let uid = object.metadata.uid.clone().unwrap_or_default();
+        if !self.uid.is_empty() && self.uid != uid {
+            // Another workflow of the same name: what the first one held is free.
+            self.locks.forget(&self.seat().owner);
+        }
+        self.uid = uid;
+        let mut value = serde_json::to_value(object).map_err(kube::Error::SerdeError)?;
         self.spec = serde_json::from_value(value["spec"].clone()).unwrap_or_default();
+        if value["status"]["synchronization"].is_object() {
+            self.locks.correct(&self.seat().owner, &mut value["status"]["synchronization"]);
+        }
         // A retried run has no phase either, and has nodes.
         let fresh = value["status"]["phase"].as_str().unwrap_or_default().is_empty()
             && value["status"]["nodes"].as_object().is_none_or(|nodes| nodes.is_empty());
@@ -198,7 +217,12 @@ impl Resident {
     }
 
     /// Steps until no command answers at once any more.
-    async fn settle(&mut self, run: &mut Run, mut seen: Vec<Observation>, patch: &mut Option<Value>) -> Decision {
+    async fn settle(
+        &mut self,
+        run: &mut Run,
+        mut seen: Vec<Observation>,
+        patch: &mut Option<Value>,
+    ) -> Result<Decision, Error> {
         loop {
             let mut decision = run.step(&seen, Timestamp::now());
             seen.clear();
@@ -210,9 +234,16 @@ impl Resident {
                     None => *patch = Some(change),
                 }
             }
+            if decision.write_first {
+                // A pod must not run under a lock that a restart would not know to be held.
+                self.write(patch).await?;
+            }
+            let seat = self.seat();
+            let commands = self.do_locks(&seat, std::mem::take(&mut decision.commands), &mut seen);
             let (client, settings, namespace) = (&self.client, &self.settings, &self.key.0);
-            let mut outcomes = futures::stream::iter(std::mem::take(&mut decision.commands))
-                .map(|command| act(client, settings, namespace, command))
+            let (seat, locks) = (&seat, &self.locks);
+            let mut outcomes = futures::stream::iter(commands)
+                .map(|command| act(client, settings, namespace, (locks, seat), command))
                 .buffer_unordered(self.settings.creates_max);
             while let Some(outcome) = outcomes.next().await {
                 match outcome {
@@ -222,9 +253,34 @@ impl Resident {
                 }
             }
             if seen.is_empty() {
-                return decision;
+                return Ok(decision);
             }
         }
+    }
+
+    /// Whose locks these are.
+    fn seat(&self) -> Seat {
+        let uid = Some(self.uid.clone());
+        Seat { owner: owner(&self.key.0, &self.key.1, uid), mailbox: self.mailbox.clone() }
+    }
+
+    /// Gives locks back and asks for others, in the order of the commands; what is left needs the API.
+    fn do_locks(&self, seat: &Seat, commands: Vec<Command>, seen: &mut Vec<Observation>) -> Vec<Command> {
+        let mut left = Vec::with_capacity(commands.len());
+        for command in commands {
+            match &command {
+                Command::ReleaseLocks { node_id } => self.locks.release(&seat.owner, node_id.as_deref()),
+                Command::AskLocks { node_id, locks, priority, created } => {
+                    match self.locks.ask(seat, node_id, locks, *priority, *created) {
+                        Asked::Answered(answer) => seen.push(Observation::Locks { node_id: node_id.clone(), answer }),
+                        Asked::Later => {}
+                        Asked::SizeUnread => left.push(command),
+                    }
+                }
+                _ => left.push(command),
+            }
+        }
+        left
     }
 
     /// Waits for letters, for the time a status is due, or for the engine's own alarm.
@@ -247,7 +303,7 @@ impl Resident {
                     seen.push(observation);
                 }
                 Some(Letter::PodLeft { name, uid }) => seen.extend(self.look_for(name, uid).await),
-                Some(Letter::Again(command)) => match act(&self.client, &self.settings, &self.key.0, command).await {
+                Some(Letter::Again(command)) => match self.act_again(command).await {
                     Outcome::Done => {}
                     Outcome::Observed(observation) => seen.push(*observation),
                     Outcome::Again(command, after) => self.later(Letter::Again(command), after),
@@ -267,6 +323,11 @@ impl Resident {
                 Err(_) => return Next::Stay,
             }
         }
+    }
+
+    async fn act_again(&self, command: Command) -> Outcome {
+        let seat = self.seat();
+        act(&self.client, &self.settings, &self.key.0, (&self.locks, &seat), command).await
     }
 
     /// Whether a pod is gone, or only labelled out of the watch by somebody while it runs: then it is taken back.

@@ -3,4 +3,5 @@
 
 mod cron;
 mod deliveries;
+mod locks;
 mod runs;

@@ -1,8 +1,10 @@
-//! Hooks: templates that run when a step or task ends, or when a condition holds; and how members settle.
+//! Hooks: templates that run when a step or task ends, or when a condition of a member or of the whole run holds; and
+//! how members settle.
 //!
 //! A member settles when it is fulfilled and every hook it has begun has ended. Only then does its parent go on.
 
 use windlass_lang::tags::{self, Options};
+use windlass_model::NodePhase;
 use windlass_model::status::NodeFlag;
 use windlass_model::template::{LifecycleHook, WorkflowStep};
 
@@ -16,7 +18,12 @@ impl Run {
     /// Takes in which members were fulfilled: begins their hooks, settles those that have none.
     pub(crate) fn take_news(&mut self, ix: Ix) {
         for child in std::mem::take(&mut self.nodes.list[ix].news) {
-            if self.nodes.list[child].refused
+            if std::mem::take(&mut self.nodes.list[child].timed_out)
+                && let Machine::Group(machine) = &self.nodes.list[ix].machine
+                && machine.is_steps()
+            {
+                self.mark(ix, NodePhase::Failed, Some("timeout"));
+            } else if self.nodes.list[child].refused
                 && let Machine::Group(machine) = &self.nodes.list[ix].machine
             {
                 let is_steps = machine.is_steps();
@@ -124,6 +131,88 @@ impl Run {
             }
             self.open_hook(parent, child, node_name, hook);
         }
+    }
+
+    /// Begins the run's own named hooks whose condition holds, each once; true when one began or went wrong.
+    ///
+    /// The run's exit handler waits for them, and its phase does not: a hook that fails is its own matter.
+    pub(crate) fn fire_run_hooks(&mut self) -> bool {
+        let spec = self.spec.clone();
+        let Some(root) = self.root.filter(|_| spec.hooks.keys().any(|name| name != "exit")) else { return false };
+        let phase = self.nodes.list[root].status.phase;
+        let status = if phase.is_fulfilled() && !phase.is_fail_or_error() { "Succeeded" } else { phase.as_str() };
+        self.globals.set("workflow.status", status);
+        // To list what failed costs a walk, so only where somebody asks.
+        if serde_json::to_string(&spec.hooks).is_ok_and(|text| text.contains("workflow.failures")) {
+            let failures = self.failures();
+            self.globals.set_failures(&failures);
+        }
+        let mut news = false;
+        for (name, hook) in spec.hooks.iter().filter(|(name, _)| *name != "exit") {
+            let node_name = format!("{}.hooks.{name}", self.workflow_name());
+            let there = self.nodes.find(&crate::names::node_id(self.workflow_name(), &node_name));
+            if there.is_some_and(|ix| self.nodes.list[ix].attached) {
+                continue;
+            }
+            let expression = hook.expression.as_deref().unwrap_or_default();
+            let holds = match expression {
+                "" => Err(format!("Expression required for hook {node_name}")),
+                _ if there.is_some() => Ok(true),
+                _ => crate::expression::holds(&Scope::globals(self), expression),
+            };
+            match holds {
+                Ok(false) => {}
+                Ok(true) => news |= self.open_run_hook(root, node_name, hook),
+                Err(message) if !self.nodes.list[root].status.phase.is_fulfilled() => {
+                    self.mark(root, NodePhase::Error, Some(&message));
+                    news = true;
+                }
+                Err(_) => {}
+            }
+        }
+        news
+    }
+
+    fn open_run_hook(&mut self, root: Ix, name: String, hook: &LifecycleHook) -> bool {
+        let replaced = serde_json::to_value(hook)
+            .map_err(|e| e.to_string())
+            .and_then(|value| {
+                tags::substitute_value(&value, &Scope::globals(self), &Options::default())
+                    .map_err(|faults| faults.first().map(|(_, f)| f.message.clone()).unwrap_or_default())
+            })
+            .and_then(|value| serde_json::from_value::<LifecycleHook>(value).map_err(|e| e.to_string()));
+        let mut call = Call {
+            name,
+            target: target(&hook.template, &hook.template_ref, None),
+            arguments: windlass_model::Arguments::default(),
+            absent: Vec::new(),
+            parent: None,
+            boundary: None,
+            scope: self.templates.local_scope(),
+            slot: 0,
+            on_exit: false,
+            flag: Some(NodeFlag { hooked: true, retried: false }),
+            depth: 0,
+        };
+        let opened = match replaced {
+            Ok(hook) => {
+                call.arguments = hook.arguments;
+                self.open(&call)
+            }
+            Err(message) => self.open_failed(&call, message),
+        };
+        let (Opened::Node { ix, new } | Opened::Failed { ix, new, .. }) = opened else { return false };
+        if new {
+            let id = self.nodes.list[root].status.id.clone();
+            self.connect(&id, ix);
+        }
+        self.run_hooks.push(ix);
+        true
+    }
+
+    /// Whether every hook of the run that began has ended.
+    pub(crate) fn run_hooks_ended(&self) -> bool {
+        self.run_hooks.iter().all(|ix| self.nodes.list[*ix].status.is_fulfilled())
     }
 
     fn hook_scope(&self, parent: Ix, child: Ix) -> Scope<'_> {

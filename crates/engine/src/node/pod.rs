@@ -7,6 +7,7 @@
 //! | Pending, Running | the pod succeeded, its report is there | Succeeded | outputs and exit code are taken |
 //! | Pending, Running | the pod failed | Failed, Error | the infrastructure's loss: a new pod, at most so many times |
 //! | Pending, Running | `main` could not be started, others run | Failed | the pod is stopped |
+//! | Pending | the template's `timeout` or `pendingTimeout` is over | Failed | the pod is deleted |
 //! | Running | the pod is gone | Error | `pod deleted` |
 //! | Running daemon | the node around it ended | Succeeded | the pod is stopped |
 
@@ -85,7 +86,48 @@ impl Run {
             self.mark(ix, NodePhase::Failed, Some(&format!("workflow shutdown with strategy: {how}")));
             return Ok(());
         }
+        if self.pending_too_long(ix) {
+            self.time_out(ix);
+            return Ok(());
+        }
         self.create_pod(ix)
+    }
+
+    /// Whether a node has been pending for longer than its template allows; if not, it is looked at when it will have.
+    pub(crate) fn pending_too_long(&mut self, ix: Ix) -> bool {
+        let node = &self.nodes.list[ix];
+        let Some(template) = node.template.clone().filter(|_| node.status.phase == NodePhase::Pending) else {
+            return false;
+        };
+        let started = node.status.started_at.map_or(self.now, |t| t.0);
+        let texts = [template.timeout.as_deref(), template.pending_timeout.as_deref()];
+        let scope = crate::scope::Scope {
+            run: self,
+            boundary: None,
+            inputs: node.status.inputs.as_ref(),
+            locals: &[],
+            globals: true,
+            item: None,
+        };
+        let limits = texts.into_iter().flatten().filter(|t| !t.is_empty()).filter_map(|text| {
+            let text = windlass_lang::tags::substitute(text, &scope, &Default::default()).ok()?;
+            started.checked_add(SignedDuration::from_millis(crate::duration::parse_ms(&text)?)).ok()
+        });
+        let Some(until) = limits.min() else { return false };
+        if until > self.now {
+            self.wake_at(until, Some(ix));
+        }
+        until <= self.now
+    }
+
+    /// Ends a node that was pending for too long. Its pod goes, so that what it waited for is free.
+    pub(crate) fn time_out(&mut self, ix: Ix) {
+        if let Machine::Pod(machine) = &self.nodes.list[ix].machine {
+            let command = Command::DeletePod { name: machine.name.clone(), uid: machine.uid.clone() };
+            self.commands.push(command);
+        }
+        self.nodes.list[ix].timed_out = true;
+        self.mark(ix, NodePhase::Failed, Some("timeout"));
     }
 
     /// Whether the run's stop goes for this node.
@@ -181,6 +223,10 @@ impl Run {
     /// Looks at a pod node by itself: time has passed, or its report came.
     pub(crate) fn look_at_pod(&mut self, ix: Ix) {
         let now = self.now;
+        if self.pending_too_long(ix) {
+            self.time_out(ix);
+            return;
+        }
         let Machine::Pod(machine) = &mut self.nodes.list[ix].machine else { return };
         if machine.again_at.is_some_and(|at| at <= now) {
             machine.again_at = None;
@@ -209,6 +255,10 @@ impl Run {
             self.early_pods.insert(id.to_owned(), pod.clone());
             return;
         };
+        if matches!(self.nodes.list[ix].machine, Machine::Admission(_)) {
+            self.early_pods.insert(id.to_owned(), pod.clone());
+            return;
+        }
         let Machine::Pod(machine) = &mut self.nodes.list[ix].machine else {
             self.release_if_ended(ix, pod);
             return;

@@ -26,23 +26,20 @@ pub const TABLE: &[Unsupported] = &[
     Unsupported { field: "template.data", what: "data templates", issue: 5 },
     Unsupported { field: "template.containerSet", what: "container sets", issue: 5 },
     Unsupported { field: "template.memoize", what: "memoization", issue: 5 },
-    Unsupported { field: "template.synchronization", what: "locks of templates", issue: 5 },
     Unsupported { field: "template.executorPlugins", what: "executor plugins", issue: 5 },
     Unsupported { field: "template.resourceClaims", what: "device claims", issue: 5 },
     Unsupported { field: "template.podResources", what: "pod-level resources", issue: 5 },
     Unsupported { field: "template.metrics", what: "metrics of templates", issue: 5 },
     Unsupported { field: "spec.metrics", what: "metrics of workflows", issue: 5 },
-    Unsupported { field: "spec.synchronization", what: "locks of workflows", issue: 5 },
     Unsupported { field: "spec.artifactGC", what: "artifact garbage collection", issue: 5 },
     Unsupported { field: "spec.executorPlugins", what: "executor plugins", issue: 5 },
     Unsupported { field: "spec.resourceClaims", what: "device claims", issue: 5 },
     Unsupported { field: "spec.podResources", what: "pod-level resources", issue: 5 },
-    Unsupported { field: "template.pendingTimeout", what: "time limits on pending pods", issue: 5 },
     Unsupported { field: "spec.podDisruptionBudget", what: "PodDisruptionBudgets", issue: 5 },
 ];
 
-/// A workflow's own hooks by expression. Not in [`TABLE`], for its `exit` hook, in the same field, does run.
-const HOOKS: Unsupported = Unsupported { field: "spec.hooks", what: "hooks of workflows other than `exit`", issue: 5 };
+/// Locks that are kept in a database. Not in [`TABLE`], for other locks, in the same fields, do run.
+const DATABASE: Unsupported = Unsupported { field: "….database", what: "locks in a database", issue: 5 };
 
 /// Every use of an unsupported feature: its place as a JSON pointer below the spec, and the table's row.
 pub fn uses(spec: &Value) -> Vec<(String, &'static Unsupported)> {
@@ -59,8 +56,17 @@ pub fn uses(spec: &Value) -> Vec<(String, &'static Unsupported)> {
             _ => templates(spec, &mut look),
         }
     }
-    let hooks = spec.get("hooks").and_then(Value::as_object).into_iter().flatten();
-    out.extend(hooks.filter(|(name, _)| *name != "exit").map(|(name, _)| (format!("/hooks/{name}"), &HOOKS)));
+    let mut locks = |value: &Value, at: String| {
+        for list in ["mutexes", "semaphores"] {
+            for (i, lock) in value["synchronization"][list].as_array().into_iter().flatten().enumerate() {
+                if !matches!(lock["database"], Value::Null | Value::Bool(false)) {
+                    out.push((format!("{at}/synchronization/{list}/{i}/database"), &DATABASE));
+                }
+            }
+        }
+    };
+    locks(spec, String::new());
+    templates(spec, &mut locks);
     out
 }
 

@@ -16,6 +16,8 @@ use windlass_engine::manual::{Retry, retry};
 use windlass_engine::{Command, Config, Observation, Run};
 use windlass_model::Workflow;
 
+use crate::world::LockRoom;
+
 /// How many cases must match; raise when more do.
 const FLOOR_PHASE: usize = 245;
 const FLOOR_NODES: usize = 244;
@@ -79,6 +81,7 @@ struct Replay<'a> {
     reports: HashMap<String, &'a Value>,
     /// Pods that were created and have not ended, by when they ended in the recording.
     running: BTreeMap<(Timestamp, String), &'a Value>,
+    locks: LockRoom,
 }
 
 fn replay(recording: &Value, recorded: &Value) -> Option<Outcome> {
@@ -128,7 +131,11 @@ fn play(
         .flatten()
         .map(|r| (r["metadata"]["name"].as_str().unwrap_or_default().to_owned(), r))
         .collect();
-    let mut replay = Replay { recording, nodes: &goal["nodes"], started, pods, reports, running: BTreeMap::new() };
+    let home = workflow.metadata.namespace.as_deref().unwrap_or_default();
+    let key = format!("{home}/{}", workflow.metadata.name.as_deref().unwrap_or_default());
+    let locks = LockRoom::new(&key, recording["submitted"].as_array().map(Vec::as_slice).unwrap_or_default());
+    let mut replay =
+        Replay { recording, nodes: &goal["nodes"], started, pods, reports, running: BTreeMap::new(), locks };
     // What the pods did is told by the recording, so that even what we do not run yet has its node table.
     let config = Config { refuse_unsupported: false, ..Config::default() };
     let mut run = Run::load(workflow, &config);
@@ -151,8 +158,10 @@ fn play(
         let decision = run.step(&todo, now);
         todo.clear();
         for command in decision.commands {
+            replay.locks.perform(&command);
             replay.perform(command, &mut todo);
         }
+        todo.extend(replay.locks.answers());
         if decision.completed {
             break;
         }

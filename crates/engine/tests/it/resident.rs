@@ -54,6 +54,7 @@ fn a_wide_loop_costs_no_walk_for_each_pod() {
         objects: Vec::new(),
         pods: Default::default(),
         hands: Vec::new(),
+        held: Vec::new(),
     };
     let mut world = World::new(&script);
     world.step(vec![windlass_engine::Observation::Surveyed]);

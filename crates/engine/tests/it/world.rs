@@ -6,6 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use windlass_engine::{Command, Config, Observation, Run};
 use windlass_model::Workflow;
+use windlass_model::lock::LockName;
+use windlass_schedule::locks::{Holder, Owner, Table, Wish};
 
 /// One script: a workflow, the objects around it, and how its pods end (by node name).
 pub(crate) struct Script {
@@ -14,6 +16,8 @@ pub(crate) struct Script {
     pub pods: BTreeMap<String, Value>,
     /// What people do when nothing goes on by itself, in order.
     pub hands: Vec<Value>,
+    /// Locks that another run holds, and for how many seconds.
+    pub held: Vec<(LockName, i64)>,
 }
 
 impl Script {
@@ -26,6 +30,12 @@ impl Script {
             objects: case["objects"].as_array().cloned().unwrap_or_default(),
             pods,
             hands: case["hands"].as_array().cloned().unwrap_or_default(),
+            held: case["held"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(name, seconds)| (name.parse().unwrap(), seconds.as_i64().unwrap()))
+                .collect(),
         }
     }
 }
@@ -41,6 +51,7 @@ pub(crate) struct World<'a> {
     pub wake: Option<Timestamp>,
     /// The workflow as the API has it: kept by patches alone.
     pub stored: Value,
+    locks: LockRoom,
     starts: BTreeMap<String, usize>,
     pub created: BTreeMap<String, usize>,
 }
@@ -62,6 +73,7 @@ impl<'a> World<'a> {
             commands: Vec::new(),
             wake: None,
             stored,
+            locks: LockRoom::new("default/w", &script.objects),
             starts: BTreeMap::new(),
             created: BTreeMap::new(),
         }
@@ -79,6 +91,11 @@ impl<'a> World<'a> {
 
     /// One step and all that follows at once; true when the run has ended.
     pub(crate) fn step(&mut self, mut seen: Vec<Observation>) -> bool {
+        for (name, seconds) in &self.script.held {
+            let until = "2030-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(*seconds);
+            self.locks.foreign(name, self.now < until);
+        }
+        seen.extend(self.locks.answers());
         loop {
             let decision = self.run.step(&seen, self.now);
             let patch = self.run.take_patch();
@@ -86,11 +103,26 @@ impl<'a> World<'a> {
             if let Some(patch) = patch {
                 merge(&mut self.stored, &patch);
             }
-            self.wake = decision.wake;
+            let told = &self.stored["status"]["synchronization"];
+            let newly = |c: &Command| matches!(c, Command::CreatePod { .. });
+            if decision.write_first && decision.commands.iter().any(newly) {
+                assert!(!told.is_null(), "what is held is in the status before a pod is made");
+            }
+            self.wake = self
+                .script
+                .held
+                .iter()
+                .map(|(_, seconds)| {
+                    "2030-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(*seconds)
+                })
+                .filter(|at| *at > self.now)
+                .chain(decision.wake)
+                .min();
             seen = Vec::new();
             for command in decision.commands {
                 self.perform(command, &mut seen);
             }
+            seen.extend(self.locks.answers());
             if decision.completed {
                 return true;
             }
@@ -120,6 +152,9 @@ impl<'a> World<'a> {
                 pod["status"] = json!({"phase": "Running", "podIP": ip, "containerStatuses": [main]});
                 seen.push(Observation::Pod(pod.clone()));
                 self.running.insert(name, (node_id, node, pod));
+            }
+            Command::AskLocks { .. } | Command::ReleaseLocks { .. } => {
+                self.commands.extend(self.locks.perform(&command));
             }
             Command::FetchTemplate { cluster, name } => {
                 let kind = if cluster { "ClusterWorkflowTemplate" } else { "WorkflowTemplate" };
@@ -251,6 +286,9 @@ impl<'a> World<'a> {
     /// The outcome as text.
     pub(crate) fn told(&self) -> String {
         let status = self.run.status();
+        if status.phase.is_completed() {
+            assert_eq!(self.locks.holders(), 0, "no lock is left behind");
+        }
         let mut out = format!("{}: {}\n", status.phase, status.message.as_deref().unwrap_or("-"));
         if let Some(outputs) = &status.outputs {
             out.push_str(&format!("outputs: {}\n", serde_json::to_string(outputs).unwrap()));
@@ -294,5 +332,80 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
         } else {
             merge(map.entry(key.clone()).or_insert(Value::Null), value);
         }
+    }
+}
+
+/// The locks of all runs, as `control` keeps them.
+pub(crate) struct LockRoom {
+    table: Table,
+    run: Owner,
+    config_maps: Vec<Value>,
+    asked: std::collections::BTreeSet<String>,
+}
+
+impl LockRoom {
+    pub(crate) fn new(workflow: &str, objects: &[Value]) -> Self {
+        let config_maps = objects.iter().filter(|o| o["kind"] == "ConfigMap").cloned().collect();
+        let run = Owner { workflow: workflow.to_owned(), uid: "uid-1".to_owned() };
+        Self { table: Table::default(), run, config_maps, asked: Default::default() }
+    }
+
+    fn holder(&self, node_id: &str) -> Holder {
+        Holder { owner: self.run.clone(), node_id: node_id.to_owned() }
+    }
+
+    fn other() -> Holder {
+        Holder { owner: Owner { workflow: "default/other".to_owned(), uid: String::new() }, node_id: String::new() }
+    }
+
+    /// What of the run holds or waits.
+    pub(crate) fn holders(&self) -> usize {
+        self.table.owners().filter(|o| **o == self.run).count()
+    }
+
+    /// Another run holds a lock, or has let it go.
+    pub(crate) fn foreign(&mut self, name: &LockName, holds: bool) {
+        let other = Self::other();
+        if holds {
+            self.table.restore(other, name.clone());
+        } else {
+            self.table.release(&other);
+        }
+    }
+
+    /// Does a command; what it was in words.
+    pub(crate) fn perform(&mut self, command: &Command) -> Option<String> {
+        let line = match command {
+            Command::AskLocks { node_id, locks, priority, created } => {
+                let (priority, created) = (*priority, *created);
+                let names: Vec<String> = locks.iter().map(ToString::to_string).collect();
+                self.table.ask(Wish { holder: self.holder(node_id), locks: locks.clone(), priority, created });
+                // A run that was loaded anew asks again.
+                self.asked.insert(node_id.clone()).then(|| format!("ask {} for {node_id}", names.join(", ")))
+            }
+            Command::ReleaseLocks { node_id: Some(node_id) } => {
+                self.table.release(&self.holder(node_id));
+                self.asked.remove(node_id);
+                Some(format!("let go {node_id}"))
+            }
+            Command::ReleaseLocks { node_id: None } => {
+                self.table.forget(&self.run.clone());
+                Some("let go of all".to_owned())
+            }
+            _ => return None,
+        };
+        for name in self.table.unread() {
+            let LockName::Semaphore { config_map, key, .. } = &name else { continue };
+            let map = self.config_maps.iter().find(|o| o["metadata"]["name"] == *config_map);
+            let size = map.and_then(|o| o["data"][key].as_str()?.trim().parse().ok());
+            self.table.set_size(&name, size);
+        }
+        line
+    }
+
+    /// What the run is to be told.
+    pub(crate) fn answers(&mut self) -> Vec<Observation> {
+        let all = self.table.take_answers().into_iter().filter(|(holder, _)| holder.owner == self.run);
+        all.map(|(holder, answer)| Observation::Locks { node_id: holder.node_id, answer }).collect()
     }
 }

@@ -1,0 +1,208 @@
+//! Locks over several workflows, over the embedded API, with the test as the kubelet.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use windlass_apiserver::{ApiServer, Identity, Options};
+use windlass_control::workflow;
+
+struct House {
+    client: kube::Client,
+    stop: CancellationToken,
+    loops: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl House {
+    async fn new() -> Self {
+        let server = ApiServer::open(Options::memory()).await.unwrap();
+        server.ensure_crds(&windlass_model::crds::manifests()).await.unwrap();
+        let client = server.client(Identity::admin());
+        let mut house = Self { client, stop: CancellationToken::new(), loops: None };
+        house.start();
+        house
+    }
+
+    fn start(&mut self) {
+        self.stop = CancellationToken::new();
+        let settings = workflow::Settings::default();
+        self.loops = Some(tokio::spawn(workflow::run(self.client.clone(), settings, self.stop.clone())));
+    }
+
+    /// As a controller that is killed: what it was about to do is not done.
+    async fn kill(&mut self) {
+        let loops = self.loops.take().unwrap();
+        loops.abort();
+        let _ = loops.await;
+    }
+
+    fn workflows(&self) -> Api<DynamicObject> {
+        let gvk = GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Workflow");
+        Api::namespaced_with(self.client.clone(), "default", &ApiResource::from_gvk_with_plural(&gvk, "workflows"))
+    }
+
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    /// One workflow of one pod; the lock is the template's, or the run's.
+    async fn submit(&self, name: &str, priority: i32, of_run: bool, wish: Value) {
+        let mut template = json!({"name": "main", "container": {"image": "i"}});
+        let mut spec = json!({"entrypoint": "main", "priority": priority});
+        if of_run {
+            spec["synchronization"] = wish;
+        } else {
+            template["synchronization"] = wish;
+        }
+        spec["templates"] = json!([template]);
+        let workflow = json!({
+            "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"name": name}, "spec": spec,
+        });
+        self.workflows().create(&PostParams::default(), &serde_json::from_value(workflow).unwrap()).await.unwrap();
+    }
+
+    async fn status(&self, name: &str) -> Value {
+        self.workflows().get(name).await.unwrap().data["status"].clone()
+    }
+
+    async fn has_pod(&self, name: &str) -> bool {
+        self.pods().get_opt(name).await.unwrap().is_some()
+    }
+
+    /// Waits until the run has its pod, and is told to hold its lock.
+    async fn begins(&self, name: &str) {
+        self.until(&format!("{name} begins"), async || self.has_pod(name).await).await;
+        let holds = |s: Value| s["synchronization"].to_string().contains(&format!("default/{name}"));
+        assert!(holds(self.status(name).await), "the hold was written before the pod was made");
+    }
+
+    /// Waits until it says for what it waits.
+    async fn waits(&self, name: &str, message: &str) {
+        let says = |s: &Value| s["message"] == message || s["nodes"][name]["message"] == message;
+        self.until(&format!("{name}: {message}"), async || says(&self.status(name).await)).await;
+        assert!(!self.has_pod(name).await);
+    }
+
+    async fn end(&self, name: &str) {
+        let ended = json!({"terminated": {"exitCode": 0, "startedAt": "2026-01-01T00:00:00Z",
+            "finishedAt": "2026-01-01T00:00:01Z"}});
+        let status = json!({"phase": "Succeeded", "containerStatuses": [{"name": "main", "image": "i", "imageID": "",
+            "ready": false, "restartCount": 0, "state": ended}]});
+        let patch = Patch::Merge(json!({"status": status}));
+        self.pods().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    async fn size(&self, key: &str, size: &str) {
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), "default");
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "limits"}, "data": {key: size}});
+        let patch = Patch::Merge(&map);
+        if maps.get_opt("limits").await.unwrap().is_some() {
+            maps.patch("limits", &PatchParams::default(), &patch).await.unwrap();
+        } else {
+            maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
+        }
+    }
+
+    async fn until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
+        for _ in 0..800 {
+            if is_so().await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("never: {what}");
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn mutex() -> Value {
+    json!({"mutexes": [{"name": "m"}]})
+}
+
+const MUTEX: &str = "Waiting for default/Mutex/m lock. Lock status: 0/1";
+
+#[tokio::test]
+async fn a_lock_goes_from_run_to_run_whatever_ends_them() {
+    let house = House::new().await;
+    house.submit("a", 0, false, mutex()).await;
+    house.begins("a").await;
+    house.submit("b", 0, true, mutex()).await;
+    house.waits("b", MUTEX).await;
+    assert_eq!(house.status("b").await["phase"], "Pending");
+    house.submit("c", 0, false, mutex()).await;
+    house.waits("c", MUTEX).await;
+    house.submit("vip", 9, false, mutex()).await;
+    house.waits("vip", MUTEX).await;
+    // By priority, and then by age: deleted, stopped or ended well, the next one follows.
+    house.end("a").await;
+    house.begins("vip").await;
+    house.until("a is over", async || house.status("a").await["phase"] == "Succeeded").await;
+    assert_eq!(house.status("a").await["synchronization"], Value::Null);
+    house.workflows().delete("vip", &DeleteParams::background()).await.unwrap();
+    house.begins("b").await;
+    let stop = Patch::Merge(json!({"spec": {"shutdown": "Terminate"}}));
+    house.workflows().patch("b", &PatchParams::default(), &stop).await.unwrap();
+    house.begins("c").await;
+    house.end("c").await;
+    house.until("c is over", async || house.status("c").await["phase"] == "Succeeded").await;
+}
+
+#[tokio::test]
+async fn a_controller_that_was_killed_knows_who_holds_what() {
+    let mut house = House::new().await;
+    house.submit("a", 0, false, mutex()).await;
+    house.begins("a").await;
+    house.submit("b", 9, true, mutex()).await;
+    house.waits("b", MUTEX).await;
+    house.kill().await;
+    // It comes while nobody is there, and is more important.
+    house.submit("c", 99, false, mutex()).await;
+    house.start();
+    house.waits("c", MUTEX).await;
+    assert!(!house.has_pod("b").await);
+    house.kill().await;
+    house.end("a").await;
+    house.start();
+    // Whichever of the two asked first after the start.
+    house.until("one follows", async || house.has_pod("b").await || house.has_pod("c").await).await;
+    let (one, other) = if house.has_pod("c").await { ("c", "b") } else { ("b", "c") };
+    house.begins(one).await;
+    assert!(!house.has_pod(other).await);
+    // A holder that is deleted while nobody looks leaves nothing behind.
+    house.kill().await;
+    house.workflows().delete(one, &DeleteParams::background()).await.unwrap();
+    house.start();
+    house.begins(other).await;
+}
+
+#[tokio::test]
+async fn a_semaphore_has_the_size_that_its_config_map_says_now() {
+    let house = House::new().await;
+    let wish = || json!({"semaphores": [{"configMapKeyRef": {"name": "limits", "key": "k"}}]});
+    house.submit("early", 0, true, wish()).await;
+    let message = "Failed to acquire the synchronization lock. failed to initialize semaphore default/ConfigMap/limits/k \
+                   with limit";
+    house.until("nobody gave a size", async || house.status("early").await["message"] == message).await;
+    house.size("k", "1").await;
+    house.submit("a", 0, false, wish()).await;
+    house.begins("a").await;
+    house.submit("b", 0, false, wish()).await;
+    house.waits("b", "Waiting for default/ConfigMap/limits/k lock. Lock status: 0/1").await;
+    house.size("k", "2").await;
+    house.begins("b").await;
+    house.size("k", "1").await;
+    house.submit("c", 0, false, wish()).await;
+    house.waits("c", "Waiting for default/ConfigMap/limits/k lock. Lock status: 0/1").await;
+    house.end("a").await;
+    house.until("a is over", async || house.status("a").await["phase"] == "Succeeded").await;
+    assert!(!house.has_pod("c").await, "one place, and b has it");
+    house.end("b").await;
+    house.begins("c").await;
+}
