@@ -109,6 +109,13 @@ pub enum Observation {
         /// Whether trying again may help.
         transient: bool,
     },
+    /// The answer to [`Command::LoadCache`].
+    Cache {
+        /// The node that asked.
+        node_id: String,
+        /// The whole ConfigMap, or nothing.
+        object: Option<Value>,
+    },
     /// The answer to [`Command::AskLocks`]; it may come more than once while somebody waits.
     Locks {
         /// The node that asked; empty for the run as a whole.
@@ -207,6 +214,22 @@ pub enum Command {
     ReleaseLocks {
         /// Of which node (empty: of the run as a whole); everything of the run when it is not said.
         node_id: Option<String>,
+    },
+    /// Get the ConfigMap of a cache and answer with [`Observation::Cache`].
+    LoadCache {
+        /// The node that asks.
+        node_id: String,
+        /// Its name.
+        config_map: String,
+    },
+    /// Write one entry into the ConfigMap of a cache; make it, labelled as a cache, if it is not there.
+    SaveCache {
+        /// Its name.
+        config_map: String,
+        /// The entry's key.
+        key: String,
+        /// The entry.
+        entry: String,
     },
     /// Get a WorkflowTemplate or ClusterWorkflowTemplate and answer with [`Observation::Template`].
     FetchTemplate {

@@ -20,6 +20,7 @@ mod lifecycle;
 mod locks;
 mod loops;
 pub mod manual;
+mod memo;
 mod merge;
 mod names;
 mod node;

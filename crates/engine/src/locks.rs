@@ -225,9 +225,8 @@ impl Run {
             let id = rest.strip_prefix('/').unwrap_or(rest).to_owned();
             self.locks.known.insert(name.clone());
             self.locks.wanted.entry(id.clone()).or_default().push(name.clone());
-            match self.locks.wishes.entry(id).or_insert_with(|| Hold::Held(Vec::new())) {
-                Hold::Held(names) => names.push(name),
-                _ => {}
+            if let Hold::Held(names) = self.locks.wishes.entry(id).or_insert_with(|| Hold::Held(Vec::new())) {
+                names.push(name);
             }
         }
         let ended: Vec<String> = self

@@ -133,10 +133,10 @@ impl Run {
         let retried = call.flag.as_ref().is_some_and(|f| f.retried);
         let retry = found.template.retry_strategy.as_ref().or(self.spec.retry_strategy.as_ref());
         let retry = retry.filter(|_| !retried).cloned();
+        let kind = if retry.is_some() { Some(NodeType::Retry) } else { begins_as(&found.template).map(|(t, _)| t) };
         if let Some(wish) = found.template.synchronization.as_ref().filter(|_| !retried)
             && existing.is_none_or(|ix| !self.nodes.list[ix].status.is_fulfilled())
         {
-            let kind = if retry.is_some() { Some(NodeType::Retry) } else { begins_as(&found.template).map(|(t, _)| t) };
             let outcome = match self.lock_names(wish, Some(&inputs)) {
                 Err(message) => Some(self.open_failed(call, message)),
                 Ok(names) if names.is_empty() => None,
@@ -146,8 +146,20 @@ impl Run {
                 return outcome;
             }
         }
+        if !retried
+            && let Some(kind) = kind
+            && let Some(outcome) = self.remember(call, kind, &found.template, &inputs)
+        {
+            return outcome;
+        }
         if let Some(strategy) = retry {
-            return self.open_retry(existing, call, strategy);
+            let opened = self.open_retry(existing, call, strategy);
+            if let Opened::Node { ix, .. } = opened
+                && self.nodes.list[ix].status.memoization_status.is_none()
+            {
+                self.nodes.list[ix].status.memoization_status = self.memo_told(&found.template, &inputs, false);
+            }
+            return opened;
         }
         let Some((type_, phase)) = begins_as(&found.template) else {
             let message = format!("template '{}' has no kind", found.template.name);
@@ -166,6 +178,9 @@ impl Run {
                 self.nodes.insert(row)
             }
         };
+        if self.nodes.list[ix].status.memoization_status.is_none() {
+            self.nodes.list[ix].status.memoization_status = self.memo_told(&found.template, &inputs, false);
+        }
         self.attach(ix, call);
         self.enter(ix);
         if new {

@@ -18,6 +18,7 @@ use crate::claims::Claim;
 use crate::door::{Command, Config, Decision, Observation};
 use crate::globals::Globals;
 use crate::locks::Locks;
+use crate::memo::Memo;
 use crate::nodes::{Ix, Machine, Nodes, counts_as_active, is_executable};
 use crate::templates::Templates;
 
@@ -63,6 +64,7 @@ pub struct Run {
     /// The claims of the run that were asked for.
     pub(crate) claims: BTreeMap<String, Claim>,
     pub(crate) locks: Locks,
+    pub(crate) memo: Memo,
     /// Pods and reports that were seen before their node was taken up.
     pub(crate) early_pods: HashMap<String, Value>,
     pub(crate) early_reports: HashMap<String, WorkflowTaskResult>,
@@ -119,6 +121,7 @@ impl Run {
             config_maps: BTreeMap::new(),
             claims: BTreeMap::new(),
             locks: Locks::default(),
+            memo: Memo::default(),
             early_pods: HashMap::new(),
             early_reports: HashMap::new(),
             unseen: Vec::new(),
@@ -241,6 +244,7 @@ impl Run {
             Observation::ClaimRefused { name, message, transient } => {
                 self.observe_claim(name, Some((message, *transient)));
             }
+            Observation::Cache { node_id, object } => self.observe_cache(node_id, object.as_ref()),
             Observation::Locks { node_id, answer } => self.observe_locks(node_id, answer),
             Observation::Control { suspend, shutdown, active_deadline_seconds } => {
                 self.observe_control(*suspend, shutdown.as_deref(), *active_deadline_seconds);
@@ -382,6 +386,9 @@ impl Run {
         }
         let node = &self.nodes.list[ix];
         let is_active = counts_as_active(&node.status);
+        if phase == NodePhase::Succeeded && self.nodes.list[ix].status.memoization_status.is_some() {
+            self.memorize(ix);
+        }
         self.touch(ix);
         if was_active && !is_active {
             self.leave(ix);

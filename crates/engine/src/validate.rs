@@ -15,6 +15,7 @@ mod kinds;
 mod legacy;
 mod locks;
 mod loops;
+mod memoize;
 mod names;
 mod object;
 mod outputs;
@@ -101,6 +102,7 @@ fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
         graph::check(&template, report);
         references::check(object, &template, known, report);
         injection::check(&template, report);
+        memoize::check(&template, report);
     }
     legacy::check(object, report);
     locks::check(object, report);

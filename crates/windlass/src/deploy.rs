@@ -50,8 +50,8 @@ fn controller_rules() -> Vec<Value> {
     let argo = windlass_model::ARGO_GROUP;
     vec![
         rule("", &["pods"], &["create", "delete", "get", "list", "patch", "watch"]),
-        // Settings and values are read, sizes of semaphores watched.
-        rule("", &["configmaps"], &["get", "list", "watch"]),
+        // Settings and values are read, sizes of semaphores watched, remembered outputs written.
+        rule("", &["configmaps"], &["create", "get", "list", "patch", "watch"]),
         rule("", &["persistentvolumeclaims"], &["create", "delete", "get"]),
         rule(argo, &["workflows"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule(argo, &["cronworkflows"], &["get", "list", "patch", "watch"]),

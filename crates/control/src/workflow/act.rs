@@ -7,6 +7,7 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Pre
 use kube::{Api, Client, ResourceExt};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
+use tracing::warn;
 use windlass_engine::{Command, Observation};
 use windlass_model::labels;
 
@@ -78,6 +79,21 @@ pub(crate) async fn act(
             locks.release(&seat.owner, node_id.as_deref());
             Outcome::Done
         }
+        Command::LoadCache { node_id, config_map } => {
+            let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::config_maps());
+            match get(&api, &config_map).await {
+                Ok(object) => Outcome::Observed(Box::new(Observation::Cache { node_id, object })),
+                Err(_) => Outcome::Again(Command::LoadCache { node_id, config_map }, Duration::from_secs(1)),
+            }
+        }
+        Command::SaveCache { config_map, key, entry } => {
+            let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::config_maps());
+            if let Err(e) = save(&api, &config_map, &key, &entry).await {
+                // What was made is there all the same, and is made again the next time.
+                warn!(namespace, config_map, key, error = %Error::from(e), "outputs could not be remembered");
+            }
+            Outcome::Done
+        }
         Command::FetchTemplate { cluster, name } => {
             let kind = seen::templates(cluster);
             let api = if cluster {
@@ -97,6 +113,25 @@ pub(crate) async fn act(
                 Err(_) => Outcome::Again(Command::FetchConfigMap { name }, Duration::from_secs(1)),
             }
         }
+    }
+}
+
+/// Writes an entry into a cache, which is made if it is not there.
+async fn save(api: &Api<DynamicObject>, name: &str, key: &str, entry: &str) -> Result<(), kube::Error> {
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": name, "labels": {labels::CONFIGMAP_TYPE: "Cache"}}, "data": {key: entry},
+    });
+    let (params, patch) = (PatchParams::default(), Patch::Merge(&map));
+    match api.patch(name, &params, &patch).await {
+        Err(kube::Error::Api(s)) if s.code == 404 => {}
+        patched => return patched.map(drop),
+    }
+    let fresh = serde_json::from_value(map.clone()).map_err(kube::Error::SerdeError)?;
+    match api.create(&PostParams::default(), &fresh).await {
+        // Somebody else made it meanwhile.
+        Err(kube::Error::Api(s)) if s.code == 409 => api.patch(name, &params, &patch).await.map(drop),
+        created => created.map(drop),
     }
 }
 

@@ -239,7 +239,14 @@ impl Resident {
                 self.write(patch).await?;
             }
             let seat = self.seat();
-            let commands = self.do_locks(&seat, std::mem::take(&mut decision.commands), &mut seen);
+            let (saves, commands): (Vec<_>, Vec<_>) = std::mem::take(&mut decision.commands)
+                .into_iter()
+                .partition(|command| matches!(command, Command::SaveCache { .. }));
+            for save in saves {
+                // Whoever gets a lock from here is to find what was made under it.
+                act(&self.client, &self.settings, &self.key.0, (&self.locks, &seat), save).await;
+            }
+            let commands = self.do_locks(&seat, commands, &mut seen);
             let (client, settings, namespace) = (&self.client, &self.settings, &self.key.0);
             let (seat, locks) = (&seat, &self.locks);
             let mut outcomes = futures::stream::iter(commands)

@@ -1,4 +1,4 @@
-//! Locks over several workflows, over the embedded API, with the test as the kubelet.
+//! Locks and remembered outputs over several workflows, over the embedded API, with the test as the kubelet.
 
 use std::time::Duration;
 
@@ -205,4 +205,35 @@ async fn a_semaphore_has_the_size_that_its_config_map_says_now() {
     assert!(!house.has_pod("c").await, "one place, and b has it");
     house.end("b").await;
     house.begins("c").await;
+}
+
+#[tokio::test]
+async fn what_one_run_made_another_remembers() {
+    let house = House::new().await;
+    let submit = async |name: &str| {
+        let workflow = json!({
+            "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"name": name},
+            "spec": {"entrypoint": "main", "templates": [{
+                "name": "main", "container": {"image": "i"}, "synchronization": mutex(),
+                "memoize": {"key": "k", "cache": {"configMap": {"name": "cache"}}},
+            }]},
+        });
+        house.workflows().create(&PostParams::default(), &serde_json::from_value(workflow).unwrap()).await.unwrap();
+    };
+    submit("a").await;
+    house.begins("a").await;
+    // It waits for the lock, and then finds what was made under it.
+    submit("b").await;
+    house.waits("b", MUTEX).await;
+    house.end("a").await;
+    house.until("b is over", async || house.status("b").await["phase"] == "Succeeded").await;
+    assert!(!house.has_pod("b").await);
+    let row = house.status("b").await["nodes"]["b"].clone();
+    assert_eq!(row["memoizationStatus"], json!({"hit": true, "key": "k", "cacheName": "cache"}));
+    assert_eq!(row["outputs"]["exitCode"], "0");
+    let maps: Api<ConfigMap> = Api::namespaced(house.client.clone(), "default");
+    let cache = maps.get("cache").await.unwrap();
+    assert_eq!(cache.metadata.labels.unwrap()["workflows.argoproj.io/configmap-type"], "Cache");
+    let entry: Value = serde_json::from_str(&cache.data.unwrap()["k"]).unwrap();
+    assert_eq!(entry["nodeID"], "a");
 }

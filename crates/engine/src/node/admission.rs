@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | Pending | a lock is held by others | Pending | with the lock's name and its holders' number |
 //! | Pending | the locks are granted | that of its kind | it begins as if it were new; its own machine takes over |
+//! | Pending | … and its outputs are remembered | Succeeded | nothing runs (`memo.rs`) |
 //! | Pending | … but no place is free, or the run is suspended | Pending | the locks are given back, and asked for again |
 //! | Pending | a lock cannot be had | Error | as a node that could not begin |
 //! | Pending | the run is stopped, its deadline or the template's timeouts passed | Failed | |
@@ -28,6 +29,7 @@ use crate::run::Run;
 pub(crate) struct AdmissionMachine {
     call: Call,
     locks: Vec<LockName>,
+    inputs: Inputs,
     /// Whether nothing has ever run of it: then a refusal leaves no trace of its kind.
     fresh: bool,
 }
@@ -86,8 +88,12 @@ impl Run {
         });
         self.attach(ix, call);
         self.nodes.list[ix].template = Some(template.clone());
-        self.nodes.list[ix].machine =
-            Machine::Admission(Box::new(AdmissionMachine { call: call.clone(), locks, fresh: new }));
+        self.nodes.list[ix].machine = Machine::Admission(Box::new(AdmissionMachine {
+            call: call.clone(),
+            locks,
+            inputs: inputs.clone(),
+            fresh: new,
+        }));
         self.enter(ix);
         self.touch(ix);
         self.enqueue(ix);
@@ -127,8 +133,12 @@ impl Run {
                 self.blocked.insert(ix);
             }
             Some(Hold::Held(_)) => {
-                self.let_in(ix, &machine.call);
-                return;
+                let memoize = self.nodes.list[ix].template.as_ref().and_then(|t| t.memoize.clone());
+                let inputs = machine.inputs.clone();
+                if memoize.is_none_or(|memoize| self.ask_memo(&id, &memoize, &inputs)) {
+                    self.let_in(ix, &machine.call);
+                    return;
+                }
             }
             Some(Hold::Refused(message)) => {
                 self.release_locks(&id);

@@ -196,6 +196,7 @@ impl Run {
         };
         let opened = match replaced {
             Ok(hook) => {
+                call.target = target(&hook.template, &hook.template_ref, None);
                 call.arguments = hook.arguments;
                 self.open(&call)
             }

@@ -25,7 +25,6 @@ pub const TABLE: &[Unsupported] = &[
     Unsupported { field: "template.plugin", what: "plugin templates", issue: 5 },
     Unsupported { field: "template.data", what: "data templates", issue: 5 },
     Unsupported { field: "template.containerSet", what: "container sets", issue: 5 },
-    Unsupported { field: "template.memoize", what: "memoization", issue: 5 },
     Unsupported { field: "template.executorPlugins", what: "executor plugins", issue: 5 },
     Unsupported { field: "template.resourceClaims", what: "device claims", issue: 5 },
     Unsupported { field: "template.podResources", what: "pod-level resources", issue: 5 },

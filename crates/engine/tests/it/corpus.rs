@@ -16,11 +16,11 @@ use windlass_engine::manual::{Retry, retry};
 use windlass_engine::{Command, Config, Observation, Run};
 use windlass_model::Workflow;
 
-use crate::world::LockRoom;
+use crate::world::{Caches, LockRoom};
 
 /// How many cases must match; raise when more do.
-const FLOOR_PHASE: usize = 245;
-const FLOOR_NODES: usize = 244;
+const FLOOR_PHASE: usize = 248;
+const FLOOR_NODES: usize = 247;
 
 fn corpus() -> Option<PathBuf> {
     let path = match std::env::var_os("WINDLASS_ARGO_CORPUS") {
@@ -82,6 +82,7 @@ struct Replay<'a> {
     /// Pods that were created and have not ended, by when they ended in the recording.
     running: BTreeMap<(Timestamp, String), &'a Value>,
     locks: LockRoom,
+    caches: Caches,
 }
 
 fn replay(recording: &Value, recorded: &Value) -> Option<Outcome> {
@@ -134,8 +135,9 @@ fn play(
     let home = workflow.metadata.namespace.as_deref().unwrap_or_default();
     let key = format!("{home}/{}", workflow.metadata.name.as_deref().unwrap_or_default());
     let locks = LockRoom::new(&key, recording["submitted"].as_array().map(Vec::as_slice).unwrap_or_default());
+    let caches = Caches::new(recording["submitted"].as_array().map(Vec::as_slice).unwrap_or_default());
     let mut replay =
-        Replay { recording, nodes: &goal["nodes"], started, pods, reports, running: BTreeMap::new(), locks };
+        Replay { recording, nodes: &goal["nodes"], started, pods, reports, running: BTreeMap::new(), locks, caches };
     // What the pods did is told by the recording, so that even what we do not run yet has its node table.
     let config = Config { refuse_unsupported: false, ..Config::default() };
     let mut run = Run::load(workflow, &config);
@@ -317,6 +319,8 @@ impl Replay<'_> {
                     }
                 }
             }
+            Command::LoadCache { node_id, config_map } => todo.push(self.caches.load(node_id, &config_map)),
+            Command::SaveCache { config_map, key, entry } => self.caches.save(&config_map, &key, &entry),
             Command::FetchTemplate { cluster, name } => {
                 let kind = if cluster { "ClusterWorkflowTemplate" } else { "WorkflowTemplate" };
                 todo.push(Observation::Template { cluster, object: self.submitted(kind, &name), name });

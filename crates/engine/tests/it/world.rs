@@ -52,6 +52,7 @@ pub(crate) struct World<'a> {
     /// The workflow as the API has it: kept by patches alone.
     pub stored: Value,
     locks: LockRoom,
+    caches: Caches,
     starts: BTreeMap<String, usize>,
     pub created: BTreeMap<String, usize>,
 }
@@ -74,6 +75,7 @@ impl<'a> World<'a> {
             wake: None,
             stored,
             locks: LockRoom::new("default/w", &script.objects),
+            caches: Caches::new(&script.objects),
             starts: BTreeMap::new(),
             created: BTreeMap::new(),
         }
@@ -155,6 +157,11 @@ impl<'a> World<'a> {
             }
             Command::AskLocks { .. } | Command::ReleaseLocks { .. } => {
                 self.commands.extend(self.locks.perform(&command));
+            }
+            Command::LoadCache { node_id, config_map } => seen.push(self.caches.load(node_id, &config_map)),
+            Command::SaveCache { config_map, key, entry } => {
+                self.commands.push(format!("remember {key} in {config_map}: {entry}"));
+                self.caches.save(&config_map, &key, &entry);
             }
             Command::FetchTemplate { cluster, name } => {
                 let kind = if cluster { "ClusterWorkflowTemplate" } else { "WorkflowTemplate" };
@@ -407,5 +414,25 @@ impl LockRoom {
     pub(crate) fn answers(&mut self) -> Vec<Observation> {
         let all = self.table.take_answers().into_iter().filter(|(holder, _)| holder.owner == self.run);
         all.map(|(holder, answer)| Observation::Locks { node_id: holder.node_id, answer }).collect()
+    }
+}
+
+/// The ConfigMaps in which outputs are remembered.
+pub(crate) struct Caches(BTreeMap<String, Value>);
+
+impl Caches {
+    pub(crate) fn new(objects: &[Value]) -> Self {
+        let maps = objects.iter().filter(|o| o["kind"] == "ConfigMap");
+        Self(maps.map(|o| (o["metadata"]["name"].as_str().unwrap().to_owned(), o.clone())).collect())
+    }
+
+    pub(crate) fn load(&self, node_id: String, config_map: &str) -> Observation {
+        Observation::Cache { node_id, object: self.0.get(config_map).cloned() }
+    }
+
+    pub(crate) fn save(&mut self, config_map: &str, key: &str, entry: &str) {
+        let map = self.0.entry(config_map.to_owned()).or_insert_with(|| json!({}));
+        map["metadata"]["labels"] = json!({"workflows.argoproj.io/configmap-type": "Cache"});
+        map["data"][key] = json!(entry);
     }
 }
