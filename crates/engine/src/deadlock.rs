@@ -37,7 +37,8 @@ impl Run {
             !status.phase.is_fulfilled()
                 && ((is_executable(status.type_) && !daemon)
                     || status.type_ == NodeType::Suspend
-                    || status.synchronization_status.is_some())
+                    || status.synchronization_status.is_some()
+                    || (matches!(node.machine, Machine::Admission(_)) && self.hold(&status.id).is_some()))
         })
     }
 

@@ -2,6 +2,7 @@
 //! file ([`case`]), the world in which it is played ([`world`]), and what came of it against what was expected
 //! ([`rehearse`]). Must never know a clock, a file, a network or a cluster: a whole pipeline takes milliseconds here.
 
+mod around;
 pub mod case;
 mod expect;
 mod fields;

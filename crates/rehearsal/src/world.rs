@@ -9,8 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use windlass_engine::{Command, Config, Observation, Run};
 use windlass_lang::Diagnostic;
+use windlass_model::lock::LockName;
 use windlass_model::{NodePhase, NodeStatus, NodeType, Workflow};
 
+use crate::around::Around;
 use crate::case::Turn;
 pub use crate::pod::Absent;
 use crate::pod::Pod;
@@ -82,6 +84,7 @@ pub struct World<'s> {
     pods: HashMap<String, Pod>,
     answers: HashMap<String, Turn>,
     asked: HashSet<String>,
+    around: Around,
     wake: Option<Timestamp>,
     steps: usize,
 }
@@ -110,6 +113,7 @@ impl<'s> World<'s> {
             pods: HashMap::new(),
             answers: HashMap::new(),
             asked: HashSet::new(),
+            around: Around::default(),
             wake: None,
             steps: 0,
         }
@@ -208,6 +212,7 @@ impl<'s> World<'s> {
             for command in decision.commands {
                 self.perform(command, &mut seen);
             }
+            seen.extend(self.around.answers());
             if decision.completed {
                 return true;
             }
@@ -258,6 +263,31 @@ impl<'s> World<'s> {
             }
             Command::ReleasePod { .. } | Command::DeleteClaim { .. } => {}
             Command::CreateClaim { name, .. } => seen.push(Observation::ClaimMade { name }),
+            Command::AskLocks { node_id, locks, priority, created } => {
+                for name in self.around.ask(node_id, locks, priority, created) {
+                    let size = match &name {
+                        LockName::Semaphore { config_map, key, .. } => {
+                            let map = self.object("ConfigMap", config_map);
+                            map.and_then(|map| map["data"][key].as_str()?.trim().parse().ok())
+                        }
+                        LockName::Mutex { .. } => Some(1),
+                    };
+                    self.around.size(&name, size);
+                }
+            }
+            Command::ReleaseLocks { node_id } => self.around.release(node_id),
+            Command::LoadCache { node_id, config_map } => {
+                let object = match self.around.cache(&config_map) {
+                    Some(map) => Some(map),
+                    // A cache that is not there yet is nothing that is missing.
+                    None => self.objects.iter().find(|o| is(o, "ConfigMap", &config_map)).cloned(),
+                };
+                seen.push(Observation::Cache { node_id, object });
+            }
+            Command::SaveCache { config_map, key, entry } => {
+                let there = self.objects.iter().find(|o| is(o, "ConfigMap", &config_map));
+                self.around.remember(&config_map, there, &key, &entry);
+            }
             Command::FetchTemplate { cluster, name } => {
                 let kind = if cluster { "ClusterWorkflowTemplate" } else { "WorkflowTemplate" };
                 seen.push(Observation::Template { cluster, object: self.object(kind, &name), name });
@@ -297,12 +327,16 @@ impl<'s> World<'s> {
     }
 
     fn object(&mut self, kind: &'static str, name: &str) -> Option<Value> {
-        let found = self.objects.iter().find(|o| o["kind"] == kind && o["metadata"]["name"] == name).cloned();
+        let found = self.objects.iter().find(|o| is(o, kind, name)).cloned();
         if found.is_none() {
             self.missing.push((kind, name.to_owned()));
         }
         found
     }
+}
+
+fn is(object: &Value, kind: &str, name: &str) -> bool {
+    object["kind"] == kind && object["metadata"]["name"] == name
 }
 
 /// The workflow as the API has it right after it was created.

@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lang", &[]),
     ("engine", &["model", "lang"]),
     ("schedule", &["model", "lang"]),
-    ("rehearsal", &["model", "lang", "engine"]),
+    ("rehearsal", &["model", "lang", "engine", "schedule"]),
     ("oci", &[]),
     ("sandbox", &[]),
     ("artifacts", &[]),
