@@ -25,6 +25,8 @@ pub struct Config {
     pub pod_finalizer: bool,
     /// Refuse a spec that uses what is not run yet, by name, instead of running it without.
     pub refuse_unsupported: bool,
+    /// What workflows leave out (`workflowDefaults`): a part of a workflow.
+    pub workflow_defaults: Option<Value>,
     /// The pods' ServiceAccount where the workflow names none.
     pub service_account: String,
 }
@@ -43,6 +45,7 @@ impl Default for Config {
             depth_max: 100,
             pod_finalizer: false,
             refuse_unsupported: true,
+            workflow_defaults: None,
             service_account: "default".to_owned(),
         }
     }

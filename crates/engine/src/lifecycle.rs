@@ -165,6 +165,10 @@ impl Run {
 
     /// Merges a stored template's spec under the workflow's own, and freezes what comes out.
     fn merge_base(&mut self, base: &WorkflowSpec) -> Result<(), String> {
+        let base = match &self.config.workflow_defaults {
+            Some(defaults) => &with_defaults(base, defaults),
+            None => base,
+        };
         let mut merged = serde_json::to_value(base).map_err(|e| e.to_string())?;
         let mut own = serde_json::to_value(&self.own_spec).map_err(|e| e.to_string())?;
         // Parameters are replaced whole, so that a value never meets another's valueFrom.
@@ -475,5 +479,27 @@ fn workflow_phase(phase: NodePhase) -> WorkflowPhase {
         NodePhase::Failed => WorkflowPhase::Failed,
         NodePhase::Error => WorkflowPhase::Error,
         _ => WorkflowPhase::Succeeded,
+    }
+}
+
+/// A spec with what it leaves out filled in. Defaults that do not make a spec are passed over.
+pub(crate) fn with_defaults(spec: &WorkflowSpec, defaults: &Value) -> WorkflowSpec {
+    let mut merged = defaults["spec"].clone();
+    if !merged.is_object() {
+        return spec.clone();
+    }
+    let Ok(own) = serde_json::to_value(spec) else { return spec.clone() };
+    crate::merge::strategic(&mut merged, &own);
+    serde_json::from_value(merged).unwrap_or_else(|_| spec.clone())
+}
+
+/// Labels and annotations that the workflow does not have itself.
+pub(crate) fn fill_in_metadata(meta: &mut windlass_model::ObjectMeta, defaults: &Value) {
+    for (field, into) in [("labels", &mut meta.labels), ("annotations", &mut meta.annotations)] {
+        for (key, value) in defaults["metadata"][field].as_object().into_iter().flatten() {
+            if let Some(text) = value.as_str() {
+                into.entry(key.clone()).or_insert_with(|| text.to_owned());
+            }
+        }
     }
 }

@@ -25,6 +25,14 @@ pub struct Repository {
 pub struct ControllerConfig {
     /// The default repository.
     pub repository: Option<Repository>,
+    /// How many workflows run at once.
+    pub parallelism: Option<usize>,
+    /// The same in each namespace.
+    pub namespace_parallelism: Option<usize>,
+    /// How many pods are made in a second, and how many at once.
+    pub resource_rate_limit: Option<(f64, u32)>,
+    /// What workflows leave out: a part of a workflow.
+    pub workflow_defaults: Option<Value>,
     /// Keys that mean something to Argo's controller and nothing here.
     pub ignored: Vec<String>,
 }
@@ -75,6 +83,10 @@ impl Repository {
     }
 }
 
+/// Settings whose text is read.
+const READ: [&str; 5] =
+    ["artifactRepository", "parallelism", "namespaceParallelism", "resourceRateLimit", "workflowDefaults"];
+
 /// Reads the data of `workflow-controller-configmap`: a key for each setting, or all of them as the text of `config`.
 pub fn controller_config(data: &BTreeMap<String, String>) -> Result<ControllerConfig, String> {
     let mut settings: BTreeMap<String, Value> = BTreeMap::new();
@@ -84,8 +96,8 @@ pub fn controller_config(data: &BTreeMap<String, String>) -> Result<ControllerCo
                 return Err("config: it is a map of settings".to_owned());
             };
             settings.extend(inner);
-        } else if key == "artifactRepository" {
-            settings.insert(key.clone(), document(text).map_err(|e| format!("artifactRepository: {e}"))?);
+        } else if READ.contains(&key.as_str()) {
+            settings.insert(key.clone(), document(text).map_err(|e| format!("{key}: {e}"))?);
         } else {
             settings.insert(key.clone(), Value::Null);
         }
@@ -95,7 +107,37 @@ pub fn controller_config(data: &BTreeMap<String, String>) -> Result<ControllerCo
         Some(value) => Some(Repository::of(value).map_err(|e| format!("artifactRepository: {e}"))?),
     };
     settings.remove("images");
-    Ok(ControllerConfig { repository, ignored: settings.into_keys().collect() })
+    let number = |key: &str, value: Option<Value>| match value {
+        None | Some(Value::Null) => Ok(None),
+        // A flat key's value is a text, which may be quoted once more.
+        Some(Value::String(text)) => text.trim().parse().map(Some).map_err(|_| format!("{key}: it is a whole number")),
+        Some(value) => {
+            let number = value.as_u64().and_then(|n| usize::try_from(n).ok());
+            number.map(Some).ok_or_else(|| format!("{key}: it is a whole number"))
+        }
+    };
+    let parallelism = number("parallelism", settings.remove("parallelism"))?;
+    let namespace_parallelism = number("namespaceParallelism", settings.remove("namespaceParallelism"))?;
+    let resource_rate_limit = match settings.remove("resourceRateLimit").filter(|value| !value.is_null()) {
+        None => None,
+        Some(value) => {
+            let burst = value["burst"].as_u64().and_then(|n| u32::try_from(n).ok());
+            let pair = value["limit"].as_f64().zip(burst).filter(|(limit, _)| *limit > 0.0);
+            Some(pair.ok_or("resourceRateLimit: it has a `limit` and a `burst`, both numbers")?)
+        }
+    };
+    let workflow_defaults = settings.remove("workflowDefaults").filter(|value| !value.is_null());
+    if workflow_defaults.as_ref().is_some_and(|value| !value.is_object()) {
+        return Err("workflowDefaults: it is a part of a workflow".to_owned());
+    }
+    Ok(ControllerConfig {
+        repository,
+        parallelism,
+        namespace_parallelism,
+        resource_rate_limit,
+        workflow_defaults,
+        ignored: settings.into_keys().collect(),
+    })
 }
 
 /// The `images` of `workflow-controller-configmap`: what images run when nothing is said. What cannot be read is left out;
@@ -146,6 +188,33 @@ mod tests {
         assert_eq!(repository.location.s3.as_ref().unwrap().bucket.as_deref(), Some("b"));
         // What the status keeps is enough to go on with the same one.
         assert_eq!(Repository::of_status(&repository.default_status()).unwrap(), repository);
+    }
+
+    #[test]
+    fn limits_and_defaults() {
+        let flat = data(&[
+            ("parallelism", "10"),
+            ("namespaceParallelism", "\"4\""),
+            ("resourceRateLimit", "limit: 2.5\nburst: 3\n"),
+            ("workflowDefaults", "spec: {parallelism: 3}\n"),
+        ]);
+        let config = "parallelism: 10\nnamespaceParallelism: 4\nresourceRateLimit: {limit: 2.5, burst: 3}\n\
+                      workflowDefaults: {spec: {parallelism: 3}}\n";
+        let read = controller_config(&flat).unwrap();
+        assert_eq!(read, controller_config(&data(&[("config", config)])).unwrap());
+        assert_eq!((read.parallelism, read.namespace_parallelism), (Some(10), Some(4)));
+        assert_eq!(read.resource_rate_limit, Some((2.5, 3)));
+        assert_eq!(read.workflow_defaults, Some(json!({"spec": {"parallelism": 3}})));
+        assert!(read.ignored.is_empty());
+        for (key, text) in [
+            ("parallelism", "many"),
+            ("parallelism", "-1"),
+            ("resourceRateLimit", "{limit: 2}"),
+            ("workflowDefaults", "[]"),
+        ] {
+            let fault = controller_config(&data(&[(key, text)])).unwrap_err();
+            assert!(fault.starts_with(key), "{fault}");
+        }
     }
 
     #[test]

@@ -97,7 +97,12 @@ impl Run {
         for (_, row) in std::mem::take(&mut status.nodes) {
             nodes.insert(row);
         }
-        let own_spec = workflow.spec.clone();
+        let mut own_spec = workflow.spec.clone();
+        // Where a template's spec comes between, it is frozen with them.
+        let defaults = config.workflow_defaults.as_ref().filter(|_| !status.phase.is_completed());
+        if let (Some(defaults), None) = (defaults, &own_spec.workflow_template_ref) {
+            own_spec = crate::lifecycle::with_defaults(&own_spec, defaults);
+        }
         let mut run = Self {
             config: config.clone(),
             meta: workflow.metadata.clone(),
@@ -141,6 +146,9 @@ impl Run {
         };
         run.written = run.top_status();
         // After what is written was noted: the first patch tells it.
+        if let Some(defaults) = defaults {
+            crate::lifecycle::fill_in_metadata(&mut run.meta, defaults);
+        }
         if let Some(reference) = &run.config.artifact_repository_ref {
             run.status.artifact_repository_ref.get_or_insert_with(|| reference.clone());
         }

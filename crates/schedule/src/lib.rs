@@ -14,4 +14,5 @@ pub mod names;
 pub mod payload;
 pub mod retention;
 pub mod settings;
+pub mod throttle;
 pub mod trigger;

@@ -75,7 +75,11 @@ fn controller(settings: &ControllerSettings) -> Vec<Value> {
         "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": CONTROLLER, "namespace": home},
     })];
     match &settings.managed_namespace {
-        None => cluster_rules.extend(controller_rules()),
+        None => {
+            cluster_rules.extend(controller_rules());
+            // Their own limits of parallelism.
+            cluster_rules.push(rule("", &["namespaces"], &["get", "list", "watch"]));
+        }
         Some(namespace) => {
             all.push(json!({
                 "apiVersion": RBAC_VERSION, "kind": "Role", "metadata": {"name": CONTROLLER, "namespace": namespace},
@@ -91,7 +95,7 @@ fn controller(settings: &ControllerSettings) -> Vec<Value> {
                 let name = format!("{CONTROLLER}-configuration");
                 all.push(json!({
                     "apiVersion": RBAC_VERSION, "kind": "Role", "metadata": {"name": name, "namespace": home},
-                    "rules": [rule("", &["configmaps"], &["get"])],
+                    "rules": [rule("", &["configmaps"], &["get", "list", "watch"])],
                 }));
                 all.push(json!({
                     "apiVersion": RBAC_VERSION, "kind": "RoleBinding", "metadata": {"name": name, "namespace": home},

@@ -37,6 +37,9 @@ pub(crate) async fn act(
 ) -> Outcome {
     let pods = || Api::<PodSeen>::namespaced(client.clone(), namespace);
     match command {
+        Command::CreatePod { node_id, .. } if !seat.live.may_create() => {
+            refused(node_id, "resource creation rate-limit reached".to_owned(), true)
+        }
         Command::CreatePod { node_id, name, pod } => match &settings.executor {
             Executor::Node => create(client, &pods(), node_id, name, pod).await,
             Executor::Pod(executor) => {

@@ -25,6 +25,7 @@ use windlass_model::labels;
 use windlass_model::lock::{LockAnswer, LockName};
 use windlass_schedule::locks::{Holder, Owner, Table, Wish};
 
+use super::live::Live;
 use super::resident::Letter;
 use super::{Key, seen};
 use crate::Error;
@@ -240,8 +241,9 @@ pub(crate) enum Asked {
     SizeUnread,
 }
 
-/// Whose wishes these are, and where answers go.
+/// Whose wishes these are, where answers go, and what is configured for all.
 pub(crate) struct Seat {
+    pub(crate) live: Live,
     pub(crate) owner: Owner,
     pub(crate) mailbox: UnboundedSender<Letter>,
 }

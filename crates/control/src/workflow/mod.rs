@@ -3,12 +3,13 @@
 //! observes, acts on the commands and writes the status, and must never look into a status to decide something.
 
 mod act;
+mod live;
 mod locks;
 mod repository;
 mod resident;
 mod seen;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 use windlass_engine::Observation;
+use windlass_engine::repository::ControllerConfig;
 use windlass_model::{WorkflowPhase, labels};
 
 use crate::form::Executor;
@@ -28,6 +30,7 @@ use crate::pod::{Left, PodSeen};
 use crate::{Error, within, within_of};
 use resident::{Letter, Resident};
 use seen::WorkflowSeen;
+use windlass_schedule::throttle::Throttle;
 
 pub(crate) use repository::CONFIGURATION;
 pub(crate) use seen::config_maps;
@@ -62,11 +65,18 @@ impl Default for Settings {
     }
 }
 
+/// What a workflow says for which there is no room yet; Argo's words.
+const POSTPONED: &str = "Workflow processing has been postponed because too many workflows are already running";
+
 /// Namespace and name.
 type Key = (String, String);
 
 /// What one of the three watches has seen.
 enum Sight {
+    /// The controller's configuration has changed.
+    Configured(Box<ControllerConfig>),
+    /// What a namespace says of its own limit.
+    Namespace(String, Option<usize>),
     /// All workflows that have not ended follow.
     ListBegins,
     /// That was all of them.
@@ -80,99 +90,233 @@ enum Sight {
 
 /// Runs the loop until `stop` is cancelled. Runs in flight are left as they are: their status says how far they came.
 pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
-    let Some(locks) = restore_locks(&client, &settings, &stop).await else { return };
-    let mut listing: Option<HashSet<Key>> = None;
-    let mut sights = watch(&client, settings.managed_namespace.as_deref());
-    let mut boxes: HashMap<Key, mpsc::UnboundedSender<Letter>> = HashMap::new();
-    let mut residents: JoinSet<Key> = JoinSet::new();
-    let mut ids: HashMap<tokio::task::Id, Key> = HashMap::new();
+    let Some((locks, config)) = prepare(&client, &settings, &stop).await else { return };
+    let mut sights = watch(&client, &settings);
+    let mut house = House::new(client, settings, locks, config);
     loop {
         tokio::select! {
             () = stop.cancelled() => {
-                locks.close();
+                house.locks.close();
                 return;
             }
             sight = sights.next() => match sight {
                 None => return,
-                Some(Sight::ListBegins) => listing = Some(HashSet::new()),
-                Some(Sight::ListEnds) => {
-                    // Whoever is not in the list went while nobody looked.
-                    let Some(listed) = listing.take() else { continue };
-                    boxes.retain(|key, mailbox| listed.contains(key) || {
-                        let _ = mailbox.send(Letter::Gone);
-                        false
-                    });
-                    let listed: HashSet<String> = listed.iter().map(locks::of_key).collect();
-                    locks.retain(|workflow| listed.contains(workflow));
-                }
-                Some(Sight::WorkflowGone(key)) => {
-                    if let Some(mailbox) = boxes.remove(&key) {
-                        let _ = mailbox.send(Letter::Gone);
-                    }
-                }
-                Some(Sight::Told(key, observation)) => {
-                    // Nobody home: the run has ended, or its workflow has not been seen yet; in the second case the
-                    // new resident reads the pods itself.
-                    if let Some(mailbox) = boxes.get(&key) {
-                        let _ = mailbox.send(Letter::Observed(observation));
-                    }
-                }
-                Some(Sight::PodLeft(key, name, uid)) => {
-                    if let Some(mailbox) = boxes.get(&key) {
-                        let _ = mailbox.send(Letter::PodLeft { name, uid });
-                    }
-                }
-                Some(Sight::Workflow(seen)) => {
-                    let key = seen.key();
-                    if let Some(listed) = &mut listing {
-                        listed.insert(key.clone());
-                    }
-                    if let Some(mailbox) = boxes.get(&key) {
-                        if mailbox.send(Letter::Workflow(seen)).is_ok() {
-                            continue;
-                        }
-                    } else if seen.has_ended() {
-                        continue;
-                    }
-                    let (mailbox, letters) = mpsc::unbounded_channel();
-                    boxes.insert(key.clone(), mailbox.clone());
-                    let resident = Resident::new(
-                        client.clone(), settings.clone(), locks.clone(), key.clone(), mailbox, letters,
-                    );
-                    let home = key.clone();
-                    let task = residents.spawn(async move { resident.live().await; home });
-                    ids.insert(task.id(), key);
-                }
+                Some(sight) => house.see(sight),
             },
-            Some(ended) = residents.join_next_with_id() => match ended {
+            Some(ended) = house.residents.join_next_with_id() => match ended {
                 Ok((id, key)) => {
-                    ids.remove(&id);
+                    house.ids.remove(&id);
                     // A letter that came between the resident's last look and now must not be lost.
-                    if boxes.get(&key).is_some_and(mpsc::UnboundedSender::is_closed) {
-                        boxes.remove(&key);
+                    if house.boxes.get(&key).is_some_and(mpsc::UnboundedSender::is_closed) {
+                        house.boxes.remove(&key);
                     }
                     debug!(namespace = key.0, workflow = key.1, "run left memory");
+                    house.is_over(&key);
                 }
                 Err(fault) => {
-                    let Some(key) = ids.remove(&fault.id()) else { continue };
-                    boxes.remove(&key);
+                    let Some(key) = house.ids.remove(&fault.id()) else { continue };
+                    house.boxes.remove(&key);
                     if fault.is_panic() {
                         let text = panic_text(fault.into_panic());
                         error!(namespace = key.0, workflow = key.1, fault = text, "a decision broke an invariant");
-                        mark_broken(&client, &key, &text).await;
+                        mark_broken(&house.client, &key, &text).await;
                     }
+                    house.is_over(&key);
                 }
             },
         }
     }
 }
 
-/// What was held before this start; nothing is granted before it is known.
-async fn restore_locks(client: &Client, settings: &Settings, stop: &CancellationToken) -> Option<locks::Locks> {
+/// All runs in memory, and those that wait to be let in.
+struct House {
+    client: Client,
+    settings: Settings,
+    locks: locks::Locks,
+    live: live::Live,
+    config: ControllerConfig,
+    throttle: Throttle,
+    boxes: HashMap<Key, mpsc::UnboundedSender<Letter>>,
+    residents: JoinSet<Key>,
+    ids: HashMap<tokio::task::Id, Key>,
+    postponed: HashMap<Key, Box<WorkflowSeen>>,
+    /// What the list that goes on has named so far.
+    listing: Option<HashSet<Key>>,
+}
+
+impl House {
+    fn new(client: Client, settings: Settings, locks: locks::Locks, config: ControllerConfig) -> Self {
+        let live = live::Live::default();
+        let mut throttle = Throttle::default();
+        throttle.set_limits(live.take(config.clone(), BTreeMap::new()));
+        Self {
+            client,
+            settings,
+            locks,
+            live,
+            config,
+            throttle,
+            boxes: HashMap::new(),
+            residents: JoinSet::new(),
+            ids: HashMap::new(),
+            postponed: HashMap::new(),
+            listing: None,
+        }
+    }
+
+    fn see(&mut self, sight: Sight) {
+        match sight {
+            Sight::Configured(config) => {
+                self.config = *config;
+                let own = self.throttle.limits().own.clone();
+                self.limit(own);
+            }
+            Sight::Namespace(namespace, limit) => {
+                let mut own = self.throttle.limits().own.clone();
+                match limit {
+                    Some(limit) => _ = own.insert(namespace, limit),
+                    None => _ = own.remove(&namespace),
+                }
+                if own != self.throttle.limits().own {
+                    self.limit(own);
+                }
+            }
+            Sight::ListBegins => self.listing = Some(HashSet::new()),
+            Sight::ListEnds => {
+                // Whoever is not in the list went while nobody looked.
+                let Some(listed) = self.listing.take() else { return };
+                let known = self.boxes.keys().chain(self.postponed.keys());
+                let gone: Vec<Key> = known.filter(|key| !listed.contains(*key)).cloned().collect();
+                gone.iter().for_each(|key| self.is_gone(key));
+                let listed: HashSet<String> = listed.iter().map(locks::of_key).collect();
+                self.locks.retain(|workflow| listed.contains(workflow));
+            }
+            Sight::WorkflowGone(key) => self.is_gone(&key),
+            Sight::Told(key, observation) => {
+                // Nobody home: the run has ended, or its workflow has not been seen yet; in the second case the
+                // new resident reads the pods itself.
+                if let Some(mailbox) = self.boxes.get(&key) {
+                    let _ = mailbox.send(Letter::Observed(observation));
+                }
+            }
+            Sight::PodLeft(key, name, uid) => {
+                if let Some(mailbox) = self.boxes.get(&key) {
+                    let _ = mailbox.send(Letter::PodLeft { name, uid });
+                }
+            }
+            Sight::Workflow(seen) => {
+                let key = seen.key();
+                if let Some(listed) = &mut self.listing {
+                    listed.insert(key.clone());
+                }
+                if let Some(mailbox) = self.boxes.get(&key) {
+                    let Err(back) = mailbox.send(Letter::Workflow(seen)) else { return };
+                    let Letter::Workflow(seen) = back.0 else { return };
+                    self.let_in_or_postpone(key, seen);
+                } else if !seen.has_ended() {
+                    self.let_in_or_postpone(key, seen);
+                }
+            }
+        }
+    }
+
+    fn limit(&mut self, own: BTreeMap<String, usize>) {
+        let limits = self.live.take(self.config.clone(), own);
+        let admitted = self.throttle.set_limits(limits);
+        self.let_in(admitted);
+    }
+
+    /// A run that there is room for begins; another waits for its turn, and says so.
+    fn let_in_or_postpone(&mut self, key: Key, seen: Box<WorkflowSeen>) {
+        if seen.goes_on() {
+            self.throttle.runs(&key);
+            self.postponed.remove(&key);
+            self.move_in(key);
+            return;
+        }
+        let created = seen.metadata.creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default();
+        let admitted = self.throttle.ask(&key, seen.spec.priority.unwrap_or_default(), created);
+        let is_new = seen.is_new() && !self.postponed.contains_key(&key);
+        self.postponed.insert(key.clone(), seen);
+        if self.throttle.is_running(&key) && !admitted.contains(&key) {
+            // It was let in before, and its resident left in between.
+            self.let_in(vec![key.clone()]);
+        }
+        self.let_in(admitted);
+        if is_new && let Some(seen) = self.postponed.get(&key) {
+            // Only what was seen is answered: a run that is let in meanwhile must not be told that it waits.
+            let (client, version) = (self.client.clone(), seen.metadata.resource_version.clone());
+            tokio::spawn(async move { postpone(&client, &key, version).await });
+        }
+    }
+
+    fn let_in(&mut self, keys: Vec<Key>) {
+        for key in keys {
+            if self.postponed.remove(&key).is_some() {
+                self.move_in(key);
+            }
+        }
+    }
+
+    /// A run gets its resident.
+    fn move_in(&mut self, key: Key) {
+        let (mailbox, letters) = mpsc::unbounded_channel();
+        self.boxes.insert(key.clone(), mailbox.clone());
+        let (client, settings) = (self.client.clone(), self.settings.clone());
+        let shared = (self.locks.clone(), self.live.clone());
+        let resident = Resident::new(client, settings, shared, key.clone(), mailbox, letters);
+        let home = key.clone();
+        let task = self.residents.spawn(async move {
+            resident.live().await;
+            home
+        });
+        self.ids.insert(task.id(), key);
+    }
+
+    fn is_gone(&mut self, key: &Key) {
+        if let Some(mailbox) = self.boxes.remove(key) {
+            let _ = mailbox.send(Letter::Gone);
+        }
+        self.postponed.remove(key);
+        if !self.ids.values().any(|home| home == key) {
+            self.is_over(key);
+        }
+    }
+
+    /// Its place is free, unless another run of that name has it.
+    fn is_over(&mut self, key: &Key) {
+        if !self.boxes.contains_key(key) && !self.postponed.contains_key(key) {
+            let admitted = self.throttle.remove(key);
+            self.let_in(admitted);
+        }
+    }
+}
+
+/// A workflow that has to wait says so, once.
+async fn postpone(client: &Client, key: &Key, version: Option<String>) {
+    let api: Api<WorkflowSeen> = Api::namespaced(client.clone(), &key.0);
+    let patch = json!({
+        "metadata": {
+            "resourceVersion": version, "labels": {labels::PHASE: WorkflowPhase::Pending, labels::COMPLETED: "false"},
+        },
+        "status": {"phase": WorkflowPhase::Pending, "message": POSTPONED},
+    });
+    if let Err(e) = api.patch(&key.1, &kube::api::PatchParams::default(), &kube::api::Patch::Merge(patch)).await {
+        debug!(namespace = key.0, workflow = key.1, error = %e, "could not say that it waits");
+    }
+}
+
+/// What was held before this start, and what is configured: nothing begins before it is known.
+async fn prepare(
+    client: &Client,
+    settings: &Settings,
+    stop: &CancellationToken,
+) -> Option<(locks::Locks, ControllerConfig)> {
     loop {
-        match locks::Locks::restore(client, settings.managed_namespace.as_deref()).await {
-            Ok(locks) => return Some(locks),
-            Err(e) => warn!(error = %e, "cannot read which locks are held; tried again"),
+        let locks = locks::Locks::restore(client, settings.managed_namespace.as_deref());
+        match tokio::try_join!(locks, live::read(client, settings)) {
+            Ok(known) => return Some(known),
+            Err(e) => warn!(error = %e, "cannot read which locks are held, and the configuration; tried again"),
         }
         tokio::select! {
             () = stop.cancelled() => return None,
@@ -202,7 +346,8 @@ async fn mark_broken(client: &Client, key: &Key, text: &str) {
 
 type Sights = futures::stream::BoxStream<'static, Sight>;
 
-fn watch(client: &Client, managed: Option<&str>) -> impl futures::Stream<Item = Sight> + Unpin + use<> {
+fn watch(client: &Client, settings: &Settings) -> impl futures::Stream<Item = Sight> + Unpin + use<> {
+    let managed = settings.managed_namespace.as_deref();
     let workflows: Api<WorkflowSeen> = within(client, managed);
     let of_workflow = watcher::Config::default().labels(labels::WORKFLOW);
     // What has ended is nobody's concern here: thousands of such pods and workflows must cost a start nothing.
@@ -258,7 +403,9 @@ fn watch(client: &Client, managed: Option<&str>) -> impl futures::Stream<Item = 
             }
         })
         .boxed();
-    select_all([workflows, pods, results])
+    let mut all = live::watch(client, settings);
+    all.extend([workflows, pods, results]);
+    select_all(all)
 }
 
 /// The watcher starts again by itself; without a pause it would do so in a tight circle.

@@ -143,6 +143,6 @@ fn entry(map: &DynamicObject, namespace: &str, key: Option<&str>) -> Found {
     Ok(Some((repository, status)))
 }
 
-fn data(map: &DynamicObject) -> BTreeMap<String, String> {
+pub(super) fn data(map: &DynamicObject) -> BTreeMap<String, String> {
     serde_json::from_value(map.data["data"].clone()).unwrap_or_default()
 }

@@ -18,6 +18,7 @@ use windlass_engine::{Command, Decision, Observation, Run};
 use windlass_model::{Workflow, labels};
 
 use super::act::{Outcome, act};
+use super::live::Live;
 use super::locks::{Asked, Locks, Seat, owner};
 use super::seen::{SpecSeen, WorkflowSeen};
 use super::{Key, Settings, seen};
@@ -50,6 +51,7 @@ pub(crate) struct Resident {
     client: Client,
     settings: Settings,
     locks: Locks,
+    live: Live,
     key: Key,
     mailbox: mpsc::UnboundedSender<Letter>,
     letters: mpsc::UnboundedReceiver<Letter>,
@@ -81,7 +83,7 @@ impl Resident {
     pub(crate) fn new(
         client: Client,
         settings: Settings,
-        locks: Locks,
+        (locks, live): (Locks, Live),
         key: Key,
         mailbox: mpsc::UnboundedSender<Letter>,
         letters: mpsc::UnboundedReceiver<Letter>,
@@ -90,6 +92,7 @@ impl Resident {
             client,
             settings,
             locks,
+            live,
             key,
             mailbox,
             letters,
@@ -184,6 +187,7 @@ impl Resident {
                 return Ok(None);
             }
         };
+        let config = windlass_engine::Config { workflow_defaults: self.live.defaults(), ..config };
         let run = Run::load(&workflow, &config);
         // Nothing was started for a workflow without a phase and nodes; a pod that a crash left unwritten shows itself when
         // it is created again.
@@ -268,7 +272,7 @@ impl Resident {
     /// Whose locks these are.
     fn seat(&self) -> Seat {
         let uid = Some(self.uid.clone());
-        Seat { owner: owner(&self.key.0, &self.key.1, uid), mailbox: self.mailbox.clone() }
+        Seat { owner: owner(&self.key.0, &self.key.1, uid), mailbox: self.mailbox.clone(), live: self.live.clone() }
     }
 
     /// Gives locks back and asks for others, in the order of the commands; what is left needs the API.

@@ -25,12 +25,24 @@ pub(crate) struct SpecSeen {
     pub(crate) suspend: Option<bool>,
     pub(crate) shutdown: Option<String>,
     pub(crate) active_deadline_seconds: Option<i64>,
+    pub(crate) priority: Option<i32>,
 }
 
 impl WorkflowSeen {
     /// Namespace and name.
     pub(crate) fn key(&self) -> (String, String) {
         (self.metadata.namespace.clone().unwrap_or_default(), self.metadata.name.clone().unwrap_or_default())
+    }
+
+    /// Whether it has begun, or has only to be ended: nothing keeps it waiting.
+    pub(crate) fn goes_on(&self) -> bool {
+        let phase = self.metadata.labels.as_ref().and_then(|l| l.get(labels::PHASE));
+        phase.is_some_and(|phase| phase == "Running") || self.spec.shutdown.as_deref() == Some("Terminate")
+    }
+
+    /// Whether nobody has said anything of it yet.
+    pub(crate) fn is_new(&self) -> bool {
+        self.metadata.labels.as_ref().is_none_or(|l| !l.contains_key(labels::PHASE))
     }
 
     /// The label that is written together with the final status.

@@ -1,8 +1,8 @@
-//! Locks and remembered outputs over several workflows, over the embedded API, with the test as the kubelet.
+//! Locks, remembered outputs and limits over several workflows, over the embedded API, with the test as the kubelet.
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -95,11 +95,19 @@ impl House {
     }
 
     async fn size(&self, key: &str, size: &str) {
-        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), "default");
-        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "limits"}, "data": {key: size}});
+        self.set("default", "limits", key, size).await;
+    }
+
+    async fn configure(&self, key: &str, value: &str) {
+        self.set("windlass-system", "workflow-controller-configmap", key, value).await;
+    }
+
+    async fn set(&self, namespace: &str, name: &str, key: &str, value: &str) {
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), namespace);
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {key: value}});
         let patch = Patch::Merge(&map);
-        if maps.get_opt("limits").await.unwrap().is_some() {
-            maps.patch("limits", &PatchParams::default(), &patch).await.unwrap();
+        if maps.get_opt(name).await.unwrap().is_some() {
+            maps.patch(name, &PatchParams::default(), &patch).await.unwrap();
         } else {
             maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
         }
@@ -205,6 +213,49 @@ async fn a_semaphore_has_the_size_that_its_config_map_says_now() {
     assert!(!house.has_pod("c").await, "one place, and b has it");
     house.end("b").await;
     house.begins("c").await;
+}
+
+const POSTPONED: &str = "Workflow processing has been postponed because too many workflows are already running";
+
+#[tokio::test]
+async fn no_more_workflows_run_than_the_configuration_says() {
+    let mut house = House::new().await;
+    house.kill().await;
+    let namespaces: Api<Namespace> = Api::all(house.client.clone());
+    if namespaces.get_opt("windlass-system").await.unwrap().is_none() {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "windlass-system"}});
+        namespaces.create(&PostParams::default(), &serde_json::from_value(namespace).unwrap()).await.unwrap();
+    }
+    house.configure("parallelism", "1").await;
+    house.start();
+    house.submit("a", 0, false, Value::Null).await;
+    house.until("a begins", async || house.has_pod("a").await).await;
+    for (name, priority) in [("b", 0), ("vip", 5), ("c", 0)] {
+        house.submit(name, priority, false, Value::Null).await;
+        house.waits(name, POSTPONED).await;
+        assert_eq!(house.status(name).await["phase"], "Pending");
+    }
+    // A controller that starts anew lets nobody in beside the one that runs.
+    house.until("a is known to run", async || house.status("a").await["phase"] == "Running").await;
+    house.kill().await;
+    house.start();
+    house.end("a").await;
+    house.until("vip begins", async || house.has_pod("vip").await).await;
+    assert!(!house.has_pod("b").await && !house.has_pod("c").await);
+    house.workflows().delete("vip", &DeleteParams::background()).await.unwrap();
+    house.until("b begins", async || house.has_pod("b").await).await;
+    assert!(!house.has_pod("c").await);
+    // More room counts at once, and the namespace has a word of its own.
+    let label = |limit: Value| json!({"metadata": {"labels": {"workflows.argoproj.io/parallelism-limit": limit}}});
+    namespaces.patch("default", &PatchParams::default(), &Patch::Merge(label(json!("1")))).await.unwrap();
+    house.submit("d", 0, false, Value::Null).await;
+    house.waits("d", POSTPONED).await;
+    house.configure("parallelism", "5").await;
+    namespaces.patch("default", &PatchParams::default(), &Patch::Merge(label(json!("2")))).await.unwrap();
+    house.until("c begins", async || house.has_pod("c").await).await;
+    assert!(!house.has_pod("d").await, "two in this namespace");
+    namespaces.patch("default", &PatchParams::default(), &Patch::Merge(label(Value::Null))).await.unwrap();
+    house.until("d begins", async || house.has_pod("d").await).await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod cases;
 mod convert;
 mod corpus;
 mod explain;
+mod defaults;
 mod lint;
 mod locks;
 mod manual;
