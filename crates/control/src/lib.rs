@@ -3,6 +3,7 @@
 //! Every loop holds a [`kube::Client`] and nothing else of a cluster, so it runs the same against the embedded API and
 //! against a real one. No loop decides by itself: [`workflow`] asks `windlass-engine`.
 
+pub mod clock;
 pub mod cron;
 pub mod delivery;
 pub mod form;

@@ -48,7 +48,7 @@ pub(crate) fn holds(scope: &Scope<'_>, text: &str) -> Result<bool, String> {
 }
 
 pub(crate) fn environment(scope: &Scope<'_>, expression: &Expression) -> Env {
-    let mut env = Env::default();
+    let mut env = Env::default().at(scope.run.now);
     for name in expression.names() {
         let path: Vec<&str> = name.path.iter().map(String::as_str).collect();
         // The longest part that means something; what follows is a field of it.

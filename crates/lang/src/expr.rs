@@ -1,7 +1,8 @@
 //! Argo's expressions: Go's expr-lang dialect with Argo's functions (`asInt`, `asFloat`, `toJson`, `jsonpath`) and
 //! sprig's generic ones (`sprig.trim`).
 //!
-//! Pure: `now()` and sprig's clock, random and crypto functions are refused by name. Never panics; recursion and the
+//! Pure: `now()` and sprig's clock know the time that [`Env::at`] was given; random and crypto functions are refused by
+//! name. Never panics; recursion and the
 //! size of results are bounded.
 //!
 //! Limits: whole numbers are 64-bit and of one kind; a text that is cut within a character shows `\u{FFFD}` there; types
@@ -52,9 +53,21 @@ pub struct Name {
 #[derive(Clone, Debug, Default)]
 pub struct Env {
     root: BTreeMap<String, Value>,
+    now: Option<jiff::Timestamp>,
 }
 
 impl Env {
+    /// Says what time it is, for those functions that ask. Without it they are refused.
+    #[must_use]
+    pub fn at(mut self, now: jiff::Timestamp) -> Self {
+        self.now = Some(now);
+        self
+    }
+
+    pub(crate) fn now(&self) -> Option<jiff::Zoned> {
+        self.now.map(|now| now.to_zoned(jiff::tz::TimeZone::UTC))
+    }
+
     /// Sets `steps.flip.outputs.result` and the like. What stood there before is replaced; where a part is no map it
     /// becomes one.
     pub fn set(&mut self, name: &str, value: Value) {

@@ -26,6 +26,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("workloads", &["model", "schedule"]),
     ("control", &["model", "lang", "engine", "schedule", "artifacts"]),
     ("server", &["model", "lang", "schedule"]),
+    // The harness of recorded and own cases: it sees the loops and a client, and no API server.
+    ("conformance-argo", &["model", "lang", "engine", "control"]),
 ];
 
 /// Crates that decide and therefore have no clock, no files, no network, no cluster in their dependency trees.

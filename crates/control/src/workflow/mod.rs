@@ -25,6 +25,7 @@ use windlass_engine::Observation;
 use windlass_engine::repository::ControllerConfig;
 use windlass_model::{WorkflowPhase, labels};
 
+use crate::clock::Clock;
 use crate::form::Executor;
 use crate::pod::{Left, PodSeen};
 use crate::{Error, within, within_of};
@@ -50,6 +51,8 @@ pub struct Settings {
     pub status_pause_min: Duration,
     /// How many pods of one run are created at the same time.
     pub creates_max: usize,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 impl Default for Settings {
@@ -61,6 +64,7 @@ impl Default for Settings {
             controller_namespace: "windlass-system".to_owned(),
             status_pause_min: Duration::from_millis(100),
             creates_max: 64,
+            clock: Clock::default(),
         }
     }
 }

@@ -87,11 +87,15 @@ impl Looking<'_> {
                 return Ok(entry(&map, namespace, reference.key.as_deref()));
             }
         }
-        let key = reference.key.as_deref().unwrap_or_default();
+        let (named, key) = (reference.config_map.as_deref(), reference.key.as_deref());
+        let (namespace, controller) = (self.namespace, &self.settings.controller_namespace);
+        tracing::warn!(namespace, "there is no ConfigMap {name} in the namespaces {namespace} and {controller}");
+        // The status has Argo's words, as people's tools know them.
         Ok(Err(format!(
-            "failed to find any artifact repository for artifact repository ref \"{name}#{key}\": there is no ConfigMap \
-             {name} in the namespaces {} and {}",
-            self.namespace, self.settings.controller_namespace
+            "failed to resolve artifact repository: failed to find any artifact repository for artifact repository ref \
+             \"{}#{}\"",
+            named.unwrap_or_default(),
+            key.unwrap_or_default()
         )))
     }
 

@@ -5,7 +5,7 @@
 //! makes it load again, after what is pending has been written.
 
 use std::collections::{HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -13,6 +13,7 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 use windlass_engine::{Command, Decision, Observation, Run};
 use windlass_model::{Workflow, labels};
@@ -214,8 +215,8 @@ impl Resident {
     async fn refuse(&mut self, phase: &str, message: &str) -> Result<(), Error> {
         let patch = json!({
             "metadata": {"labels": {labels::PHASE: phase, labels::COMPLETED: "true"}},
-            "status": {"phase": phase, "message": message, "startedAt": Timestamp::now().strftime("%FT%TZ").to_string(),
-                       "finishedAt": Timestamp::now().strftime("%FT%TZ").to_string()},
+            "status": {"phase": phase, "message": message, "startedAt": self.settings.clock.now().strftime("%FT%TZ").to_string(),
+                       "finishedAt": self.settings.clock.now().strftime("%FT%TZ").to_string()},
         });
         self.write(&mut Some(patch)).await
     }
@@ -228,7 +229,7 @@ impl Resident {
         patch: &mut Option<Value>,
     ) -> Result<Decision, Error> {
         loop {
-            let mut decision = run.step(&seen, Timestamp::now());
+            let mut decision = run.step(&seen, self.settings.clock.now());
             seen.clear();
             if decision.status_changed
                 && let Some(change) = run.take_patch()
@@ -297,11 +298,11 @@ impl Resident {
     /// Waits for letters, for the time a status is due, or for the engine's own alarm.
     async fn listen(&mut self, due: Option<Instant>, wake: Option<Timestamp>, seen: &mut Vec<Observation>) -> Next {
         let wake = wake.map(|at| {
-            let left = at.duration_since(Timestamp::now());
+            let left = at.duration_since(self.settings.clock.now());
             Instant::now() + Duration::try_from(left).unwrap_or(Duration::ZERO)
         });
         let first = match due.into_iter().chain(wake).min() {
-            Some(at) => tokio::time::timeout_at(at.into(), self.letters.recv()).await.unwrap_or(Some(Letter::Tick)),
+            Some(at) => tokio::time::timeout_at(at, self.letters.recv()).await.unwrap_or(Some(Letter::Tick)),
             None => self.letters.recv().await,
         };
         let mut letter = first;

@@ -3,7 +3,6 @@
 
 mod cases;
 mod convert;
-mod corpus;
 mod explain;
 mod defaults;
 mod lint;

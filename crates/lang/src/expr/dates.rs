@@ -1,4 +1,4 @@
-//! sprig's functions of dates, as far as they need no clock: what would mean "now" is refused.
+//! sprig's functions of dates. What time it is now is given; where it is not, what would ask for it is refused.
 
 use jiff::Zoned;
 use jiff::tz::TimeZone;
@@ -9,15 +9,15 @@ use super::value::Value;
 type Answer = Result<Value, String>;
 
 /// A function by name; nothing when it is none of dates.
-pub(super) fn call(name: &str, v: &[Value]) -> Option<Answer> {
+pub(super) fn call(name: &str, v: &[Value], now: Option<Zoned>) -> Option<Answer> {
     let utc = TimeZone::UTC;
     Some(match (name, v) {
-        ("date", [Value::Text(layout), at]) => written(layout, at, utc),
+        ("date", [Value::Text(layout), at]) => written(layout, at, utc, now),
         ("dateInZone" | "date_in_zone", [Value::Text(layout), at, Value::Text(zone)]) => {
-            written(layout, at, time::zone(zone).unwrap_or(utc))
+            written(layout, at, time::zone(zone).unwrap_or(utc), now)
         }
-        ("htmlDate", [at]) => written("2006-01-02", at, utc),
-        ("htmlDateInZone", [at, Value::Text(zone)]) => written("2006-01-02", at, time::zone(zone).unwrap_or(utc)),
+        ("htmlDate", [at]) => written("2006-01-02", at, utc, now),
+        ("htmlDateInZone", [at, Value::Text(zone)]) => written("2006-01-02", at, time::zone(zone).unwrap_or(utc), now),
         ("unixEpoch", [Value::Time(at)]) => Ok(Value::Text(at.timestamp().as_second().to_string())),
         ("mustToDate", [Value::Text(layout), Value::Text(text)]) => {
             time::parse(layout, text, &utc).map(|at| Value::Time(Box::new(at)))
@@ -46,6 +46,15 @@ pub(super) fn call(name: &str, v: &[Value]) -> Option<Answer> {
         | ("toDate" | "mustToDate" | "dateModify" | "mustDateModify", _) => {
             Err(format!("`sprig.{name}` cannot take these arguments"))
         }
+        ("now", []) if now.is_some() => Ok(now.map_or(Value::Null, |now| Value::Time(Box::new(now)))),
+        ("ago", [at]) if now.is_some() => {
+            let now = now?;
+            let nanos = match time::between(&now, &moment(at, Some(now.clone())).ok()?) {
+                Value::Duration(nanos) => nanos,
+                _ => 0,
+            };
+            Ok(Value::Text(time::duration_text(nanos / 1_000_000_000 * 1_000_000_000)))
+        }
         ("now" | "ago", _) => {
             Err(format!("`sprig.{name}` is not supported: an expression must come out the same whenever it is asked"))
         }
@@ -53,13 +62,17 @@ pub(super) fn call(name: &str, v: &[Value]) -> Option<Answer> {
     })
 }
 
-fn written(layout: &str, at: &Value, zone: TimeZone) -> Answer {
-    let at: Zoned = match at {
-        Value::Time(at) => at.with_time_zone(zone),
-        Value::Int(seconds) => time::unix(*seconds)?.with_time_zone(zone),
-        other => return Err(format!("a date must be a time or seconds since 1970, not {}", other.kind())),
-    };
-    Ok(Value::Text(time::format(&at, layout)))
+fn written(layout: &str, at: &Value, zone: TimeZone, now: Option<Zoned>) -> Answer {
+    Ok(Value::Text(time::format(&moment(at, now)?.with_time_zone(zone), layout)))
+}
+
+/// A time, or seconds since 1970; sprig takes whatever else it is for now.
+fn moment(at: &Value, now: Option<Zoned>) -> Result<Zoned, String> {
+    match at {
+        Value::Time(at) => Ok((**at).clone()),
+        Value::Int(seconds) => time::unix(*seconds),
+        other => now.ok_or_else(|| format!("a date must be a time or seconds since 1970, not {}", other.kind())),
+    }
 }
 
 /// The largest unit only.

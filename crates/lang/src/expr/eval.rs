@@ -177,6 +177,9 @@ impl Machine<'_> {
                 [Value::Text(json), Value::Text(path)] => jsonpath::query(json, path),
                 _ => Err("`jsonpath` takes a JSON text and a path".to_owned()),
             },
+            "now" if values.is_empty() && self.env.now().is_some() => {
+                Ok(self.env.now().map_or(Value::Null, |now| Value::Time(Box::new(now))))
+            }
             _ => builtin::call(name, &values),
         };
         result.map_err(|message| fault(message, range))
@@ -194,7 +197,7 @@ impl Machine<'_> {
         {
             let values = || arguments.iter().map(|n| self.value(n, frame)).collect::<Result<Vec<Value>, _>>();
             if matches!(&of.kind, Kind::Name(root) if root == "sprig") {
-                return sprig::call(name, &values()?).map_err(|message| fault(message, range));
+                return sprig::call(name, &values()?, self.env.now()).map_err(|message| fault(message, range));
             }
             let result = match self.value(of, frame)? {
                 Value::Time(at) => time::method(&at, name, &values()?),

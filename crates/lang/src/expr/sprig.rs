@@ -171,14 +171,14 @@ const FIXED: &[(&str, usize)] = &[
 ];
 
 /// A function by name.
-pub(super) fn call(name: &str, v: &[Value]) -> Answer {
+pub(super) fn call(name: &str, v: &[Value], now: Option<jiff::Zoned>) -> Answer {
     if let Some((_, n)) = FIXED.iter().find(|(f, _)| *f == name)
         && *n != v.len()
     {
         return Err(format!("`sprig.{name}` takes {n} arguments, and is given {}", v.len()));
     }
     let result = numbers(name, v).or_else(|| texts(name, v)).or_else(|| lists(name, v)).or_else(|| maps(name, v));
-    let result = result.or_else(|| dates::call(name, v));
+    let result = result.or_else(|| dates::call(name, v, now));
     let value = result.unwrap_or_else(|| Err(format!("there is no function `sprig.{name}`")))?;
     if value.weight() > TEXT_MAX {
         return Err("this becomes too big".to_owned());

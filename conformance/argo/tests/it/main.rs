@@ -1,0 +1,6 @@
+//! The harness at work: recordings and own cases, in process and over HTTP.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod house;
+mod own;
+mod recorded;
