@@ -305,7 +305,7 @@ async fn acts(stage: &Stage<'_>, mut play: Play<'_>) -> Result<Played, Fault> {
         // Somebody looks every 0.7 s.
         let look = actions.last().map(|(at, ..)| {
             let idle = SignedDuration::try_from(idle_since.elapsed() / 4).unwrap_or(SignedDuration::ZERO);
-            (*at).max(now + idle.max(SignedDuration::from_millis(700)))
+            if *at > now { *at } else { now + idle.max(SignedDuration::from_millis(700)) }
         });
         let wait = [next_due, look].into_iter().flatten().min().map_or(Duration::from_secs(3600), |at| {
             Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
