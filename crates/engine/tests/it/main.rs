@@ -3,8 +3,8 @@
 
 mod cases;
 mod convert;
-mod explain;
 mod defaults;
+mod explain;
 mod lint;
 mod locks;
 mod manual;
