@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod house;
+mod http;
 mod own;
 mod recorded;
