@@ -10,3 +10,4 @@ pub mod kubelet;
 pub mod normal;
 pub mod own;
 pub mod replay;
+pub mod rows;

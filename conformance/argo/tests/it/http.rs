@@ -126,7 +126,9 @@ fn twenty_recordings_over_http() {
 #[test]
 fn all_recordings_on_a_real_cluster() {
     let Some(path) = std::env::var_os("WINDLASS_CONFORMANCE_KUBECONFIG") else {
-        println!("NOT RUN: the recordings on a real kube-apiserver. Set WINDLASS_CONFORMANCE_KUBECONFIG, or run ci/full");
+        println!(
+            "NOT RUN: the recordings on a real kube-apiserver. Set WINDLASS_CONFORMANCE_KUBECONFIG, or run ci/full"
+        );
         return;
     };
     let Some(folder) = corpus::folder() else {

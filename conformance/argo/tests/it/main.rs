@@ -5,3 +5,4 @@ mod house;
 mod http;
 mod own;
 mod recorded;
+mod support;

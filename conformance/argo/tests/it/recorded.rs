@@ -148,7 +148,7 @@ fn passes(tiers: &Tiers) -> String {
     out
 }
 
-fn passing() -> BTreeMap<String, String> {
+pub(crate) fn passing() -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("passing.txt")).unwrap_or_default();
     let rows = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(' '));
     rows.map(|(name, tiers)| (name.to_owned(), tiers.to_owned())).collect()
