@@ -114,6 +114,11 @@ pub(crate) enum Verb {
         after_help = "Example:\n  windlass logs @latest -f\n  windlass logs my-wf my-wf-build-123 -c main --tail 20"
     )]
     Logs(LogsArgs),
+    /// Copy the artifacts that a workflow made into a directory
+    #[command(
+        after_help = "Example:\n  windlass cp @latest out\n  windlass cp my-wf out --artifact-name report --path '{artifactName}'"
+    )]
+    Cp(Box<CopyArgs>),
     /// Wait until workflows have ended; exit 1 when one did not succeed
     #[command(after_help = "Example:\n  windlass wait @latest")]
     Wait(NamesArgs),

@@ -41,7 +41,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Color::Never => false,
         Color::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
     };
-    let look = print::Look { color, utf8: true };
+    let look = print::Look { color, utf8: true, columns: print::Columns::Plain };
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         anyhow::bail!("the TLS provider was chosen twice");
     }

@@ -35,6 +35,11 @@ impl LocalStore {
         Ok(Self { root: Arc::new(root) })
     }
 
+    /// Opens a store that another process keeps, to read from it: nothing is made, nothing is cleared away.
+    pub fn look(dir: &Path) -> io::Result<Self> {
+        Ok(Self { root: Arc::new(Root::open(dir)?) })
+    }
+
     /// The driver for one key.
     pub fn at(&self, key: &str) -> Result<LocalObject, StoreError> {
         Ok(LocalObject { root: Arc::clone(&self.root), names: names(key)?, key: key.to_owned() })

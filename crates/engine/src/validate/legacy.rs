@@ -25,6 +25,9 @@ pub(super) fn check(object: &Object<'_>, report: &mut Report<'_>) {
             &at,
             format!("`{old}` is Argo 3's spelling, and Argo 4 does not know it"),
         );
-        report.help(format!("write `{newer}`"));
+        report.help(match newer {
+            "podPriorityClassName" => format!("write `{newer}`"),
+            newer => format!("write `{newer}`: `windlass convert` does it"),
+        });
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ClusterArgs, Follow, Format};
+use super::{ClusterArgs, Follow, Format, RemapArgs};
 
 /// Parameters and the like of a workflow that is made.
 #[derive(Debug, Clone, Default, Args)]
@@ -151,6 +151,9 @@ pub(crate) struct NamesArgs {
     /// The workflows (`@latest` is the newest)
     #[arg(required = true, value_name = "NAME")]
     pub(crate) names: Vec<String>,
+    /// No error when it is not there
+    #[arg(long)]
+    pub(crate) ignore_not_found: bool,
 }
 
 /// `delete`
@@ -219,4 +222,28 @@ pub(crate) struct LogsArgs {
     /// Only pods with these labels
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub(crate) selector: Option<String>,
+}
+
+/// `cp`
+#[derive(Debug, Args)]
+pub(crate) struct CopyArgs {
+    /// The workflow (`@latest` is the newest)
+    pub(crate) name: String,
+    /// The directory to copy into
+    #[arg(value_name = "DIR")]
+    pub(crate) to: PathBuf,
+    /// Only artifacts of the node with this id
+    #[arg(long, value_name = "ID")]
+    pub(crate) node_id: Option<String>,
+    /// Only artifacts of nodes of this template
+    #[arg(long, value_name = "NAME")]
+    pub(crate) template_name: Option<String>,
+    /// Only artifacts of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) artifact_name: Option<String>,
+    /// Where each goes within DIR: {namespace}, {workflowName}, {nodeId}, {templateName}, {artifactName} are replaced
+    #[arg(long, value_name = "PATH", default_value = "{namespace}/{workflowName}/{nodeId}/outputs/{artifactName}")]
+    pub(crate) path: String,
+    #[command(flatten)]
+    pub(crate) names: RemapArgs,
 }

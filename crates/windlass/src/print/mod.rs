@@ -20,6 +20,20 @@ pub(crate) struct Look {
     pub(crate) color: bool,
     /// With box characters and icons.
     pub(crate) utf8: bool,
+    /// How much is told of each node.
+    pub(crate) columns: Columns,
+}
+
+/// The columns of the node tree.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) enum Columns {
+    /// STEP TEMPLATE PODNAME DURATION MESSAGE
+    #[default]
+    Plain,
+    /// And NODENAME.
+    Short,
+    /// And ARTIFACTS, RESOURCESDURATION, NODENAME.
+    Wide,
 }
 
 impl Look {

@@ -1,5 +1,5 @@
-//! The node tree as `argo get` draws it: step groups are not lines but forks, a Retry with one attempt shows the
-//! attempt's state on its own line, omitted nodes are hidden, siblings stand in the order in which they began.
+//! The node tree as `argo get` draws it: step groups are not lines but forks, a Retry with one attempt is drawn
+//! as that attempt, omitted nodes are hidden, siblings stand in the order in which they began.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use windlass_model::{NodePhase, NodeStatus, NodeType, Workflow};
 
 use super::time;
-use super::{Look, columns};
+use super::{Columns, Look, columns};
 
 /// Draws the table STEP TEMPLATE PODNAME DURATION MESSAGE. `pod_name` tells the pod of a node.
 pub(crate) fn draw(wf: &Workflow, pod_name: &dyn Fn(&NodeStatus) -> String, look: Look, now: Timestamp) -> String {
@@ -27,8 +27,14 @@ fn rows(wf: &Workflow, pod_name: &dyn Fn(&NodeStatus) -> String, look: Look, now
     let Some(status) = &wf.status else { return Vec::new() };
     let name = wf.metadata.name.clone().unwrap_or_default();
     let mut drawing = Drawing { wf, pod_name, look, now, rows: Vec::new(), drawn: HashSet::new() };
-    let head = ["STEP", "TEMPLATE", "PODNAME", "DURATION", "MESSAGE"];
-    drawing.rows.push(head.map(str::to_owned).to_vec());
+    let head: &[&str] = match look.columns {
+        Columns::Plain => &["STEP", "TEMPLATE", "PODNAME", "DURATION", "MESSAGE"],
+        Columns::Short => &["STEP", "TEMPLATE", "PODNAME", "DURATION", "MESSAGE", "NODENAME"],
+        Columns::Wide => {
+            &["STEP", "TEMPLATE", "PODNAME", "DURATION", "ARTIFACTS", "MESSAGE", "RESOURCESDURATION", "NODENAME"]
+        }
+    };
+    drawing.rows.push(head.iter().map(|h| (*h).to_owned()).collect());
     if let Some(root) = status.nodes.get(&name) {
         drawing.node(root, "", "");
     }
@@ -191,9 +197,19 @@ impl<'a> Drawing<'a> {
             (true, Some(from), to) => time::short(time::seconds(from.0, to.map_or(self.now, |t| t.0))),
             _ => String::new(),
         };
-        let message = node.message.clone().or_else(|| shown.message.clone()).unwrap_or_default();
-        let step = format!(" {lead}{} {}", self.look.icon_of(node), node.display_name);
-        self.rows.push(vec![step, template, pod, duration, message]);
+        let message = shown.message.clone().unwrap_or_default();
+        let step = format!(" {lead}{} {}", self.look.icon_of(shown), shown.display_name);
+        let host = || if is_pod { shown.host_node_name.clone().unwrap_or_default() } else { String::new() };
+        self.rows.push(match self.look.columns {
+            Columns::Plain => vec![step, template, pod, duration, message],
+            Columns::Short => vec![step, template, pod, duration, message, host()],
+            Columns::Wide => {
+                let artifacts = shown.outputs.iter().flat_map(|o| &o.artifacts).map(|a| a.name.as_str());
+                let artifacts = artifacts.collect::<Vec<_>>().join(",");
+                let resources = super::workflow::resources(&shown.resources_duration);
+                vec![step, template, pod, duration, artifacts, message, resources, host()]
+            }
+        });
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cli::{Format, GetArgs};
 use crate::connect::{Connection, connect};
-use crate::print::{self, Look};
+use crate::print::{self, Columns, Look};
 use crate::start::Session;
 use crate::{objects, verb::logs};
 
@@ -18,7 +18,12 @@ pub(super) async fn run(session: &Session, args: GetArgs) -> Result<ExitCode> {
     if matches!(args.names[0].as_str(), "delivery" | "deliveries") {
         return deliveries(&connection, &args).await;
     }
-    let look = Look { utf8: !args.no_utf8, ..session.look };
+    let columns = match args.output {
+        Some(Format::Wide) => Columns::Wide,
+        Some(Format::Short) => Columns::Short,
+        _ => Columns::Plain,
+    };
+    let look = Look { utf8: !args.no_utf8, columns, ..session.look };
     for (i, name) in args.names.iter().enumerate() {
         let name = objects::resolve(&connection, name).await?;
         let wf = objects::read(&connection, &name).await?;

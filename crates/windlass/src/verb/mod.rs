@@ -7,6 +7,7 @@ mod by_hand;
 mod completion;
 mod controller;
 mod convert;
+mod cp;
 mod delete;
 pub(crate) mod doctor;
 mod explain;
@@ -47,6 +48,7 @@ pub(crate) async fn run(session: Session, verb: Verb) -> Result<ExitCode> {
         Verb::Get(args) => get::run(&session, args).await,
         Verb::Watch(args) => watch::run(&session, args).await,
         Verb::Logs(args) => logs::run(&session, args).await,
+        Verb::Cp(args) => cp::run(&session, *args).await,
         Verb::Wait(args) => wait::run(&session, args).await,
         Verb::Stop(args) => shutdown::stop(&session, args).await,
         Verb::Terminate(args) => shutdown::terminate(&session, args).await,

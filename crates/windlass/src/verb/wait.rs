@@ -19,6 +19,10 @@ pub(super) async fn run(session: &Session, args: NamesArgs) -> Result<ExitCode> 
     let mut all_well = true;
     for name in &args.names {
         let name = objects::resolve(&connection, name).await?;
+        if args.ignore_not_found && objects::workflows(&connection, false).get_metadata_opt(&name).await?.is_none() {
+            println!("{name} not found. Ignoring...");
+            continue;
+        }
         let mut notes = Notes::default();
         let wf = until_ended(&connection, &name, |wf| notes.tell(wf)).await?;
         let phase = wf.status.as_ref().map(|s| s.phase.to_string()).unwrap_or_default();

@@ -61,5 +61,15 @@ fn the_examples_run() {
     let dry = house.windlass(&["retry", failed, "--dry-run"]).ok();
     dry.says(&["(dry-run)", "Pods deleted:"]);
     house.windlass(&["get", failed]).ok().says(&["Status:              Failed"]);
+    // What was passed on can be had.
+    let passed = house.windlass(&["list", "-o", "name", "--prefix", "artifact-passing-"]).ok().stdout;
+    let out = house.path("out").to_str().unwrap().to_owned();
+    let only = ["--artifact-name", "letter", "--path", "{templateName}"];
+    let done = house.windlass(&["cp", passed.trim(), &out, only[0], only[1], only[2], only[3]]).ok().stdout;
+    assert_eq!(done.lines().count(), 1, "{done}");
+    assert!(done.starts_with(&format!("{out}/write/")) && std::fs::metadata(done.trim()).unwrap().len() > 0, "{done}");
+    let away = ["--path", "../{artifactName}"];
+    house.windlass(&["cp", passed.trim(), &out, away[0], away[1]]).exits(1).says(&["must stay within the directory"]);
+    house.windlass(&["cp", failed, &out]).exits(1).says(&["has no such artifacts"]);
     up.end().exits(0);
 }

@@ -11,6 +11,7 @@ mod disk;
 mod docker;
 mod durable;
 mod examples;
+mod flags;
 mod host_network;
 mod hosts;
 mod house;

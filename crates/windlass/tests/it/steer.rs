@@ -42,6 +42,10 @@ fn a_run_is_retried_resumed_and_resubmitted() {
         (said.contains("Running (Suspended)") && said.contains("ǁ ask")).then_some(())
     });
     assert_eq!(uid("w", "first").unwrap()["startedAt"], first["startedAt"]);
+    house.windlass(&["explain", "w"]).ok().says(&[
+        "● ask Running\n    suspended until somebody resumes it; it asks for c",
+        "· last waits\n    step group [2] comes first: `ask` is Running",
+    ]);
     house.windlass(&["resume", "w"]).exits(1).says(&["raw output parameter 'c' has not been set"]);
     let ask = ["--node-field-selector", "displayName=ask"];
     house.windlass(&["node", "set", "w", "-p", "c=0", ask[0], ask[1]]).ok().says(&["workflow values set"]);
@@ -50,6 +54,7 @@ fn a_run_is_retried_resumed_and_resubmitted() {
     house.windlass(&["resume", "w", ask[0], ask[1]]).ok().says(&["workflow w resumed"]);
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert!(uid("w", "last").is_none(), "a suspended run began a step");
+    house.windlass(&["explain", "w", "last"]).ok().says(&["· last waits\n    the workflow is suspended"]);
     house.windlass(&["resume", "w"]).ok();
     house.windlass(&["wait", "w"]).ok().says(&["w Succeeded"]);
     house.windlass(&["retry", "w"]).exits(1).says(&["To retry a succeeded workflow"]);
