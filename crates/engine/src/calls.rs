@@ -208,6 +208,9 @@ pub(crate) fn artifact_argument(
 
 fn take(out: &mut Artifact, found: &Artifact) {
     out.set_location(found.location());
+    if out.path.is_none() {
+        out.path = found.path.clone();
+    }
     if out.archive.is_none() {
         out.archive = found.archive.clone();
     }

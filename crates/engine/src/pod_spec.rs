@@ -118,6 +118,9 @@ impl Run {
             volumes.push(replaced(volume, &volume_scope)?);
         }
         volumes.extend(template.volumes.iter().cloned());
+        // A pod has the volumes that it mounts, not all of the workflow's: an unused claim must not hold it up.
+        let mounted = mounted(&spec);
+        volumes.retain(|v| v["name"].as_str().is_some_and(|name| mounted.contains(name)));
         if !volumes.is_empty() {
             spec.insert("volumes".to_owned(), Value::Array(volumes));
         }
@@ -467,4 +470,14 @@ fn parse_text(text: &str) -> Option<Value> {
     }
     let loaded = windlass_lang::yaml::load_str(text);
     loaded.documents.into_iter().next().map(|d| d.value)
+}
+
+/// The names of volumes that containers mount.
+fn mounted(spec: &Map<String, Value>) -> std::collections::BTreeSet<String> {
+    let parts = ["containers", "initContainers"].into_iter().filter_map(|key| spec.get(key)?.as_array()).flatten();
+    parts
+        .flat_map(|part| ["volumeMounts", "volumeDevices"].into_iter().filter_map(|key| part[key].as_array()))
+        .flatten()
+        .filter_map(|mount| mount["name"].as_str().map(str::to_owned))
+        .collect()
 }
