@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
 use tokio_util::sync::CancellationToken;
@@ -82,6 +82,23 @@ fn teach(text: &str) {
     });
 }
 
+/// Takes away what an earlier run left in a name space.
+async fn sweep(client: &Client, namespace: &str) {
+    let kinds = [
+        ("argoproj.io", "v1alpha1", "workflows"),
+        ("argoproj.io", "v1alpha1", "workflowtaskresults"),
+        ("", "v1", "pods"),
+        ("", "v1", "configmaps"),
+        ("", "v1", "persistentvolumeclaims"),
+    ];
+    for (group, version, kind) in kinds {
+        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), kind);
+        let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource);
+        let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        api.delete_collection(&now, &ListParams::default()).await.unwrap();
+    }
+}
+
 /// Plays recordings over a kubeconfig; what came out otherwise in tier A.
 fn over(text: &str, names: &[String], linger: Duration) -> Vec<String> {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -91,7 +108,9 @@ fn over(text: &str, names: &[String], linger: Duration) -> Vec<String> {
         let mut other = Vec::new();
         for name in names {
             let recording = corpus::read(&folder, name).unwrap();
-            let door = Door::new(&client(text).await, recording.namespace(), linger);
+            let client = client(text).await;
+            sweep(&client, recording.namespace()).await;
+            let door = Door::new(&client, recording.namespace(), linger);
             let played = replay(&door, &recording, Order::Recorded).await;
             let tiers = judge(&recording, &played, &unstable);
             other.extend(tiers.a.misses.iter().map(|miss| format!("{name}: {miss}")));
