@@ -282,12 +282,13 @@ async fn the_repository_is_the_references_the_namespaces_or_the_controllers() {
         other["s3"]["key"].as_str().unwrap().starts_with("x/") && other["s3"].get("keyFormat").is_none(),
         "{other}"
     );
-    // What cannot be found ends the run, and says where it was looked for.
+    // What cannot be found ends the run in Argo's words; the log says where it was looked for.
     submit("e", Some(json!({"key": "nothing"}))).await;
     submit("f", Some(json!({"configMap": "nowhere", "key": "k"}))).await;
-    for (name, text) in
-        [("e", "missing key nothing"), ("f", "no ConfigMap nowhere in the namespaces default and windlass-system")]
-    {
+    for (name, text) in [
+        ("e", "missing key nothing"),
+        ("f", "failed to find any artifact repository for artifact repository ref \"nowhere#k\""),
+    ] {
         house
             .until("an error", async || house.workflows().get(name).await.unwrap().data["status"]["phase"] == "Error")
             .await;
