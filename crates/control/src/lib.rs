@@ -7,6 +7,7 @@ pub mod clock;
 pub mod cron;
 pub mod delivery;
 pub mod form;
+pub mod metrics;
 mod pod;
 pub mod retention;
 pub mod workflow;

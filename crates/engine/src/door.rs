@@ -112,6 +112,11 @@ pub enum Observation {
         /// Whether trying again may help.
         transient: bool,
     },
+    /// What was told could not be counted.
+    MetricRefused {
+        /// Why.
+        message: String,
+    },
     /// The answer to [`Command::LoadCache`].
     Cache {
         /// The node that asked.
@@ -259,6 +264,8 @@ pub struct Decision {
     pub commands: Vec<Command>,
     /// When to call again even if nothing is seen.
     pub wake: Option<Timestamp>,
+    /// What is to be counted.
+    pub metrics: Vec<crate::metrics::Metric>,
     /// Whether the workflow has ended.
     pub completed: bool,
 }

@@ -22,6 +22,7 @@ mod loops;
 pub mod manual;
 mod memo;
 mod merge;
+pub mod metrics;
 mod names;
 mod node;
 mod nodes;

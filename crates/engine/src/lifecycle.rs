@@ -71,8 +71,12 @@ impl Run {
                 self.root = Some(ix);
                 let _ = message;
             }
-            Opened::Blocked | Opened::Waiting => self.stage = Stage::Opening,
+            Opened::Blocked | Opened::Waiting => {
+                self.stage = Stage::Opening;
+                return;
+            }
         }
+        self.metrics_of_run(false);
     }
 
     /// What must hold before anything runs. `Err(None)`: wait. `Err(Some)`: it will never hold.
@@ -421,6 +425,7 @@ impl Run {
     /// The last words: phase, message, time, conditions, progress of inner nodes.
     pub(crate) fn end_workflow(&mut self, phase: WorkflowPhase, message: &str) {
         self.mark_workflow(phase, message);
+        self.metrics_of_run(true);
         self.release_claims(phase);
         self.release_all_locks();
         self.status.finished_at = Some(Time::from_timestamp(self.now));

@@ -204,6 +204,9 @@ impl Run {
                 return Opened::Failed { ix, new, message };
             }
         }
+        if !self.nodes.list[ix].status.is_fulfilled() {
+            self.metrics_of_begin(ix);
+        }
         Opened::Node { ix, new }
     }
 

@@ -65,6 +65,8 @@ pub struct Run {
     pub(crate) claims: BTreeMap<String, Claim>,
     pub(crate) locks: Locks,
     pub(crate) memo: Memo,
+    /// What is to be counted and has not been handed out.
+    pub(crate) metrics: Vec<crate::metrics::Metric>,
     /// Pods and reports that were seen before their node was taken up.
     pub(crate) early_pods: HashMap<String, Value>,
     pub(crate) early_reports: HashMap<String, WorkflowTaskResult>,
@@ -127,6 +129,7 @@ impl Run {
             claims: BTreeMap::new(),
             locks: Locks::default(),
             memo: Memo::default(),
+            metrics: Vec::new(),
             early_pods: HashMap::new(),
             early_reports: HashMap::new(),
             unseen: Vec::new(),
@@ -197,6 +200,7 @@ impl Run {
         let write_first = self.tell_locks();
         Decision {
             write_first,
+            metrics: std::mem::take(&mut self.metrics),
             status_changed: self.dirty || !self.changed.is_empty(),
             commands: std::mem::take(&mut self.commands),
             wake: if self.stage == Stage::Done { None } else { self.wakes.first().map(|(at, _)| *at) },
@@ -252,6 +256,7 @@ impl Run {
             Observation::ClaimRefused { name, message, transient } => {
                 self.observe_claim(name, Some((message, *transient)));
             }
+            Observation::MetricRefused { message } => self.refuse_metric(message.clone()),
             Observation::Cache { node_id, object } => self.observe_cache(node_id, object.as_ref()),
             Observation::Locks { node_id, answer } => self.observe_locks(node_id, answer),
             Observation::Control { suspend, shutdown, active_deadline_seconds } => {
@@ -396,6 +401,9 @@ impl Run {
         let is_active = counts_as_active(&node.status);
         if phase == NodePhase::Succeeded && self.nodes.list[ix].status.memoization_status.is_some() {
             self.memorize(ix);
+        }
+        if phase.is_completed() {
+            self.metrics_of_end(ix);
         }
         self.touch(ix);
         if was_active && !is_active {

@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod health;
 pub mod listen;
+pub mod metrics;
 pub mod signature;
 pub mod webhook;
 

@@ -57,6 +57,7 @@ pub(crate) struct Listen {
 pub(crate) struct Open {
     pub(crate) registry: SocketAddr,
     pub(crate) webhooks: SocketAddr,
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) secret_file: Option<std::path::PathBuf>,
     pub(crate) namespace: String,
 }
@@ -71,7 +72,8 @@ impl Listen {
 
     /// Everything, on ports that are free.
     pub(crate) fn free_ports() -> Self {
-        let open = Open { registry: FREE, webhooks: FREE, secret_file: None, namespace: "default".to_owned() };
+        let open =
+            Open { registry: FREE, webhooks: FREE, metrics: None, secret_file: None, namespace: "default".to_owned() };
         Self { api: FREE, open: Some(open) }
     }
 }
@@ -122,7 +124,12 @@ impl Cluster {
         let mut ports = Ports { pid: std::process::id(), one_run, api: api_address, registry: FREE, webhooks: FREE };
         let controller = api.client(Identity::system("windlass:controller"));
 
+        let metrics = windlass_control::metrics::Metrics::default();
         if let Some(open) = &listen.open {
+            if let Some(address) = open.metrics {
+                let listener = bind(address, "metrics", "--metrics-listen").await?;
+                tasks.spawn(serve(listener, metrics_routes(&metrics), stop.clone(), "metrics"));
+            }
             let registry_listener = bind(open.registry, "the registry", "--registry-listen").await?;
             ports.registry = registry_listener.local_addr()?;
             let token = Secret::new(home.secret(&home.run().join("registry-token"))?);
@@ -187,6 +194,7 @@ impl Cluster {
                     images: Arc::new(Registries::new(client::Client::new(store.clone(), images.clone())?)),
                 }),
             },
+            metrics,
             ..workflow::Settings::default()
         };
         let agent = Agent::new(windlass_node::Config {
@@ -282,13 +290,19 @@ async fn make_roles(client: Client) {
     futures::future::join_all(windlass_model::roles::manifests().into_iter().map(make)).await;
 }
 
-async fn bind(address: SocketAddr, what: &str, flag: &str) -> Result<TcpListener> {
+/// `/metrics`, of what the loops count.
+pub(crate) fn metrics_routes(metrics: &windlass_control::metrics::Metrics) -> axum::Router {
+    let metrics = metrics.clone();
+    windlass_server::metrics::routes(Arc::new(move || metrics.text(jiff::Timestamp::now())))
+}
+
+pub(crate) async fn bind(address: SocketAddr, what: &str, flag: &str) -> Result<TcpListener> {
     listener::bind(address, false)
         .await
         .with_context(|| format!("{what} cannot listen on {address}: free the port, or choose another with {flag}"))
 }
 
-async fn serve(listener: TcpListener, router: axum::Router, stop: CancellationToken, what: &'static str) {
+pub(crate) async fn serve(listener: TcpListener, router: axum::Router, stop: CancellationToken, what: &'static str) {
     if let Err(e) = windlass_server::serve(listener, router, stop).await {
         tracing::error!(error = %e, what, "a listener ended");
     }

@@ -43,6 +43,8 @@ pub struct Settings {
     pub engine: windlass_engine::Config,
     /// In which form steps get their executor.
     pub executor: Executor,
+    /// Where the user's own metrics are counted.
+    pub metrics: crate::metrics::Metrics,
     /// The only namespace whose workflows are ours; all of them when it is not said.
     pub managed_namespace: Option<String>,
     /// Where the controller's own ConfigMaps are.
@@ -60,6 +62,7 @@ impl Default for Settings {
         Self {
             engine: windlass_engine::Config::default(),
             executor: Executor::default(),
+            metrics: crate::metrics::Metrics::default(),
             managed_namespace: None,
             controller_namespace: "windlass-system".to_owned(),
             status_pause_min: Duration::from_millis(100),

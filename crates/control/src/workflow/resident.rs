@@ -69,6 +69,7 @@ impl Drop for Resident {
     /// Whatever ended it, it holds nothing any more.
     fn drop(&mut self) {
         self.locks.forget(&self.seat().owner);
+        self.settings.metrics.forget(&self.uid);
     }
 }
 
@@ -242,6 +243,11 @@ impl Resident {
             if decision.write_first {
                 // A pod must not run under a lock that a restart would not know to be held.
                 self.write(patch).await?;
+            }
+            for metric in std::mem::take(&mut decision.metrics) {
+                if let Err(message) = self.settings.metrics.count(&self.uid, metric) {
+                    seen.push(Observation::MetricRefused { message });
+                }
             }
             let seat = self.seat();
             let (saves, commands): (Vec<_>, Vec<_>) = std::mem::take(&mut decision.commands)

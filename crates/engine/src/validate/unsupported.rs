@@ -28,8 +28,6 @@ pub const TABLE: &[Unsupported] = &[
     Unsupported { field: "template.executorPlugins", what: "executor plugins", issue: 5 },
     Unsupported { field: "template.resourceClaims", what: "device claims", issue: 5 },
     Unsupported { field: "template.podResources", what: "pod-level resources", issue: 5 },
-    Unsupported { field: "template.metrics", what: "metrics of templates", issue: 5 },
-    Unsupported { field: "spec.metrics", what: "metrics of workflows", issue: 5 },
     Unsupported { field: "spec.artifactGC", what: "artifact garbage collection", issue: 5 },
     Unsupported { field: "spec.executorPlugins", what: "executor plugins", issue: 5 },
     Unsupported { field: "spec.resourceClaims", what: "device claims", issue: 5 },

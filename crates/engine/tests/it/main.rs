@@ -9,6 +9,7 @@ mod lint;
 mod locks;
 mod manual;
 mod past;
+mod metrics;
 mod pending;
 mod pod_form;
 mod resident;

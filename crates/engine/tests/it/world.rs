@@ -51,6 +51,8 @@ pub(crate) struct World<'a> {
     pub wake: Option<Timestamp>,
     /// The workflow as the API has it: kept by patches alone.
     pub stored: Value,
+    /// What was told to be counted.
+    pub metrics: Vec<windlass_engine::metrics::Metric>,
     locks: LockRoom,
     caches: Caches,
     starts: BTreeMap<String, usize>,
@@ -75,6 +77,7 @@ impl<'a> World<'a> {
             wake: None,
             stored,
             locks: LockRoom::new("default/w", &script.objects),
+            metrics: Vec::new(),
             caches: Caches::new(&script.objects),
             starts: BTreeMap::new(),
             created: BTreeMap::new(),
@@ -121,6 +124,7 @@ impl<'a> World<'a> {
                 .chain(decision.wake)
                 .min();
             seen = Vec::new();
+            self.metrics.extend(decision.metrics);
             for command in decision.commands {
                 self.perform(command, &mut seen);
             }

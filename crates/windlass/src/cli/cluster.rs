@@ -81,6 +81,9 @@ pub(crate) struct UpArgs {
     /// Address of the webhooks (HTTP)
     #[arg(long, default_value = "127.0.0.1:6472", value_name = "ADDR")]
     pub(crate) webhook_listen: std::net::SocketAddr,
+    /// Address of /metrics: the metrics of workflows, for Prometheus [default: none]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics_listen: Option<std::net::SocketAddr>,
     /// The file with the webhooks' secret [default: one is made in --home]
     #[arg(long, value_name = "FILE")]
     pub(crate) webhook_secret_file: Option<PathBuf>,

@@ -73,6 +73,9 @@ pub(crate) struct ControllerSettings {
 pub(crate) struct ControllerArgs {
     #[command(flatten)]
     pub(crate) settings: ControllerSettings,
+    /// Address of /metrics: the metrics of workflows, for Prometheus [default: none]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics_listen: Option<std::net::SocketAddr>,
 }
 
 /// `install`

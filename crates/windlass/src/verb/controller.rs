@@ -17,6 +17,7 @@ use windlass_oci::Store;
 use windlass_oci::client::{self, ClientOptions};
 
 use crate::cli::{ControllerArgs, KanikoBy};
+use crate::cluster;
 use crate::connect::{Connection, connect};
 use crate::deploy;
 use crate::home::Home;
@@ -62,6 +63,10 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
     let interrupted = super::run::interruption()?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    if let Some(address) = args.metrics_listen {
+        let listener = cluster::bind(address, "metrics", "--metrics-listen").await?;
+        tasks.spawn(cluster::serve(listener, cluster::metrics_routes(&loops.metrics), stop.clone(), "metrics"));
+    }
     let managed = settings.managed_namespace;
     tasks.spawn(retention::run(client.clone(), managed.clone(), stop.clone()));
     tasks.spawn(cron::run(client.clone(), managed.clone(), stop.clone()));

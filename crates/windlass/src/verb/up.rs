@@ -21,6 +21,7 @@ pub(super) async fn run(session: Session, args: UpArgs) -> Result<ExitCode> {
         open: Some(Open {
             registry: args.registry_listen,
             webhooks: args.webhook_listen,
+            metrics: args.metrics_listen,
             secret_file: args.webhook_secret_file,
             namespace: args.webhook_namespace,
         }),
