@@ -16,7 +16,6 @@ mod legacy;
 mod locks;
 mod loops;
 mod memoize;
-mod metrics;
 mod names;
 mod object;
 mod outputs;
@@ -107,6 +106,5 @@ fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
     }
     legacy::check(object, report);
     locks::check(object, report);
-    metrics::check(object, report);
     unsupported::check(object, report);
 }
