@@ -109,6 +109,24 @@ impl Ambient {
     }
 }
 
+/// What must not be told of a server: the name that a rule led to. Messages say the name that the user wrote.
+#[derive(Clone)]
+pub(crate) struct Hidden {
+    named: String,
+    mapped: Option<Server>,
+}
+
+impl Hidden {
+    pub(crate) fn of(named: &Server, mapped: Option<Server>) -> Self {
+        Self { named: named.host.clone(), mapped }
+    }
+
+    /// A text of a lower layer, as it may be told.
+    pub(crate) fn hide(&self, text: &str) -> String {
+        self.mapped.as_ref().map_or_else(|| text.to_owned(), |to| to.hide(text, &self.named))
+    }
+}
+
 /// A client for one server; its tunnel, if it has one, lives as long.
 pub(crate) struct Client {
     pub(crate) http: reqwest::blocking::Client,
@@ -157,7 +175,10 @@ impl Outside {
     /// Who else could answer for a server that does not.
     pub(crate) fn help(named: &Server, mapped: Option<&Server>) -> String {
         match mapped {
-            Some(to) => format!("{} is mapped to {to}: check that it runs", named.host),
+            Some(_) => format!(
+                "{} is mapped by --remap-endpoint: check that what answers for it runs, the log names it",
+                named.host
+            ),
             None => {
                 let port = named.port.map_or_else(String::new, |port| format!(":{port}"));
                 format!("check that it runs, or map it with --remap-endpoint {}{port}=http://HOST:PORT", named.host)

@@ -96,6 +96,21 @@ impl Server {
     }
 }
 
+impl Server {
+    /// A text of a lower layer with another name where it has this server's: for one that a rule led to.
+    pub(crate) fn hide(&self, text: &str, named: &str) -> String {
+        let port = self.port();
+        let ways = [
+            self.to_string(),
+            format!("{}:{port}", self.host),
+            format!("[{}]:{port}", self.host),
+            format!("{} port {port}", self.host),
+            self.host.clone(),
+        ];
+        ways.iter().fold(text.to_owned(), |text, way| text.replace(way, named))
+    }
+}
+
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.secure { "https" } else { "http" };

@@ -298,7 +298,8 @@ impl Run {
             });
             log.path = Some("main.log".to_owned());
             let location = self.destination(template, &log, scope)?;
-            log.path = None;
+            // Both were for the key only: the log is told as Argo tells it.
+            (log.path, log.archive) = (None, None);
             log.set_location(location);
             task.archive_logs = true;
             task.log_artifact = Some(log);

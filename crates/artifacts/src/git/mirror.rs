@@ -71,7 +71,7 @@ impl Mirrors {
         let _held = lock.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = self.dir.join(format!("{}.git", &key[..32]));
         let repo = open(&dir)?;
-        let (repo, resolved) = self.bring(repo, &remote, request, cancel)?;
+        let (repo, resolved) = self.bring(repo, &remote, request, cancel).map_err(|error| remote.tell(error))?;
         read(&repo, resolved, request, &remote.shown)
     }
 

@@ -126,6 +126,7 @@ fn with_remote<T>(
 fn open(to: &Address, remote: &Remote, access: &GitAccess) -> Result<Session, GitError> {
     let options = ssh::Options {
         key: remote.ssh_key.as_ref(),
+        mapped: remote.mapped,
         ignore_host_key: remote.ignore_host_key,
         known_hosts: &access.known_hosts,
         connect_timeout: access.connect_timeout,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::ssh::Address;
 use super::{Credentials, GitAccess, GitError, GitSource};
+use crate::remap::Server;
 use crate::secret::Secret;
 
 /// Where bytes come from.
@@ -27,8 +28,8 @@ pub(super) struct Remote {
     pub(super) ssh_key: Option<Secret>,
     pub(super) ignore_host_key: bool,
     pub(super) skip_tls_verify: bool,
-    /// Where it was really asked, where a rule said so.
-    pub(super) mapped: Option<String>,
+    /// Whether a rule led somewhere else.
+    pub(super) mapped: bool,
 }
 
 impl Remote {
@@ -41,10 +42,52 @@ impl Remote {
         }
     }
 
+    /// An error as it may become a status: with no name that a rule led to.
+    pub(super) fn tell(&self, error: GitError) -> GitError {
+        if !self.mapped {
+            return error;
+        }
+        let url = || self.shown.clone();
+        match error {
+            GitError::Unreachable { cause, help, .. } => {
+                GitError::Unreachable { url: url(), cause: self.hide(&cause), help }
+            }
+            GitError::Denied { url, cause } => GitError::Denied { url, cause: self.hide(&cause) },
+            GitError::Broken { url, cause } => GitError::Broken { url, cause: self.hide(&cause) },
+            GitError::BadUrl { url, reason } => GitError::BadUrl { url, reason: self.hide(&reason) },
+            GitError::Unsupported { url, what } => GitError::Unsupported { url, what: self.hide(&what) },
+            GitError::Refused(refusal) => {
+                tracing::warn!(url = %self.shown, error = %refusal, "a rule leads to a path that is not read");
+                GitError::Denied {
+                    url: url(),
+                    cause: "--remap-git leads to a path of this machine that is not allowed, or is not there; the log                             names it (start with --allow-path PATH)"
+                        .to_owned(),
+                }
+            }
+            other => other,
+        }
+    }
+
+    fn hide(&self, text: &str) -> String {
+        let host = prefix(&self.shown).trim_end_matches(['/', ':']);
+        match &self.place {
+            Place::Http(asked) => {
+                let text = text.replace(asked, &self.shown);
+                let server = asked.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+                Server::parse(&server, true).map_or_else(|| text.clone(), |(to, _)| to.hide(&text, host))
+            }
+            Place::Ssh(to) => {
+                let server = Server { secure: false, host: to.host.clone(), port: Some(to.port) };
+                server.hide(&text.replace(&to.path, &self.shown), host)
+            }
+            Place::Local(path) => text.replace(&path.display().to_string(), &self.shown),
+        }
+    }
+
     /// Who else could answer, where nobody does.
     pub(super) fn help(&self) -> String {
-        if let Some(mapped) = &self.mapped {
-            return format!(" (it is mapped to {mapped}: check that host)");
+        if self.mapped {
+            return " (it is mapped by --remap-git: check that what answers for it runs, the log names it)".to_owned();
         }
         format!(" (check the URL and its host, or map it with --remap-git {}=URL)", prefix(&self.shown))
     }
@@ -90,7 +133,7 @@ pub(super) fn locate(repo: &str, credentials: Option<&Credentials>, access: &Git
     if let Some(mapped) = &mapped {
         tracing::info!(from = %without_credentials(repo), to = %without_credentials(mapped), "git remap");
     }
-    let mut was_mapped = mapped.as_deref().map(without_credentials);
+    let mut was_mapped = mapped.is_some();
     let mut effective = mapped.unwrap_or_else(|| repo.to_owned());
     let mut shown = without_credentials(repo);
     if let Some(rest) = effective.strip_prefix("git://github.com/") {
@@ -101,7 +144,7 @@ pub(super) fn locate(repo: &str, credentials: Option<&Credentials>, access: &Git
         }
         if let Some(again) = access.remap.apply(&effective) {
             tracing::info!(from = %effective, to = %without_credentials(&again), "git remap");
-            was_mapped = Some(without_credentials(&again));
+            was_mapped = true;
             effective = again;
         }
     }

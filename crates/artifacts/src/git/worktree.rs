@@ -49,7 +49,9 @@ pub(super) fn checkout_nested(
     // Bad names and forbidden paths are said before anything is made.
     let remote = source::locate_source(source, access)?;
     let local = match &remote.place {
-        Place::Local(path) => Some(LocalRepo::open(path, &remote.shown, &access.allow)?),
+        Place::Local(path) => {
+            Some(LocalRepo::open(path, &remote.shown, &access.allow).map_err(|error| remote.tell(error))?)
+        }
         Place::Http(_) | Place::Ssh(_) => None,
     };
     let placing = Placing::begin(root, target, owner, "").map_err(GitError::io(target))?;
@@ -63,7 +65,7 @@ pub(super) fn checkout_nested(
         }
         Err(error) => {
             placing.abandon();
-            Err(if cancel.is_cancelled() { GitError::Cancelled } else { error })
+            Err(if cancel.is_cancelled() { GitError::Cancelled } else { remote.tell(error) })
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use super::{Content, Driver, Payload, Saved, StoreError};
 use crate::cancel::Cancel;
-use crate::outside::{Client, Outside, cause};
+use crate::outside::{Client, Hidden, Outside, cause};
 use crate::remap::Server;
 use crate::secret::Secret;
 
@@ -29,6 +29,7 @@ pub struct HttpDriver {
     /// The URL to really ask, where a rule says so.
     asked: url::Url,
     client: Client,
+    hidden: Hidden,
     help: String,
 }
 
@@ -61,13 +62,14 @@ impl HttpDriver {
             }
         }
         let help = Outside::help(&named, mapped.as_ref());
+        let hidden = Hidden::of(&named, mapped.clone());
         let client = outside.client(mapped.as_ref().unwrap_or(&named), None).map_err(|message| StoreError::Http {
             method: "GET",
             url: shown(&url),
-            message: format!("{message}; {help}"),
+            message: format!("{}; {help}", hidden.hide(&message)),
             retry: false,
         })?;
-        Ok(Self { url, headers, auth, asked, client, help })
+        Ok(Self { url, headers, auth, asked, client, hidden, help })
     }
 
     fn shown(&self) -> String {
@@ -75,7 +77,7 @@ impl HttpDriver {
     }
 
     fn fail(&self, method: &'static str, error: &reqwest::Error) -> StoreError {
-        let message = format!("{}; {}", cause(error), self.help);
+        let message = format!("{}; {}", self.hidden.hide(&cause(error)), self.help);
         StoreError::Http { method, url: self.shown(), message, retry: error.is_connect() || error.is_timeout() }
     }
 

@@ -4,6 +4,7 @@
 mod archives;
 mod checkouts;
 mod http;
+mod mapped;
 mod mirrors;
 mod objects;
 mod repo;

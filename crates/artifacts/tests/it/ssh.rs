@@ -11,11 +11,11 @@ use windlass_artifacts::{Cancel, Remap, Secret};
 
 use crate::repo::{Fixture, git, have_git};
 
-fn program(name: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     ["/usr/sbin", "/usr/bin"].iter().map(|dir| Path::new(dir).join(name)).find(|p| p.is_file())
 }
 
-fn have_sshd() -> bool {
+pub(crate) fn have_sshd() -> bool {
     let why = match (program("sshd"), program("ssh-keygen"), rustix::process::geteuid().is_root()) {
         (None, ..) | (_, None, _) => "sshd or ssh-keygen is missing; install openssh-server",
         // As another user it would look for that user's shell and account, which containers often do not have.
@@ -27,7 +27,7 @@ fn have_sshd() -> bool {
 }
 
 /// An `sshd` for one user with one key. It ends with the value.
-struct Sshd {
+pub(crate) struct Sshd {
     child: Child,
     port: u16,
     dir: tempfile::TempDir,
@@ -40,13 +40,13 @@ impl Drop for Sshd {
     }
 }
 
-fn keygen(args: &[&str]) {
+pub(crate) fn keygen(args: &[&str]) {
     let done = Command::new("ssh-keygen").arg("-q").args(args).stdin(Stdio::null()).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 impl Sshd {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
         keygen(&["-t", "ed25519", "-N", "", "-f", &path("host")]);
@@ -100,16 +100,16 @@ impl Sshd {
         Self { child, port, dir }
     }
 
-    fn url(&self, repo: &Path) -> String {
+    pub(crate) fn url(&self, repo: &Path) -> String {
         let user = std::env::var("USER").unwrap_or_else(|_| "root".to_owned());
         format!("ssh://{user}@127.0.0.1:{}{}", self.port, repo.display())
     }
 
-    fn key(&self, name: &str) -> Secret {
+    pub(crate) fn key(&self, name: &str) -> Secret {
         Secret::new(std::fs::read(self.dir.path().join(name)).unwrap())
     }
 
-    fn known(&self, name: &str) -> String {
+    pub(crate) fn known(&self, name: &str) -> String {
         let public = std::fs::read_to_string(self.dir.path().join(name)).unwrap();
         format!("[127.0.0.1]:{} {public}", self.port)
     }
@@ -119,7 +119,7 @@ fn access(known_hosts: &Path) -> GitAccess {
     GitAccess { known_hosts: vec![known_hosts.to_owned()], ..GitAccess::default() }
 }
 
-fn run(source: &GitSource, access: &GitAccess, into: &Path) -> Result<Checkout, GitError> {
+pub(crate) fn run(source: &GitSource, access: &GitAccess, into: &Path) -> Result<Checkout, GitError> {
     checkout(source, access, into, &NoProgress, &Cancel::new())
 }
 

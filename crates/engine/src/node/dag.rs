@@ -7,7 +7,8 @@
 //! | Running | every wanted task has settled, targets are well | Succeeded | outputs are taken, else Error |
 //! | Running | every wanted task has settled, a target is not | Failed, Error | omitted counts as what it hangs from |
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use windlass_lang::depends::{Depends, Outcome};
@@ -45,8 +46,11 @@ struct Task {
 pub(crate) struct DagMachine {
     tasks: Vec<Task>,
     targets: Vec<usize>,
-    /// Tasks whose dependencies have all settled.
-    ready: VecDeque<usize>,
+    /// Tasks whose dependencies have all settled, by their turns: the first goes first.
+    ready: BinaryHeap<Reverse<usize>>,
+    /// The wanted tasks in the order in which they have their turns, and the turn of each.
+    turns: Vec<usize>,
+    turn_of: Vec<usize>,
     /// Wanted tasks that have not settled.
     open: usize,
     /// Tasks that settled since this was looked at.
@@ -138,15 +142,25 @@ impl DagMachine {
                 None => return Err(format!("target '{name}' is not a task of this dag")),
             }
         }
-        let mut stack = this.targets.clone();
-        while let Some(i) = stack.pop() {
-            if !this.tasks[i].wanted {
-                this.tasks[i].wanted = true;
-                this.open += 1;
-                stack.extend(this.tasks[i].deps.iter().copied());
+        // As Argo walks: target after target, and before each task what it depends on.
+        this.turn_of = vec![0; this.tasks.len()];
+        for target in this.targets.clone() {
+            let mut path = vec![(target, 0)];
+            while let Some((i, next)) = path.pop() {
+                if next == 0 && std::mem::replace(&mut this.tasks[i].wanted, true) {
+                    continue;
+                }
+                if let Some(dep) = this.tasks[i].deps.get(next) {
+                    path.extend([(i, next + 1), (*dep, 0)]);
+                } else {
+                    this.turn_of[i] = this.turns.len();
+                    this.turns.push(i);
+                }
             }
         }
-        this.ready = (0..this.tasks.len()).filter(|i| this.tasks[*i].wanted && this.tasks[*i].open_deps == 0).collect();
+        this.open = this.turns.len();
+        let ready = (0..this.turns.len()).filter(|turn| this.tasks[this.turns[*turn]].open_deps == 0);
+        this.ready = ready.map(Reverse).collect();
         Ok(this)
     }
 
@@ -183,13 +197,13 @@ impl Run {
                     let task = &mut machine.tasks[dependent];
                     task.open_deps -= 1;
                     if task.open_deps == 0 && task.wanted {
-                        machine.ready.push_back(dependent);
+                        machine.ready.push(Reverse(machine.turn_of[dependent]));
                     }
                 }
             }
-            let Some(slot) = machine.ready.pop_front() else { break };
-            if !self.begin_task(ix, machine, slot) {
-                machine.ready.push_front(slot);
+            let Some(Reverse(turn)) = machine.ready.pop() else { break };
+            if !self.begin_task(ix, machine, machine.turns[turn]) {
+                machine.ready.push(Reverse(turn));
                 break;
             }
             if self.nodes.list[ix].status.phase.is_fulfilled() {
@@ -436,5 +450,32 @@ impl Run {
         };
         known.insert(slot, phase);
         phase
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_argos() {
+        let turns = |dag: serde_json::Value| {
+            let dag: Dag = serde_json::from_value(dag).unwrap();
+            let machine = DagMachine::new(&dag).unwrap();
+            let all: Vec<&str> = machine.turns.iter().map(|slot| dag.tasks[*slot].name.as_str()).collect();
+            let ready = machine.ready.clone().into_sorted_vec();
+            let first: Vec<&str> = ready.iter().rev().map(|r| all[r.0]).collect();
+            format!("{} | {}", all.join(" "), first.join(" "))
+        };
+        let task = |name: &str, depends: &str| serde_json::json!({"name": name, "template": "t", "depends": depends});
+        // Tasks that nobody names have their turns by their names, not by where they stand.
+        let flat = [task("push", ""), task("delete", ""), task("c", "")];
+        assert_eq!(turns(serde_json::json!({"tasks": flat})), "c delete push | c delete push");
+        let diamond =
+            [task("d", "c && b"), task("a", ""), task("b", "a"), task("c", "a"), task("e", ""), task("0", "e")];
+        assert_eq!(turns(serde_json::json!({"tasks": diamond})), "e 0 a c b d | e a");
+        // Targets in their own order, and only what they need.
+        assert_eq!(turns(serde_json::json!({"target": "push c", "tasks": flat})), "push c | push c");
     }
 }

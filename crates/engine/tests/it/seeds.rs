@@ -157,3 +157,30 @@ fn all_lint_without_errors() {
     }
     assert!(linted >= 17, "{linted}");
 }
+
+/// The recordings of the real Argo tell the id of every node: ours is the same for the same names.
+#[test]
+fn nodes_have_argos_ids() {
+    #[derive(Deserialize)]
+    struct Recorded {
+        workflow: String,
+        nodes: std::collections::BTreeMap<String, serde_json::Value>,
+    }
+    let files = std::fs::read_dir(folder().join("tables")).unwrap().map(|e| e.unwrap().path());
+    let is_table = |p: &PathBuf| !p.ends_with("rules.yaml") && !p.ends_with("differences.yaml");
+    let (mut tables, mut ids) = (0, 0);
+    for path in files.filter(is_table) {
+        let mut sources = Sources::default();
+        let id = sources.add(path.display().to_string(), std::fs::read_to_string(&path).unwrap());
+        let loaded = yaml::load(&sources, id);
+        assert!(loaded.diagnostics.is_empty(), "{}", render(&loaded.diagnostics, &sources, false));
+        let recorded: Recorded = serde_json::from_value(loaded.documents[0].value.clone()).unwrap();
+        for (name, node) in &recorded.nodes {
+            let name = name.replace('@', &recorded.workflow);
+            assert_eq!(node["id"], windlass_engine::node_id(&recorded.workflow, &name), "{}: {name}", path.display());
+            ids += 1;
+        }
+        tables += 1;
+    }
+    assert_eq!((tables, ids), (10, 30), "every manifest that runs has its table");
+}

@@ -118,7 +118,7 @@ impl Transport {
 
     pub(super) fn silent(&self, target: &Target) -> Error {
         Error::Unreachable {
-            registry: target.registry.clone(),
+            registry: target.shown().0,
             detail: format!("it said nothing for {} s", self.options.silence.as_secs()),
             help: "check that it is well, or try again later".to_owned(),
         }

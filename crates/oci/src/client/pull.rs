@@ -182,8 +182,8 @@ impl Client {
         {
             return Err(Error::DigestMismatch { what: format!("manifest of {reference}"), expected, actual: digest });
         }
-        let document: Value = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::malformed(format!("manifest of {reference} from {}", place.registry()), e))?;
+        let document: Value =
+            serde_json::from_slice(&bytes).map_err(|e| Error::malformed(format!("manifest of {reference}"), e))?;
         if document.get("schemaVersion").and_then(Value::as_u64) == Some(1) {
             return Err(Error::Unsupported {
                 what: format!("image {reference} (Docker manifest schema 1)"),
@@ -216,7 +216,7 @@ impl Client {
                 page.extend_from_slice(&part?);
             }
             let page: Value = serde_json::from_slice(&page)
-                .map_err(|e| Error::malformed(format!("the list of tags from {}", place.registry()), e))?;
+                .map_err(|e| Error::malformed(format!("the list of tags from {}", repository.registry()), e))?;
             let list = page.get("tags").and_then(Value::as_array);
             tags.extend(list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
             match next {
@@ -393,7 +393,7 @@ impl Client {
                             return Err(match ended {
                                 Some(Err(error)) => error,
                                 _ => Error::Unreachable {
-                                    registry: target.registry.clone(),
+                                    registry: target.shown().0,
                                     detail: format!("blob {digest} ended after {have} of {size} bytes"),
                                     help: "try again".to_owned(),
                                 },

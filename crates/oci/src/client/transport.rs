@@ -65,6 +65,13 @@ impl Target {
         self.named.clone().unwrap_or_else(|| (self.registry.clone(), self.repository.clone()))
     }
 
+    /// A text of a lower layer without the name that a rule led to.
+    fn hide(&self, text: &str) -> String {
+        let Some((named, _)) = &self.named else { return text.to_owned() };
+        let host = self.registry.rsplit_once(':').map_or(self.registry.as_str(), |(host, _)| host);
+        text.replace(&self.registry, named).replace(host.trim_matches(['[', ']']), named)
+    }
+
     /// The credential for it. A mapped registry is known to the step's configuration by its own name; programs are not
     /// asked about it: theirs is the registry that is not asked.
     fn credential(&self, config: &DockerConfig) -> Result<Option<Credential>> {
@@ -366,7 +373,7 @@ impl Transport {
             }
         };
         let silent = || Error::Unreachable {
-            registry: registry.to_owned(),
+            registry: target.shown().0,
             detail: format!("it takes connections and said nothing for {} s", PROBE_MAX.as_secs()),
             help: "check that it is well, or try again later".to_owned(),
         };
@@ -413,7 +420,7 @@ impl Transport {
                 body.errors.into_iter().map(|e| format!("{} {}", e.code, e.message).trim().to_owned()).collect()
             })
             .unwrap_or_default();
-        let said = said.join("; ");
+        let said = target.hide(&said.join("; "));
         match status.as_u16() {
             401 | 403 => {
                 let detail =
@@ -469,13 +476,16 @@ impl Transport {
             } else if is_lost(error) {
                 detail = format!("no connection within {} s", CONNECT_MAX.as_secs());
             }
-            let registry = &target.registry;
             match &target.named {
-                Some((named, _)) => format!("{named} is mapped to {registry}: check that it runs"),
-                None => format!("check that it runs, or map it with --remap-registry {registry}=HOST:PORT"),
+                Some((named, _)) => format!(
+                    "{named} is mapped by --remap-registry: check that what answers for it runs, the log names it"
+                ),
+                None => {
+                    format!("check that it runs, or map it with --remap-registry {}=HOST:PORT", target.registry)
+                }
             }
         };
-        Error::Unreachable { registry: target.registry.clone(), detail, help }
+        Error::Unreachable { registry: target.shown().0, detail: target.hide(&detail), help }
     }
 
     fn bases(&self) -> MutexGuard<'_, HashMap<String, String>> {

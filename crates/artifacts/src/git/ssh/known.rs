@@ -13,6 +13,8 @@ const FORGES: &str = include_str!("forges");
 /// What is known of one host.
 pub(super) struct Known {
     name: String,
+    /// A rule led to it: its name is for the log only.
+    mapped: bool,
     keys: Vec<PublicKey>,
     revoked: Vec<PublicKey>,
     /// The file that a new line goes to.
@@ -21,9 +23,9 @@ pub(super) struct Known {
 
 impl Known {
     /// Reads what the files and the table say about `name` (`host`, or `[host]:port`).
-    pub(super) fn read(name: &str, files: &[PathBuf]) -> Self {
+    pub(super) fn read(name: &str, mapped: bool, files: &[PathBuf]) -> Self {
         let advice = files.first().map_or_else(|| "a known-hosts file".to_owned(), |f| f.display().to_string());
-        let mut known = Self { name: name.to_owned(), keys: Vec::new(), revoked: Vec::new(), advice };
+        let mut known = Self { name: name.to_owned(), mapped, keys: Vec::new(), revoked: Vec::new(), advice };
         for file in files {
             match std::fs::read_to_string(file) {
                 Ok(text) => known.take(&text, &file.display().to_string()),
@@ -81,6 +83,14 @@ impl Known {
             let line = shown.to_openssh().unwrap_or_default();
             // The comment is not part of a key.
             let line = line.split(' ').take(2).collect::<Vec<_>>().join(" ");
+            if self.mapped {
+                tracing::warn!(line = %format!("{name} {line}"), file = self.advice, "this line makes the host known");
+                return Err(format!(
+                    "the ssh host key of {name} is not known: {kind} {print}. If this is its key, add the line that is \
+                     in the log to {}, or set insecureIgnoreHostKey: true to accept any key",
+                    self.advice
+                ));
+            }
             return Err(format!(
                 "the ssh host key of {name} is not known: {kind} {print}. If this is its key, add the line\n  {name} {line}\nto {}, or set insecureIgnoreHostKey: true to accept any key",
                 self.advice
@@ -132,7 +142,7 @@ mod tests {
     #[test]
     fn forges_are_known_by_their_published_fingerprints() {
         let prints = |host: &str| {
-            let known = Known::read(host, &[]);
+            let known = Known::read(host, false, &[]);
             let all = known.keys.iter().map(|k| format!("{host} {} {}", k.algorithm(), k.fingerprint(HashAlg::Sha256)));
             all.collect::<Vec<_>>().join("\n")
         };
@@ -160,7 +170,7 @@ mod tests {
         );
         std::fs::write(&file, text).unwrap();
         let say = |name: &str, key: &PublicKey| {
-            let known = Known::read(name, std::slice::from_ref(&file));
+            let known = Known::read(name, false, std::slice::from_ref(&file));
             let text = known.check(key).err().unwrap_or_else(|| "known".to_owned());
             format!("{name}: {}", text.replace(dir.path().to_str().unwrap(), "$home"))
         };

@@ -20,6 +20,8 @@ use crate::secret::Secret;
 pub(super) struct Options<'a> {
     /// The private key.
     pub(super) key: Option<&'a Secret>,
+    /// A rule led to this host.
+    pub(super) mapped: bool,
     /// Do not look at the host's key.
     pub(super) ignore_host_key: bool,
     /// Files of known hosts; the first is the one that advice names.

@@ -40,7 +40,7 @@ impl Session {
             ));
         };
         let key = key::read(secret).map_err(SshError::Denied)?;
-        let known = Known::read(&to.host_name(), options.known_hosts);
+        let known = Known::read(&to.host_name(), options.mapped, options.known_hosts);
         let stream = options.inside.connect(&to.host, to.port, options.connect_timeout);
         let stream = stream.map_err(|e| SshError::Unreachable(format!("{} port {}: {e}", to.host, to.port)))?;
         let broken = |e: std::io::Error| SshError::Unreachable(e.to_string());

@@ -11,7 +11,7 @@ use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 
 use super::{Content, Driver, Payload, Saved, StoreError};
 use crate::cancel::Cancel;
-use crate::outside::{Ambient, Outside};
+use crate::outside::{Ambient, Hidden, Outside};
 use crate::remap::Server;
 use crate::secret::Secret;
 use request::Requests;
@@ -95,14 +95,15 @@ impl S3Driver {
         let bucket = Bucket::new(url, style, source.bucket.clone(), region.to_owned())
             .map_err(|_| refuse("its bucket cannot stand in a host name; set addressingStyle: path"))?;
         let help = Outside::help(&named, mapped.as_ref());
+        let hidden = Hidden::of(&named, mapped);
         let client = outside.client(&server, source.ca.as_ref());
         let client = client.map_err(|message| StoreError::Http {
             method: "GET",
-            url: format!("{shown} at {server}"),
-            message: format!("{message}; {help}"),
+            url: format!("{shown} at {named}"),
+            message: format!("{}; {help}", hidden.hide(&message)),
             retry: false,
         })?;
-        let requests = Requests::new(client, bucket, format!("{shown} at {named}"), help);
+        let requests = Requests::new(client, bucket, format!("{shown} at {named}"), hidden, help);
         Ok(Self { source: source.clone(), requests, credentials, shown })
     }
 

@@ -8,7 +8,7 @@ use rusty_s3::{Bucket, Method, S3Action};
 use url::Url;
 
 use crate::cancel::Cancel;
-use crate::outside::{Client, cause};
+use crate::outside::{Client, Hidden, cause};
 use crate::store::StoreError;
 
 /// What may go away by itself: the codes that Argo tries again.
@@ -56,12 +56,13 @@ pub(super) struct Requests {
     /// With the region that was found to be right.
     bucket: Arc<Mutex<Bucket>>,
     shown: String,
+    hidden: Hidden,
     help: String,
 }
 
 impl Requests {
-    pub(super) fn new(client: Client, bucket: Bucket, shown: String, help: String) -> Self {
-        Self { client: Arc::new(client), bucket: Arc::new(Mutex::new(bucket)), shown, help }
+    pub(super) fn new(client: Client, bucket: Bucket, shown: String, hidden: Hidden, help: String) -> Self {
+        Self { client: Arc::new(client), bucket: Arc::new(Mutex::new(bucket)), shown, hidden, help }
     }
 
     pub(super) fn bucket(&self) -> Bucket {
@@ -126,7 +127,7 @@ impl Requests {
                 && !text.contains("resolved")
                 && !text.contains("TLS")
                 && !text.contains("ertificate");
-            fail(format!("{text}; {}", self.help), retry)
+            fail(format!("{}; {}", self.hidden.hide(&text), self.help), retry)
         })
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::recorded::assert_as_recorded;
 use super::registry::{PASSWORD, Registry, USER};
 use super::repositories::Repositories;
 use super::sshd::Sshd;
@@ -31,6 +32,21 @@ data:
     - name: bouwe_ceunen/*
       manifest: argo.yml
       sshPrivateKeySecret: {name: bitbucket-creds, key: id_rsa}
+    bitbucketServer: {url: https://git.bouweceunen.com}
+";
+
+/// The modern way to clean up: it goes by itself.
+const SHORT_LIVED: &str = "\
+apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata: {generateName: short-lived-}
+spec:
+  entrypoint: say
+  ttlStrategy: {secondsAfterCompletion: 1}
+  templates:
+  - name: say
+    archiveLocation: {archiveLogs: false}
+    container: {image: aws-tools, command: [echo, gone soon]}
 ";
 
 struct Case {
@@ -74,6 +90,7 @@ fn begin(case: &str) -> Option<Case> {
     let rules = [
         format!("{REGISTRY}={}", registry.address),
         format!("git@bitbucket.org:=ssh://{user}@{}{}/", sshd.address, repositories.bare().display()),
+        format!("ssh://git@git.bouweceunen.com:7999/=ssh://{user}@{}{}/", sshd.address, repositories.bare().display()),
     ];
     let auth = json!({"auths": {REGISTRY: {"username": USER, "password": PASSWORD}}}).to_string();
     let config = reader.house.file("docker.json", &auth);
@@ -91,6 +108,8 @@ fn begin(case: &str) -> Option<Case> {
         &rules[0],
         "--remap-git",
         &rules[1],
+        "--remap-git",
+        &rules[2],
         "--remap-endpoint",
         endpoint,
     ]);
@@ -136,12 +155,35 @@ fn bitbucket(case: &Case, commit: &str) -> Value {
             "new": {"type": "branch", "name": "master", "target": {"type": "commit", "hash": commit}},
         }]},
     });
+    delivered(case, "bitbucket", &["-H", "X-Event-Key: repo:push", "-H", "X-Request-UUID: 4b1e"], &body)
+}
+
+/// The push of Bitbucket Server, or Data Center: no URLs, the project by its key.
+fn bitbucket_server(case: &Case, before: &str, commit: &str) -> Value {
+    let body = json!({
+        "eventKey": "repo:refs_changed",
+        "date": "2017-09-13T11:18:36+1000",
+        "actor": {"name": "admin", "emailAddress": "admin@example.org", "id": 1, "active": true, "slug": "admin"},
+        "repository": {"slug": "crypto-gathering-backend", "id": 84, "name": "Crypto Gathering Backend", "scmId": "git",
+            "state": "AVAILABLE", "forkable": true, "public": false,
+            "project": {"key": "BOUWE_CEUNEN", "id": 84, "name": "Bouwe Ceunen", "public": false, "type": "NORMAL"}},
+        "changes": [{
+            "ref": {"id": "refs/heads/master", "displayId": "master", "type": "BRANCH"},
+            "refId": "refs/heads/master", "fromHash": before, "toHash": commit, "type": "UPDATE",
+        }],
+    });
+    delivered(case, "bitbucketserver", &["-H", "X-Event-Key: repo:refs_changed", "-H", "X-Request-Id: f8b5"], &body)
+}
+
+/// Posts an event and gives the workflow that came of it, ended.
+fn delivered(case: &Case, door: &str, headers: &[&str], body: &Value) -> Value {
     let body = body.to_string();
     let file = case.reader.house.file("push.json", &body);
-    let url = format!("http://{}/webhooks/bitbucket", case.reader.up().webhooks());
+    let url = format!("http://{}/webhooks/{door}", case.reader.up().webhooks());
     let signature = format!("X-Hub-Signature: {}", sign(&case.reader.house, body.as_bytes()));
     let data = format!("@{file}");
-    let headers = ["-H", "X-Event-Key: repo:push", "-H", "X-Request-UUID: 4b1e", "-H", &signature];
+    let headers = [headers, &["-H", &signature]].concat();
+    let provider = |d: &Value| d["spec"]["event"]["provider"] == door;
     let kind = ["-H", "Content-Type: application/json", "--data-binary", &data, &url];
     let said = run(Command::new("curl").arg("-sS").args(headers).args(kind)).ok();
     let mut list = Value::Null;
@@ -149,7 +191,7 @@ fn bitbucket(case: &Case, commit: &str) -> Value {
         list = case.reader.windlass(&["-n", NS, "get", "delivery", "-o", "json"]).ok().json();
         list.as_array()?
             .iter()
-            .find(|d| d["status"]["phase"].is_string() && d["status"]["phase"] != "Fetching")
+            .find(|d| provider(d) && d["status"]["phase"].is_string() && d["status"]["phase"] != "Fetching")
             .cloned()
     });
     let name = decided["status"]["workflow"]["name"].as_str().unwrap_or_else(|| panic!("{}\n{decided:#}", said.stdout));
@@ -168,6 +210,7 @@ fn continuous_integration_with_argo() {
 
     let done = reader.succeeded(bitbucket(&case, &commit));
     insta::assert_snapshot!("cicd", table::of(&done).replace(&tag, "TAG"));
+    assert_as_recorded("002-cicd", &done, &[&commit]);
     let image = format!("crypto-gathering/crypto-gathering-backend:{tag}");
     case.registry.has(&image);
     let logs = reader.logs(&done);
@@ -190,6 +233,28 @@ fn continuous_integration_with_argo() {
     for address in [&case.registry.address, &case._sshd.address] {
         assert!(!workflow.contains(address), "a mapped name is in the workflow");
     }
+
+    // The same from a Bitbucket of one's own.
+    std::fs::write(case.tree.join("README.md"), "backend, again\n").unwrap();
+    git(&case.tree, &["commit", "-q", "-a", "-m", "words"]);
+    git(&case.tree, &["push", "-q", "origin", "master"]);
+    let second = git(&case.tree, &["rev-parse", "HEAD"]);
+    let again = reader.succeeded(bitbucket_server(&case, &commit, &second));
+    assert_as_recorded("002-cicd", &again, &[&second]);
+    let ssh = "ssh://git@git.bouweceunen.com:7999/bouwe_ceunen/crypto-gathering-backend.git";
+    assert_eq!(again["metadata"]["annotations"]["k8s-webhook-handler.io/repo_ssh"], ssh);
+    case.registry.has(&format!("crypto-gathering/crypto-gathering-backend:{}", &second[..tag.len()]));
+
+    let file = reader.house.file("short-lived.yaml", SHORT_LIVED);
+    let short = reader.succeeded(reader.submit(NS, &[&file]));
+    let short = short["metadata"]["name"].as_str().unwrap();
+    until("the workflow went by itself, and its pod", Duration::from_secs(30), || {
+        let gone =
+            reader.kubectl(&["get", "workflow", short, "-n", NS, "--ignore-not-found", "-o", "name"]).ok().stdout;
+        let selector = format!("workflows.argoproj.io/workflow={short}");
+        let pods = reader.kubectl(&["get", "pods", "-n", NS, "-l", &selector, "-o", "name"]).ok().stdout;
+        (gone + &pods).trim().is_empty().then_some(())
+    });
 
     // The clean-up, when its time has come.
     reader.apply(NS, "cleanup.yaml", include_str!("cleanup.yaml"));

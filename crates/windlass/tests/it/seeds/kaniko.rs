@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::recorded::assert_as_recorded;
 use super::registry::{PASSWORD, Registry, USER};
 use super::repositories::Repositories;
 use super::{Reader, get, seed, table};
@@ -179,6 +180,7 @@ fn build_ci_workflow() {
     let outputs = &table::node(&done, done["metadata"]["name"].as_str().unwrap())["outputs"]["artifacts"];
     assert_eq!(outputs.as_array().unwrap().len(), 1, "archiveLogs is false: {outputs:#}");
     assert!(outputs[0]["s3"]["key"].as_str().unwrap().ends_with("/source-code.tgz"), "{outputs:#}");
+    assert_as_recorded("000-git-clone-first", &done, &[]);
     // One key with everything; and the logs are kept too.
     reader.kubectl(&["delete", "configmap", map, "-n", NS]).ok();
     let values = reader.house.file("values.yaml", &values.replace("archiveLogs: false", "archiveLogs: true"));
@@ -190,6 +192,7 @@ fn build_ci_workflow() {
     let ci = seed("000/argo-ci.yaml");
     let done = reader.succeeded(reader.submit(NS, &[&ci, "-p", url, "-p", "FROM_ARGO=argo test"]));
     insta::assert_snapshot!("argo_ci", table::of(&done));
+    assert_as_recorded("000-argo-ci", &done, &[]);
     let config = registry.has("haulrest/fastapi-sample:v1");
     let env = config["config"]["Env"].to_string();
     assert!(env.contains("FROM_ARGO=argo test"), "{env}");
@@ -210,6 +213,7 @@ fn build_ci_workflow() {
     let words = "FROM_ARGO=아르고 테스트";
     let done = reader.succeeded(reader.submit(NS, &[&ci, "-p", url, "-p", words, "-p", "image_tag=v2"]));
     insta::assert_snapshot!("argo_ci_korean", table::of(&done));
+    assert_as_recorded("001-argo-ci", &done, &[]);
     let env = registry.has("haulrest/fastapi-sample:v2")["config"]["Env"].to_string();
     assert!(env.contains(words), "{env}");
     reader.kubectl(&["delete", "pod", "fastapi-test", "-n", NS, "--grace-period=1"]).ok();

@@ -8,6 +8,7 @@ mod bitbucket;
 mod forge;
 mod images;
 mod kaniko;
+mod recorded;
 mod registry;
 mod repositories;
 mod sshd;

@@ -29,15 +29,6 @@ impl Drop for Registry {
 
 impl Registry {
     pub(crate) fn start(dir: PathBuf) -> Self {
-        Self::serve(dir, true)
-    }
-
-    /// One that asks nobody who he is.
-    pub(crate) fn open(dir: PathBuf) -> Self {
-        Self::serve(dir, false)
-    }
-
-    fn serve(dir: PathBuf, auth: bool) -> Self {
         std::fs::create_dir_all(&dir).unwrap();
         let address = nobody();
         std::fs::write(dir.join("htpasswd"), format!("{USER}:{HASHED}\n")).unwrap();
@@ -46,12 +37,7 @@ impl Registry {
             dir.join("config.yml"),
             format!(
                 "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {at}/data}}}}\n\
-                 http: {{addr: '{address}'}}\n{}",
-                if auth {
-                    format!("auth: {{htpasswd: {{realm: seeds, path: {at}/htpasswd}}}}\n")
-                } else {
-                    String::new()
-                }
+                 http: {{addr: '{address}'}}\nauth: {{htpasswd: {{realm: seeds, path: {at}/htpasswd}}}}\n"
             ),
         )
         .unwrap();
@@ -98,12 +84,6 @@ impl Registry {
         let into = self.dir.join("pulled").join(name.replace(['/', ':'], "_"));
         std::fs::create_dir_all(&into).unwrap();
         into
-    }
-
-    /// The image is there for everybody; its configuration.
-    #[track_caller]
-    pub(crate) fn holds(&self, name: &str) -> serde_json::Value {
-        self.fetched(name, None)
     }
 
     /// The image is there for who has the password, and for nobody else; its configuration.

@@ -3,9 +3,10 @@
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::registry::Registry;
+use super::recorded::assert_as_recorded;
+use super::registry::{PASSWORD, Registry, USER};
 use super::repositories::{Repositories, commit, push};
 use super::{Reader, seed, table};
 use crate::deliveries::git;
@@ -55,10 +56,6 @@ subjects: [{kind: ServiceAccount, name: ci-workflow}]
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: ci-workflow}
 ---
 apiVersion: v1
-kind: ConfigMap
-metadata: {name: docker-config}
-data: {config.json: '{ \"credsStore\": \"ecr-login\" }'}
----
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: k8s-webhook-handler}
@@ -77,7 +74,7 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: ci-workflow}
 rules:
-- {apiGroups: [''], resources: [namespaces, configmaps], verbs: [get, create, delete, list, watch]}
+- {apiGroups: [''], resources: [namespaces, configmaps, secrets], verbs: [get, create, patch, delete, list, watch]}
 - {apiGroups: [apps], resources: [deployments], verbs: [get, list, watch, create, patch]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
@@ -108,6 +105,14 @@ metadata: {name: outside, namespace: world}
 spec: {selector: {app: outside}, ports: [{port: 80}]}
 ";
 
+/// The article's ConfigMap. Its registry gives its rights to the pod's role; here there is a password for it.
+const STORE: &str = "{ \"credsStore\": \"ecr-login\" }";
+
+/// The same with the password of the account.
+fn with_password() -> String {
+    json!({"credsStore": "ecr-login", "auths": {ECR: {"username": USER, "password": PASSWORD}}}).to_string()
+}
+
 struct Case {
     reader: Reader,
     registry: Registry,
@@ -134,8 +139,7 @@ fn begin(case: &str) -> Option<Case> {
     reader.kubectl_image("bitnami/kubectl:1.17.4");
     reader.sleeper("k8s-webhook-handler:before");
     let repositories = Repositories::new(reader.house.path("repositories"));
-    // The article's registry gives its rights to the pod's role; here it is open.
-    let registry = Registry::open(reader.house.path("registry"));
+    let registry = Registry::start(reader.house.path("registry"));
     let host = repositories.serve();
     let rules = [
         format!("{ECR}={}", registry.address),
@@ -144,7 +148,26 @@ fn begin(case: &str) -> Option<Case> {
     ];
     reader.begin(&["--remap-registry", &rules[0], "--remap-git", &rules[1], "--remap-git", &rules[2]]);
     reader.apply("default", "cluster.yaml", CLUSTER);
+    docker_config(&reader, &with_password());
+    pull_secret(&reader, PASSWORD);
     Some(Case { reader, registry, _git: host, repositories })
+}
+
+/// The ConfigMap that builds mount.
+fn docker_config(reader: &Reader, text: &str) {
+    let file = reader.house.file("config.json", text);
+    reader.kubectl(&["delete", "configmap", "docker-config", "--ignore-not-found"]).ok();
+    reader.kubectl(&["create", "configmap", "docker-config", &format!("--from-file={file}")]).ok();
+}
+
+/// The Secret that pods pull with.
+fn pull_secret(reader: &Reader, password: &str) {
+    reader.kubectl(&["delete", "secret", "ecr", "--ignore-not-found"]).ok();
+    let (server, user) = (format!("--docker-server={ECR}"), format!("--docker-username={USER}"));
+    let password = format!("--docker-password={password}");
+    reader.kubectl(&["create", "secret", "docker-registry", "ecr", &server, &user, &password]).ok();
+    let patch = r#"{"imagePullSecrets": [{"name": "ecr"}]}"#;
+    reader.kubectl(&["patch", "serviceaccount", "default", "-p", patch]).ok();
 }
 
 impl Case {
@@ -188,12 +211,14 @@ fn kubernetes_native_ci() {
     let logs = reader.logs(&done);
     assert!(logs.contains("nothing to commit, working tree clean") && logs.contains(": 2.1.1"), "{logs}");
     insta::assert_snapshot!("input_artifact_git", table::of(&done));
+    assert_as_recorded("003-input-artifact-git", &done, &[]);
 
     let tree = case.repository();
     let read = |name: &str| std::fs::read_to_string(seed(name)).unwrap();
     let id = with_manifest(&tree, &read("003/build.yaml"));
     let done = reader.succeeded(reader.pushed(REPOSITORY, "master", &id));
     insta::assert_snapshot!("build", table_of(&done, &id));
+    assert_as_recorded("003-build", &done, &[&id]);
     let key = table::node(&done, done["metadata"]["name"].as_str().unwrap())["outputs"]["artifacts"][0].clone();
     assert!(key.to_string().contains("binaries"), "{key:#}");
     let archives =
@@ -204,7 +229,8 @@ fn kubernetes_native_ci() {
     let id = with_manifest(&tree, &read("003/kaniko.yaml"));
     let done = reader.succeeded(reader.pushed(REPOSITORY, "master", &id));
     insta::assert_snapshot!("kaniko", table_of(&done, &id));
-    let config = case.registry.holds(&format!("k8s-webhook-handler:{id}"));
+    assert_as_recorded("003-kaniko", &done, &[&id]);
+    let config = case.registry.has(&format!("k8s-webhook-handler:{id}"));
     assert_eq!(config["config"]["Entrypoint"][0], "/k8s-webhook-handler");
     let name = done["metadata"]["name"].as_str().unwrap();
     let pods = ["get", "pods", "-l", &format!("workflows.argoproj.io/workflow={name}"), "-o", "yaml"];
@@ -214,6 +240,7 @@ fn kubernetes_native_ci() {
     let id = with_manifest(&tree, &read("003/deploy.yaml"));
     let done = reader.succeeded(reader.pushed(REPOSITORY, "master", &id));
     insta::assert_snapshot!("deploy", table_of(&done, &id));
+    assert_as_recorded("003-deploy", &done, &[&id]);
     assert_eq!(case.image(), format!("{ECR}/k8s-webhook-handler:{id}"));
     reader.kubectl(&["rollout", "status", "deployment/k8s-webhook-handler", "--timeout=60s"]).ok();
 
@@ -222,15 +249,19 @@ fn kubernetes_native_ci() {
     let id = with_manifest(&tree, &read("003/push-delete.yaml"));
     let done = reader.succeeded(reader.pushed(REPOSITORY, "master", &id));
     insta::assert_snapshot!("push", table_of(&done, &id));
+    assert_as_recorded("003-push", &done, &[&id]);
     assert_eq!(case.image(), format!("{ECR}/k8s-webhook-handler:{id}"));
     let more = reader.house.file("more.yaml", MORE);
     reader.kubectl(&["apply", "-f", &more]).ok();
     reader.kubectl(&["create", "namespace", "preview-feature-x"]).ok();
     let done = reader.succeeded(reader.branch_deleted(REPOSITORY, "feature/x"));
     insta::assert_snapshot!("delete", table_of(&done, &id));
+    assert_as_recorded("003-delete", &done, &[&id]);
     reader.kubectl(&["get", "namespace", "preview-feature-x"]).exits(1).says(&["NotFound"]);
 
     case.previews(&tree);
+    case.without_the_password(&tree);
+    case.without_the_helper(&tree);
     case.reader.end();
 }
 
@@ -239,6 +270,51 @@ impl Case {
     fn tools(&self) {
         let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/seeds/tools");
         self.reader.tools_image("custom-ci-tools-image", &from);
+    }
+
+    /// Who has no password is refused, for pushes and for pulls, and is told so by the name that the manifest has.
+    fn without_the_password(&self, tree: &std::path::Path) {
+        let reader = &self.reader;
+        let pushed = commit(tree, &[("README.md", "no password\n")]);
+        let text = std::fs::read_to_string(seed("003/kaniko.yaml")).unwrap();
+        docker_config(reader, STORE);
+        let id = with_manifest(tree, &text);
+        assert_ne!(id, pushed);
+        let failed = reader.pushed(REPOSITORY, "master", &id);
+        assert_eq!(failed["status"]["phase"], "Failed", "{}", table::of(&failed));
+        let message = failed["status"]["message"].as_str().unwrap();
+        assert!(message.contains(ECR) && message.contains("refused"), "{message}");
+        assert!(!failed.to_string().contains(&self.registry.address), "{failed:#}");
+
+        pull_secret(reader, &format!("not-{PASSWORD}"));
+        let image = self.image();
+        let (image, policy) = (format!("--image={image}"), "--image-pull-policy=Always");
+        reader.kubectl(&["run", "refused", &image, policy, "--restart=Never"]).ok();
+        let path = "jsonpath={.status.containerStatuses[0].state.waiting.message}";
+        let said = until("the pull is refused", Duration::from_secs(60), || {
+            let said = reader.kubectl(&["get", "pod", "refused", "-o", path]).ok().stdout;
+            said.contains("refused").then_some(said)
+        });
+        assert!(said.contains(ECR) && !said.contains(&self.registry.address), "{said}");
+        let events = reader.kubectl(&["get", "events", "-A", "-o", "json"]).ok().stdout;
+        assert!(!events.contains(&self.registry.address), "a mapped name is in an event");
+    }
+
+    /// A registry that no rule stands for: the article's program is asked for its credential, is absent, and is named.
+    fn without_the_helper(&self, tree: &std::path::Path) {
+        let address = &self.registry.address;
+        let text = std::fs::read_to_string(seed("003/kaniko.yaml")).unwrap().replace(ECR, address);
+        let id = with_manifest(tree, &text);
+        let before = self.reader.up().said();
+        assert!(!before.contains("ecr-login"), "it was asked about a registry that a rule stands for: {before}");
+        let failed = self.reader.pushed(REPOSITORY, "master", &id);
+        let message = failed["status"]["message"].as_str().unwrap();
+        assert!(message.contains("no credential for it was found"), "{message}");
+        let said = self.reader.up().said();
+        let warning =
+            said.lines().find(|l| l.contains("docker-credential-ecr-login")).unwrap_or_else(|| panic!("{said}"));
+        assert!(warning.contains("WARN") && warning.contains("continuing without it"), "{warning}");
+        assert!(warning.contains(address.as_str()), "{warning}");
     }
 
     /// Checksums as tags, commit statuses, Slack, and a namespace a branch.
@@ -251,7 +327,7 @@ impl Case {
         let tag =
             table::node(&done, "calculate-tags")["outputs"]["parameters"][0]["value"].as_str().unwrap().to_owned();
         insta::assert_snapshot!("preview", table_of(&done, &id).replace(&tag, "IMAGE"));
-        self.registry.holds(tag.split_once('/').unwrap().1);
+        self.registry.has(tag.split_once('/').unwrap().1);
         let preview = "preview-feature-previews";
         let pods = reader.kubectl(&["get", "pods", "-n", preview, "-o", "name"]).ok().stdout;
         reader.kubectl(&["logs", "-n", preview, pods.trim()]).ok().says(&["handling webhooks"]);
