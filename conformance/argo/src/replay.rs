@@ -185,7 +185,7 @@ pub async fn play(door: &Door, play: Play<'_>) -> Result<Played, Fault> {
         engine: play.engine.clone(),
         managed_namespace: Some(play.namespace.clone()),
         controller_namespace: play.namespace.clone(),
-        clock: stage.clock,
+        clock: stage.clock.clone(),
         ..workflow::Settings::default()
     };
     let task = tokio::spawn(workflow::run(door.client.clone(), settings, stop.clone()));

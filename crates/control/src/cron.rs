@@ -23,6 +23,7 @@ use tracing::{debug, info, warn};
 use windlass_model::{ARGO_GROUP, Time, VERSION, WorkflowPhase, labels};
 use windlass_schedule::cron::{self, Child, Decision};
 
+use crate::clock::Clock;
 use crate::{within, within_of};
 
 /// A workflow as far as its schedule is concerned; its node table is passed over.
@@ -105,7 +106,7 @@ struct Known {
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Runs until `stop` is cancelled.
-pub async fn run(client: Client, managed: Option<String>, stop: CancellationToken) {
+pub async fn run(client: Client, managed: Option<String>, clock: Clock, stop: CancellationToken) {
     let crons = watcher::watcher(
         within_of(&client, managed.as_deref(), &resource("CronWorkflow", "cronworkflows")),
         watcher::Config::default(),
@@ -133,7 +134,7 @@ pub async fn run(client: Client, managed: Option<String>, stop: CancellationToke
             while let Some(key) = known.dirty.pop_first() {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = look(&client, &key, &mut known) => {}
+                    () = look(&client, &clock, &key, &mut known) => {}
                 }
             }
         }
@@ -141,14 +142,14 @@ pub async fn run(client: Client, managed: Option<String>, stop: CancellationToke
         let sleep = async {
             match wake {
                 // A long sleep would miss that somebody set the clock.
-                Some(at) => tokio::time::sleep(until(at).min(Duration::from_secs(60))).await,
+                Some(at) => tokio::time::sleep(clock.left_until(at).min(Duration::from_secs(60))).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             () = stop.cancelled() => return,
             () = sleep => {
-                let now = Timestamp::now();
+                let now = clock.now();
                 let due: Vec<Key> = known.wakes.iter().filter(|(_, at)| **at <= now).map(|(k, _)| k.clone()).collect();
                 for key in due {
                     known.wakes.remove(&key);
@@ -165,10 +166,6 @@ pub async fn run(client: Client, managed: Option<String>, stop: CancellationToke
             },
         }
     }
-}
-
-fn until(at: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)
 }
 
 fn resource(kind: &str, plural: &str) -> ApiResource {
@@ -239,13 +236,13 @@ impl Known {
 }
 
 /// Looks at one CronWorkflow until nothing is left to do now.
-async fn look(client: &Client, key: &Key, known: &mut Known) {
+async fn look(client: &Client, clock: &Clock, key: &Key, known: &mut Known) {
     let Some(object) = known.crons.get(key) else { return };
     let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
     let mine = known.made.iter().filter(|((ns, _), (owner, _))| *ns == key.0 && owner == uid);
     let mut children: Vec<Child> = mine.map(|(_, (_, child))| child.clone()).collect();
     children.sort_by(|a, b| a.name.cmp(&b.name));
-    let decision = cron::decide(object, &children, Timestamp::now());
+    let decision = cron::decide(object, &children, clock.now());
     match decision.wake {
         Some(at) => known.wakes.insert(key.clone(), at),
         None => known.wakes.remove(key),
@@ -257,7 +254,7 @@ async fn look(client: &Client, key: &Key, known: &mut Known) {
         Err(e) => {
             // Another hand was faster, or the API is away: the watch brings the newer object, or this tries again.
             debug!(namespace = key.0, name = key.1, error = %e, "a cron workflow is looked at again");
-            let at = Timestamp::now() + AGAIN;
+            let at = clock.now() + AGAIN;
             let wake = known.wakes.entry(key.clone()).or_insert(at);
             *wake = (*wake).min(at);
         }

@@ -155,6 +155,21 @@ impl PodSeen {
         Left::Unsure { name: self.metadata.name.unwrap_or_default(), uid: self.metadata.uid.unwrap_or_default() }
     }
 
+    /// `metadata.name`.
+    pub(crate) fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// `metadata.uid`.
+    pub(crate) fn uid_text(&self) -> Option<&str> {
+        self.metadata.uid.as_deref()
+    }
+
+    /// Whether the workflow of this uid owns it, and not an older one of the same name.
+    pub(crate) fn is_of(&self, workflow_uid: &str) -> bool {
+        self.metadata.owner_references.iter().flatten().any(|owner| owner.uid == workflow_uid)
+    }
+
     /// Whether it is the pod with this uid.
     pub(crate) fn is(&self, uid: &str) -> bool {
         self.metadata.uid.as_deref() == Some(uid)

@@ -19,6 +19,7 @@ use windlass_model::workflow::{PodGc, TtlStrategy};
 use windlass_model::{Time, WorkflowPhase, labels};
 use windlass_schedule::retention;
 
+use crate::clock::Clock;
 use crate::pod::PodSeen;
 use crate::within;
 
@@ -79,15 +80,15 @@ impl Resource for Ended {
 type Collecting = HashMap<(String, String), AbortOnDropHandle<()>>;
 
 /// Runs until `stop` is cancelled; what is due later is found again by the next start.
-pub async fn run(client: Client, managed: Option<String>, stop: CancellationToken) {
+pub async fn run(client: Client, managed: Option<String>, clock: Clock, stop: CancellationToken) {
     let timers = TaskTracker::new();
     tokio::select! {
         () = stop.cancelled() => {}
-        () = workflows(&client, managed.as_deref(), &timers) => {}
+        () = workflows(&client, managed.as_deref(), &clock, &timers) => {}
     }
 }
 
-async fn workflows(client: &Client, managed: Option<&str>, timers: &TaskTracker) {
+async fn workflows(client: &Client, managed: Option<&str>, clock: &Clock, timers: &TaskTracker) {
     let api: Api<Ended> = within(client, managed);
     let mut events = watcher::watcher(api, watcher::Config::default()).boxed();
     let mut due: HashMap<String, Timestamp> = HashMap::new();
@@ -111,7 +112,7 @@ async fn workflows(client: &Client, managed: Option<&str>, timers: &TaskTracker)
                     None => drop(collecting.remove(&key)),
                 }
                 if completed {
-                    ended(client, &wf, &mut due, timers);
+                    ended(client, &wf, clock, &mut due, timers);
                 }
             }
             Ok(Event::Delete(wf)) => {
@@ -131,18 +132,18 @@ async fn pause(e: &watcher::Error) {
 }
 
 /// A workflow that has ended: its pods and itself get their time, once.
-fn ended(client: &Client, wf: &Ended, due: &mut HashMap<String, Timestamp>, timers: &TaskTracker) {
+fn ended(client: &Client, wf: &Ended, clock: &Clock, due: &mut HashMap<String, Timestamp>, timers: &TaskTracker) {
     let uid = wf.uid().unwrap_or_default();
-    let finished = wf.status.finished_at.map_or_else(Timestamp::now, |t| t.0);
+    let finished = wf.status.finished_at.map_or_else(|| clock.now(), |t| t.0);
     // A retried run ends again, and later.
     if wf.metadata.deletion_timestamp.is_some() || due.get(&uid) == Some(&finished) {
         return;
     }
     if let Some(gc) = wf.spec.pod_gc.clone() {
         due.insert(uid.clone(), finished);
-        let (client, wf) = (client.clone(), wf.clone());
+        let (client, wf, clock) = (client.clone(), wf.clone(), clock.clone());
         timers.spawn(async move {
-            sleep_until(finished + retention::pod_delay(&gc)).await;
+            clock.sleep_until(finished + retention::pod_delay(&gc)).await;
             if is_as_it_ended(&client, &wf).await {
                 delete_pods(&client, &wf, &gc).await;
             }
@@ -151,9 +152,9 @@ fn ended(client: &Client, wf: &Ended, due: &mut HashMap<String, Timestamp>, time
     let ttl = wf.spec.ttl_strategy.as_ref();
     if let Some(at) = ttl.and_then(|ttl| retention::workflow_due(ttl, wf.status.phase, finished)) {
         due.insert(uid.clone(), finished);
-        let (client, wf) = (client.clone(), wf.clone());
+        let (client, wf, clock) = (client.clone(), wf.clone(), clock.clone());
         timers.spawn(async move {
-            sleep_until(at).await;
+            clock.sleep_until(at).await;
             if !is_as_it_ended(&client, &wf).await {
                 return;
             }
@@ -227,9 +228,4 @@ async fn collect(api: Api<PodSeen>, workflow: String, gc: PodGc, timers: TaskTra
             Err(e) => pause(&e).await,
         }
     }
-}
-
-async fn sleep_until(at: Timestamp) {
-    let left = at.duration_since(Timestamp::now());
-    tokio::time::sleep(std::time::Duration::try_from(left).unwrap_or_default()).await;
 }

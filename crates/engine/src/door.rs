@@ -71,6 +71,11 @@ pub enum Observation {
     /// node that has a running pod in the status and was not told of one has lost it (`PodGone`); a pending node may
     /// still have its pod created.
     Surveyed,
+    /// There is no WorkflowTaskResult of this name (the answer to [`Command::FetchReport`]).
+    NoTaskResult {
+        /// The name: its node's id.
+        name: String,
+    },
     /// A pod could not be created.
     PodRefused {
         /// The node it was for.
@@ -187,7 +192,8 @@ pub enum Command {
         /// How long to wait between the signals; the pod's own value when absent.
         grace_seconds: Option<i64>,
     },
-    /// The pod's result is in the status: label it completed and take our finalizer off.
+    /// The pod's result is in the status: label it completed and take our finalizer off. Only when that status is
+    /// written ([`Command::follows_status`]).
     ReleasePod {
         /// Its name.
         name: String,
@@ -246,11 +252,25 @@ pub enum Command {
         /// Its name.
         name: String,
     },
+    /// Get a WorkflowTaskResult that should have been told long ago, and answer with [`Observation::TaskResult`] or
+    /// [`Observation::NoTaskResult`].
+    FetchReport {
+        /// Its name: the node's id.
+        name: String,
+    },
     /// Get a ConfigMap of the workflow's namespace and answer with [`Observation::ConfigMap`].
     FetchConfigMap {
         /// Its name.
         name: String,
     },
+}
+
+impl Command {
+    /// Whether it takes something away that only the status can tell of afterwards: then the status has to be written
+    /// first, or a crash between the two loses what the status did not say yet.
+    pub fn follows_status(&self) -> bool {
+        matches!(self, Command::DeletePod { .. } | Command::ReleasePod { .. } | Command::DeleteClaim { .. })
+    }
 }
 
 /// What follows from what was observed.
@@ -260,7 +280,7 @@ pub struct Decision {
     pub status_changed: bool,
     /// The status must be stored before the commands are done: it says that locks are held, and a restart must know.
     pub write_first: bool,
-    /// What is to be done, in this order.
+    /// What is to be done, in this order; what [`Command::follows_status`] after the status is written.
     pub commands: Vec<Command>,
     /// When to call again even if nothing is seen.
     pub wake: Option<Timestamp>,

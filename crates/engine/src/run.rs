@@ -215,6 +215,15 @@ impl Run {
         status
     }
 
+    /// Whether a command that could not be done at once is still to be done: a pod must not be made for a node that
+    /// has got its pod, or has ended, meanwhile.
+    pub fn still_wants(&self, command: &Command) -> bool {
+        match command {
+            Command::CreatePod { node_id, pod, .. } => self.waits_for_pod(node_id, pod),
+            _ => true,
+        }
+    }
+
     /// Whether the run has ended.
     pub fn is_completed(&self) -> bool {
         self.stage == Stage::Done
@@ -233,6 +242,7 @@ impl Run {
             }
             Observation::Surveyed => self.observe_survey(),
             Observation::TaskResult(report) => self.observe_report(report),
+            Observation::NoTaskResult { name } => self.observe_no_report(name),
             Observation::Template { cluster, name, object } => {
                 let spec = object.as_ref().and_then(|o| {
                     serde_json::from_value::<WorkflowSpec>(o.get("spec").cloned().unwrap_or_default()).ok()

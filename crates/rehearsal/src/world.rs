@@ -292,6 +292,8 @@ impl<'s> World<'s> {
                 let kind = if cluster { "ClusterWorkflowTemplate" } else { "WorkflowTemplate" };
                 seen.push(Observation::Template { cluster, object: self.object(kind, &name), name });
             }
+            // What there is was told with the pod's end.
+            Command::FetchReport { name } => seen.push(Observation::NoTaskResult { name }),
             Command::FetchConfigMap { name } => {
                 seen.push(Observation::ConfigMap { object: self.object("ConfigMap", &name), name });
             }

@@ -25,6 +25,7 @@ use windlass_artifacts::AllowPaths;
 use windlass_artifacts::git::{GitAccess, Mirrors};
 use windlass_artifacts::store::LocalStore;
 use windlass_build::ConfinedUnpacker;
+use windlass_control::clock::Clock;
 use windlass_control::form::{Executor, PodExecutor};
 use windlass_control::{cron, delivery, retention, workflow};
 use windlass_engine::pod_form::PodForm;
@@ -230,8 +231,8 @@ impl Cluster {
         });
 
         tasks.spawn(windlass_workloads::run(controller.clone(), ca, stop.clone()));
-        tasks.spawn(retention::run(controller.clone(), None, stop.clone()));
-        tasks.spawn(cron::run(controller.clone(), None, stop.clone()));
+        tasks.spawn(retention::run(controller.clone(), None, Clock::default(), stop.clone()));
+        tasks.spawn(cron::run(controller.clone(), None, Clock::default(), stop.clone()));
         tasks.spawn(workflow::run(controller, loops, stop.clone()));
         tasks.close();
         let client = api.client(Identity::admin());

@@ -51,15 +51,25 @@ pub(crate) async fn act(
         },
         Command::DeletePod { name, uid } => {
             let params = DeleteParams { preconditions: only(uid.clone()), ..DeleteParams::background() };
-            forgive(pods().delete(&name, &params).await.map(drop), Command::DeletePod { name, uid })
+            let answer = pods().delete(&name, &params).await.map(drop);
+            removed(&pods(), answer, &name, uid.as_deref(), || Command::DeletePod {
+                name: name.clone(),
+                uid: uid.clone(),
+            })
+            .await
         }
         Command::StopPod { name, uid, grace_seconds } => {
             let grace_period_seconds = grace_seconds.and_then(|s| u32::try_from(s).ok());
             let params =
                 DeleteParams { grace_period_seconds, preconditions: only(uid.clone()), ..DeleteParams::background() };
-            forgive(pods().delete(&name, &params).await.map(drop), Command::StopPod { name, uid, grace_seconds })
+            let answer = pods().delete(&name, &params).await.map(drop);
+            let again = || Command::StopPod { name: name.clone(), uid: uid.clone(), grace_seconds };
+            removed(&pods(), answer, &name, uid.as_deref(), again).await
         }
-        Command::ReleasePod { name, uid } => release(&pods(), name, uid).await,
+        Command::ReleasePod { name, uid } => match release(&pods(), &name, uid.as_deref()).await {
+            Released::Yes => Outcome::Done,
+            Released::NotYet => Outcome::Again(Command::ReleasePod { name, uid }, Duration::from_millis(250)),
+        },
         Command::CreateClaim { name, claim } => claim_made(client, namespace, name, claim).await,
         Command::DeleteClaim { name } => {
             let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::claims());
@@ -109,6 +119,18 @@ pub(crate) async fn act(
                 Err(_) => Outcome::Again(Command::FetchTemplate { cluster, name }, Duration::from_secs(1)),
             }
         }
+        Command::FetchReport { name } => {
+            let kind = seen::task_results();
+            let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &kind);
+            match get(&api, &name).await {
+                Ok(Some(object)) => Outcome::Observed(Box::new(match serde_json::from_value(object) {
+                    Ok(report) => Observation::TaskResult(report),
+                    Err(_) => Observation::NoTaskResult { name },
+                })),
+                Ok(None) => Outcome::Observed(Box::new(Observation::NoTaskResult { name })),
+                Err(_) => Outcome::Again(Command::FetchReport { name }, Duration::from_secs(1)),
+            }
+        }
         Command::FetchConfigMap { name } => {
             let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::config_maps());
             match get(&api, &name).await {
@@ -147,42 +169,74 @@ fn only(uid: Option<String>) -> Option<Preconditions> {
     uid.map(|uid| Preconditions { uid: Some(uid), resource_version: None })
 }
 
-/// A pod that is not there, or is another one by now, needs no deleting.
+/// What is not there needs no deleting.
 fn forgive(answer: Result<(), kube::Error>, command: Command) -> Outcome {
     match answer {
         Ok(()) => Outcome::Done,
-        Err(kube::Error::Api(s)) if s.code == 404 || s.code == 409 => Outcome::Done,
+        Err(kube::Error::Api(s)) if s.code == 404 => Outcome::Done,
         Err(_) => Outcome::Again(command, Duration::from_secs(1)),
     }
 }
 
+/// A pod that is not there, or is another one by now, needs no deleting. A conflict says that it is another one or that
+/// somebody wrote it at the same time, so that is asked.
+async fn removed(
+    pods: &Api<PodSeen>,
+    answer: Result<(), kube::Error>,
+    name: &str,
+    uid: Option<&str>,
+    command: impl FnOnce() -> Command,
+) -> Outcome {
+    match answer {
+        Err(kube::Error::Api(s)) if s.code == 409 && is_another(pods, name, uid).await => Outcome::Done,
+        answer => forgive(answer, command()),
+    }
+}
+
+/// Whether the pod of this uid is gone.
+async fn is_another(pods: &Api<PodSeen>, name: &str, uid: Option<&str>) -> bool {
+    match pods.get_opt(name).await {
+        Ok(there) => there.is_none_or(|pod| uid.is_some_and(|uid| !pod.is(uid))),
+        Err(_) => false,
+    }
+}
+
+/// What [`release`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Released {
+    /// It is labelled and free, or gone.
+    Yes,
+    /// Something was in the way: try again.
+    NotYet,
+}
+
 /// Marks the pod as done with, and takes our finalizer off where it has one. What the label's patch answers tells that,
 /// so a pod without it costs one write and no read.
-async fn release(pods: &Api<PodSeen>, name: String, uid: Option<String>) -> Outcome {
+pub(super) async fn release(pods: &Api<PodSeen>, name: &str, uid: Option<&str>) -> Released {
     let patch = |what: Value| {
         let mut patch = json!({"metadata": what});
-        if let Some(uid) = &uid {
+        if let Some(uid) = uid {
             patch["metadata"]["uid"] = json!(uid);
         }
         Patch::Merge(patch)
     };
     let params = PatchParams::default();
     let labelled = patch(json!({"labels": {labels::COMPLETED: "true"}}));
-    let answer = match pods.patch_metadata(&name, &params, &labelled).await {
+    let answer = match pods.patch_metadata(name, &params, &labelled).await {
         Ok(meta) if meta.finalizers().iter().any(|f| f == labels::POD_FINALIZER) => {
             let rest: Vec<_> = meta.finalizers().iter().filter(|f| *f != labels::POD_FINALIZER).collect();
             // The version, so that a finalizer that came meanwhile is not lost.
             let free = patch(json!({"finalizers": rest, "resourceVersion": meta.resource_version()}));
-            match pods.patch_metadata(&name, &params, &free).await {
-                Err(kube::Error::Api(s)) if s.code == 409 => {
-                    return Outcome::Again(Command::ReleasePod { name, uid }, Duration::from_millis(100));
-                }
-                freed => freed.map(drop),
-            }
+            pods.patch_metadata(name, &params, &free).await.map(drop)
         }
         labelled => labelled.map(drop),
     };
-    forgive(answer, Command::ReleasePod { name, uid })
+    match answer {
+        Ok(()) => Released::Yes,
+        Err(kube::Error::Api(s)) if s.code == 404 => Released::Yes,
+        Err(kube::Error::Api(s)) if s.code == 409 && is_another(pods, name, uid).await => Released::Yes,
+        Err(_) => Released::NotYet,
+    }
 }
 
 /// Creates a pod. It goes out as the engine made it.

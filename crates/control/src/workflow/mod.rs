@@ -8,6 +8,7 @@ mod locks;
 mod repository;
 mod resident;
 mod seen;
+mod stray;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -31,6 +32,7 @@ use crate::pod::{Left, PodSeen};
 use crate::{Error, within, within_of};
 use resident::{Letter, Resident};
 use seen::WorkflowSeen;
+use stray::Strays;
 use windlass_schedule::throttle::Throttle;
 
 pub(crate) use repository::CONFIGURATION;
@@ -41,6 +43,8 @@ pub(crate) use seen::config_maps;
 pub struct Settings {
     /// What the engine must know of its surroundings.
     pub engine: windlass_engine::Config,
+    /// What time it is.
+    pub clock: Clock,
     /// In which form steps get their executor.
     pub executor: Executor,
     /// Where the user's own metrics are counted.
@@ -53,21 +57,19 @@ pub struct Settings {
     pub status_pause_min: Duration,
     /// How many pods of one run are created at the same time.
     pub creates_max: usize,
-    /// What time it is.
-    pub clock: Clock,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             engine: windlass_engine::Config::default(),
+            clock: Clock::default(),
             executor: Executor::default(),
             metrics: crate::metrics::Metrics::default(),
             managed_namespace: None,
             controller_namespace: "windlass-system".to_owned(),
             status_pause_min: Duration::from_millis(100),
             creates_max: 64,
-            clock: Clock::default(),
         }
     }
 }
@@ -90,6 +92,7 @@ enum Sight {
     ListEnds,
     Workflow(Box<WorkflowSeen>),
     WorkflowGone(Key),
+    Pod(Key, Box<PodSeen>),
     Told(Key, Box<Observation>),
     /// A pod that had not ended is not in the watch any more.
     PodLeft(Key, String, String),
@@ -111,14 +114,17 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
                 Some(sight) => house.see(sight),
             },
             Some(ended) = house.residents.join_next_with_id() => match ended {
-                Ok((id, key)) => {
+                Ok((id, (key, goes_on))) => {
                     house.ids.remove(&id);
-                    // A letter that came between the resident's last look and now must not be lost.
+                    // There may be a younger resident already.
                     if house.boxes.get(&key).is_some_and(mpsc::UnboundedSender::is_closed) {
                         house.boxes.remove(&key);
                     }
                     debug!(namespace = key.0, workflow = key.1, "run left memory");
                     house.is_over(&key);
+                    if let Some(seen) = goes_on.filter(|_| !house.boxes.contains_key(&key)) {
+                        house.let_in_or_postpone(key, seen);
+                    }
                 }
                 Err(fault) => {
                     let Some(key) = house.ids.remove(&fault.id()) else { continue };
@@ -144,11 +150,12 @@ struct House {
     config: ControllerConfig,
     throttle: Throttle,
     boxes: HashMap<Key, mpsc::UnboundedSender<Letter>>,
-    residents: JoinSet<Key>,
+    residents: JoinSet<(Key, Option<Box<WorkflowSeen>>)>,
     ids: HashMap<tokio::task::Id, Key>,
     postponed: HashMap<Key, Box<WorkflowSeen>>,
     /// What the list that goes on has named so far.
     listing: Option<HashSet<Key>>,
+    strays: Strays,
 }
 
 impl House {
@@ -168,6 +175,7 @@ impl House {
             ids: HashMap::new(),
             postponed: HashMap::new(),
             listing: None,
+            strays: Strays::default(),
         }
     }
 
@@ -197,11 +205,19 @@ impl House {
                 gone.iter().for_each(|key| self.is_gone(key));
                 let listed: HashSet<String> = listed.iter().map(locks::of_key).collect();
                 self.locks.retain(|workflow| listed.contains(workflow));
+                let (boxes, postponed) = (&self.boxes, &self.postponed);
+                let is_home = |key: &Key| boxes.contains_key(key) || postponed.contains_key(key);
+                self.strays.workflows_are_listed(&self.client, is_home);
             }
             Sight::WorkflowGone(key) => self.is_gone(&key),
+            Sight::Pod(key, pod) => match self.boxes.get(&key) {
+                Some(mailbox) => drop(mailbox.send(Letter::Pod(pod))),
+                // Nobody home: the run has ended, or its workflow has not been seen yet; in the second case the new
+                // resident reads the pods itself.
+                None if pod.has_ended() => self.strays.take(&self.client, key, *pod),
+                None => {}
+            },
             Sight::Told(key, observation) => {
-                // Nobody home: the run has ended, or its workflow has not been seen yet; in the second case the
-                // new resident reads the pods itself.
                 if let Some(mailbox) = self.boxes.get(&key) {
                     let _ = mailbox.send(Letter::Observed(observation));
                 }
@@ -273,10 +289,7 @@ impl House {
         let shared = (self.locks.clone(), self.live.clone());
         let resident = Resident::new(client, settings, shared, key.clone(), mailbox, letters);
         let home = key.clone();
-        let task = self.residents.spawn(async move {
-            resident.live().await;
-            home
-        });
+        let task = self.residents.spawn(async move { (home, resident.live().await) });
         self.ids.insert(task.id(), key);
     }
 
@@ -376,9 +389,7 @@ fn watch(client: &Client, settings: &Settings) -> impl futures::Stream<Item = Si
     let pods: Sights = watcher::watcher(pods, unfinished)
         .filter_map(|event| async {
             match event {
-                Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
-                    Some(Sight::Told(pod.key()?, Box::new(pod.observed())))
-                }
+                Ok(Event::Apply(pod) | Event::InitApply(pod)) => Some(Sight::Pod(pod.key()?, Box::new(pod))),
                 Ok(Event::Delete(pod)) => {
                     let key = pod.key()?;
                     Some(match pod.left() {

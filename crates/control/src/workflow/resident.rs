@@ -26,13 +26,18 @@ use super::{Key, Settings, seen};
 use crate::Error;
 use crate::pod::PodSeen;
 
+/// Beyond this, a run that waits for a time looks at the clock again.
+const WAKE_LATEST: Duration = Duration::from_secs(30);
+
 /// What a resident is told.
 pub(crate) enum Letter {
     /// The workflow as the watch sees it.
     Workflow(Box<WorkflowSeen>),
     /// The workflow was deleted.
     Gone,
-    /// A pod or a report.
+    /// A pod of a workflow of this name.
+    Pod(Box<PodSeen>),
+    /// A report, or how a pod was when it went.
     Observed(Box<Observation>),
     /// A pod that had not ended is not in the watch any more.
     PodLeft {
@@ -61,6 +66,8 @@ pub(crate) struct Resident {
     uid: String,
     spec: SpecSeen,
     reported: HashSet<String>,
+    /// What is done once the status is written.
+    held: Vec<Command>,
     written_at: Option<Instant>,
     write_took: Duration,
 }
@@ -102,6 +109,7 @@ impl Resident {
             uid: String::new(),
             spec: SpecSeen::default(),
             reported: HashSet::new(),
+            held: Vec::new(),
             written_at: None,
             write_took: Duration::ZERO,
         }
@@ -115,11 +123,12 @@ impl Resident {
         Api::namespaced(self.client.clone(), &self.key.0)
     }
 
-    /// Lives until the run has ended or its workflow is gone.
-    pub(crate) async fn live(mut self) {
+    /// Lives until the run has ended or its workflow is gone. Answers a version of the workflow that came too late to
+    /// be read, and says that the run goes on (it was retried): somebody has to take it up.
+    pub(crate) async fn live(mut self) -> Option<Box<WorkflowSeen>> {
         loop {
             match self.stay().await {
-                Ok(Next::Leave) => return,
+                Ok(Next::Leave) => return self.leave(),
                 Ok(_) => {}
                 Err(e) => {
                     warn!(namespace = self.key.0, workflow = self.key.1, error = %e, "run is taken up again");
@@ -129,14 +138,31 @@ impl Resident {
         }
     }
 
+    /// Closes the mailbox; what is still in it is not lost.
+    fn leave(mut self) -> Option<Box<WorkflowSeen>> {
+        self.letters.close();
+        let mut goes_on = None;
+        while let Ok(letter) = self.letters.try_recv() {
+            match letter {
+                Letter::Again(command) => drop(tokio::spawn(self.chores().finish(command))),
+                Letter::Workflow(seen) => goes_on = (!seen.has_ended()).then_some(seen),
+                _ => {}
+            }
+        }
+        goes_on.filter(|seen| !self.is_known(seen.metadata.resource_version.as_deref().unwrap_or_default()))
+    }
+
     /// Loads the run and steps it until it has to be loaded anew or left.
     async fn stay(&mut self) -> Result<Next, Error> {
         let Some((mut run, mut seen)) = self.load().await? else { return Ok(Next::Leave) };
         let mut patch: Option<Value> = None;
+        // What was held for a status that could not be written follows again from what is there.
+        self.held.clear();
         loop {
             let decision = self.settle(&mut run, std::mem::take(&mut seen), &mut patch).await?;
             if decision.completed {
                 self.write(&mut patch).await?;
+                self.perform_held().await;
                 self.clear_reports().await;
                 debug!(namespace = self.key.0, workflow = self.key.1, "run has ended");
                 return Ok(Next::Leave);
@@ -146,7 +172,10 @@ impl Resident {
                 self.write(&mut patch).await?;
                 continue;
             }
-            match self.listen(due, decision.wake, &mut seen).await {
+            if due.is_none() {
+                self.perform_held().await;
+            }
+            match self.listen(&run, due, decision.wake, &mut seen).await {
                 Next::Stay => {}
                 Next::Leave => return Ok(Next::Leave),
                 Next::Reload => {
@@ -207,17 +236,19 @@ impl Resident {
                 seen.push(self.note(Observation::TaskResult(result)));
             }
         }
-        seen.extend(self.pods().list(&of_run).await?.items.into_iter().map(PodSeen::observed));
+        let pods = self.pods().list(&of_run).await?.items.into_iter();
+        seen.extend(pods.filter(|pod| pod.is_of(&self.uid)).map(PodSeen::observed));
         seen.push(Observation::Surveyed);
         Ok(seen)
     }
 
     /// A spec that is not one ends the workflow as Argo does.
     async fn refuse(&mut self, phase: &str, message: &str) -> Result<(), Error> {
+        let now = self.settings.clock.now().strftime("%FT%TZ").to_string();
         let patch = json!({
             "metadata": {"labels": {labels::PHASE: phase, labels::COMPLETED: "true"}},
-            "status": {"phase": phase, "message": message, "startedAt": self.settings.clock.now().strftime("%FT%TZ").to_string(),
-                       "finishedAt": self.settings.clock.now().strftime("%FT%TZ").to_string()},
+            "status": {"phase": phase, "message": message, "startedAt": now,
+                       "finishedAt": now},
         });
         self.write(&mut Some(patch)).await
     }
@@ -257,7 +288,9 @@ impl Resident {
                 // Whoever gets a lock from here is to find what was made under it.
                 act(&self.client, &self.settings, &self.key.0, (&self.locks, &seat), save).await;
             }
-            let commands = self.do_locks(&seat, commands, &mut seen);
+            let (held, now): (Vec<_>, Vec<_>) = commands.into_iter().partition(Command::follows_status);
+            self.held.extend(held);
+            let commands = self.do_locks(&seat, now, &mut seen);
             let (client, settings, namespace) = (&self.client, &self.settings, &self.key.0);
             let (seat, locks) = (&seat, &self.locks);
             let mut outcomes = futures::stream::iter(commands)
@@ -267,7 +300,7 @@ impl Resident {
                 match outcome {
                     Outcome::Done => {}
                     Outcome::Observed(observation) => seen.push(*observation),
-                    Outcome::Again(command, after) => self.later(Letter::Again(command), after),
+                    Outcome::Again(command, after) => self.again(command, after),
                 }
             }
             if seen.is_empty() {
@@ -301,12 +334,30 @@ impl Resident {
         left
     }
 
+    /// Takes away what the written status does not need any more.
+    async fn perform_held(&mut self) {
+        let (client, settings, namespace) = (&self.client, &self.settings, &self.key.0);
+        let (seat, locks) = (&self.seat(), &self.locks);
+        let mut outcomes = futures::stream::iter(std::mem::take(&mut self.held))
+            .map(|command| act(client, settings, namespace, (locks, seat), command))
+            .buffer_unordered(self.settings.creates_max);
+        while let Some(outcome) = outcomes.next().await {
+            if let Outcome::Again(command, after) = outcome {
+                self.again(command, after);
+            }
+        }
+    }
+
     /// Waits for letters, for the time a status is due, or for the engine's own alarm.
-    async fn listen(&mut self, due: Option<Instant>, wake: Option<Timestamp>, seen: &mut Vec<Observation>) -> Next {
-        let wake = wake.map(|at| {
-            let left = at.duration_since(self.settings.clock.now());
-            Instant::now() + Duration::try_from(left).unwrap_or(Duration::ZERO)
-        });
+    async fn listen(
+        &mut self,
+        run: &Run,
+        due: Option<Instant>,
+        wake: Option<Timestamp>,
+        seen: &mut Vec<Observation>,
+    ) -> Next {
+        // A clock that is set forward must not leave a run asleep for as long as it was set by.
+        let wake = wake.map(|at| Instant::now() + self.settings.clock.left_until(at).min(WAKE_LATEST));
         let first = match due.into_iter().chain(wake).min() {
             Some(at) => tokio::time::timeout_at(at, self.letters.recv()).await.unwrap_or(Some(Letter::Tick)),
             None => self.letters.recv().await,
@@ -320,11 +371,14 @@ impl Resident {
                     let observation = self.note(*observation);
                     seen.push(observation);
                 }
+                // A workflow of the same name that is gone may have left pods.
+                Some(Letter::Pod(pod)) => seen.extend(pod.is_of(&self.uid).then(|| pod.observed())),
                 Some(Letter::PodLeft { name, uid }) => seen.extend(self.look_for(name, uid).await),
+                Some(Letter::Again(command)) if !run.still_wants(&command) => {}
                 Some(Letter::Again(command)) => match self.act_again(command).await {
                     Outcome::Done => {}
                     Outcome::Observed(observation) => seen.push(*observation),
-                    Outcome::Again(command, after) => self.later(Letter::Again(command), after),
+                    Outcome::Again(command, after) => self.again(command, after),
                 },
                 Some(Letter::Workflow(workflow)) => {
                     if let Some(change) = self.read(&workflow) {
@@ -366,6 +420,27 @@ impl Resident {
             }
         }
         Some(there.observed())
+    }
+
+    fn chores(&self) -> Chores {
+        Chores {
+            client: self.client.clone(),
+            settings: self.settings.clone(),
+            namespace: self.key.0.clone(),
+            locks: self.locks.clone(),
+            seat: self.seat(),
+        }
+    }
+
+    /// Does a command after a while, also when the run has left memory by then.
+    fn again(&self, command: Command, after: Duration) {
+        let (mailbox, chores) = (self.mailbox.clone(), self.chores());
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            if let Err(mpsc::error::SendError(Letter::Again(command))) = mailbox.send(Letter::Again(command)) {
+                chores.finish(command).await;
+            }
+        });
     }
 
     /// Puts a letter into the own mailbox after a while.
@@ -434,13 +509,12 @@ impl Resident {
         self.write_took = begun.elapsed();
         self.written_at = Some(Instant::now());
         match answer {
-            Ok(object) => {
-                self.know(object.metadata.resource_version);
-                Ok(())
-            }
-            Err(kube::Error::Api(s)) if s.code == 404 => Ok(()),
-            Err(e) => Err(e.into()),
+            Ok(object) => self.know(object.metadata.resource_version),
+            Err(kube::Error::Api(s)) if s.code == 404 => {}
+            Err(e) => return Err(e.into()),
         }
+        self.perform_held().await;
+        Ok(())
     }
 
     /// The reports are in the status: the objects have done their work.
@@ -453,6 +527,42 @@ impl Resident {
         if let Err(e) = api.delete_collection(&DeleteParams::background(), &of_run).await {
             debug!(namespace = self.key.0, workflow = self.key.1, error = %e, "reports stay until the workflow goes");
         }
+    }
+}
+
+/// What is left to do for a run that has ended: pods that go or are let go, claims that are deleted.
+struct Chores {
+    client: Client,
+    settings: Settings,
+    namespace: String,
+    locks: Locks,
+    seat: Seat,
+}
+
+impl Chores {
+    /// Does it until it is done. What makes something new is not done: nobody waits for it any more.
+    async fn finish(self, mut command: Command) {
+        const PAUSE_MAX: Duration = Duration::from_secs(30);
+        let mut pause = Duration::from_millis(250);
+        for _ in 0..10 {
+            let clears = matches!(
+                command,
+                Command::ReleasePod { .. }
+                    | Command::DeletePod { .. }
+                    | Command::StopPod { .. }
+                    | Command::DeleteClaim { .. }
+            );
+            if !clears {
+                return;
+            }
+            match act(&self.client, &self.settings, &self.namespace, (&self.locks, &self.seat), command).await {
+                Outcome::Again(again, _) => command = again,
+                _ => return,
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        warn!(namespace = self.namespace, ?command, "left undone");
     }
 }
 

@@ -7,6 +7,7 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, P
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver::{ApiServer, Identity, Options};
+use windlass_control::clock::Clock;
 
 async fn cluster() -> kube::Client {
     let server = ApiServer::open(Options::memory()).await.unwrap();
@@ -46,7 +47,7 @@ async fn every_tick_once() {
     // Two controllers, by mistake or while one takes over from the other.
     let start = || {
         let stop = CancellationToken::new();
-        (stop.clone(), tokio::spawn(windlass_control::cron::run(client.clone(), None, stop)))
+        (stop.clone(), tokio::spawn(windlass_control::cron::run(client.clone(), None, Clock::default(), stop)))
     };
     let both = [start(), start()];
     until("three ticks", async || names().await.len() >= 3).await;

@@ -5,3 +5,4 @@ mod cron;
 mod deliveries;
 mod locks;
 mod runs;
+mod simulation;

@@ -11,6 +11,7 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, P
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver::{ApiServer, Identity, Options};
+use windlass_control::clock::Clock;
 use windlass_control::{retention, workflow};
 use windlass_model::labels;
 
@@ -59,7 +60,7 @@ impl House {
 
     fn start(&self, client: &kube::Client) {
         tokio::spawn(workflow::run(client.clone(), workflow::Settings::default(), self.stop.clone()));
-        tokio::spawn(retention::run(client.clone(), None, self.stop.clone()));
+        tokio::spawn(retention::run(client.clone(), None, Clock::default(), self.stop.clone()));
     }
 
     fn workflows(&self) -> Api<DynamicObject> {

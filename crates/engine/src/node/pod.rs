@@ -39,6 +39,8 @@ pub(crate) struct PodMachine {
     report: Option<WorkflowTaskResult>,
     /// The pod as it ended, and since when its report is waited for.
     ended: Option<(Value, Timestamp)>,
+    /// Whether the report was asked for by name, for none had been told when its time was over.
+    asked: bool,
     /// Whether the step makes outputs that only a report can bring.
     expects_report: bool,
     /// When to try to create the pod again after a refusal that may pass.
@@ -68,9 +70,15 @@ impl Run {
             self.tell_parent(ix);
         }
         if let Some(pod) = self.early_pods.remove(&id) {
-            self.expect_report(ix)?;
-            self.observe_pod(&pod);
-            return Ok(());
+            if attempt_of(&pod) >= attempt {
+                self.expect_report(ix)?;
+                self.observe_pod(&pod);
+                return Ok(());
+            }
+            // Lost with its node, and a crash came between writing so and replacing it.
+            let name = self.pod_name_of(ix);
+            let uid = pod["metadata"]["uid"].as_str().map(str::to_owned);
+            self.commands.push(Command::DeletePod { name, uid });
         }
         if self.nodes.list[ix].status.phase == NodePhase::Running && !new {
             self.expect_report(ix)?;
@@ -252,6 +260,10 @@ impl Run {
             return;
         }
         let Some(ix) = known.filter(|ix| self.nodes.list[*ix].attached) else {
+            // A node whose end is written is not taken up again after a load, and its pod may not have been let go.
+            if let Some(ix) = known {
+                self.release_if_ended(ix, pod);
+            }
             self.early_pods.insert(id.to_owned(), pod.clone());
             return;
         };
@@ -263,11 +275,17 @@ impl Run {
             self.release_if_ended(ix, pod);
             return;
         };
-        let attempt =
-            pod["metadata"]["annotations"][labels::ATTEMPT].as_str().and_then(|a| a.parse().ok()).unwrap_or(0);
-        if attempt != machine.attempt {
+        let attempt = attempt_of(pod);
+        if attempt < machine.attempt {
             return;
         }
+        if attempt > machine.attempt {
+            // Ours, from before a crash that the status did not live to see.
+            machine.attempt = attempt;
+            self.nodes.list[ix].status.failed_pod_restarts = i32::try_from(attempt).ok();
+            self.touch(ix);
+        }
+        let Machine::Pod(machine) = &mut self.nodes.list[ix].machine else { return };
         machine.uid = pod["metadata"]["uid"].as_str().map(str::to_owned);
         if self.nodes.list[ix].status.phase.is_fulfilled() {
             self.release_if_ended(ix, pod);
@@ -376,6 +394,13 @@ impl Run {
                 self.wake_at(until, Some(ix));
                 return;
             }
+            if !machine.asked {
+                // A watch may be late, and a clock may have been set forward: only the API knows that there is none.
+                machine.asked = true;
+                let name = self.nodes.list[ix].status.id.clone();
+                self.commands.push(Command::FetchReport { name });
+                return;
+            }
         }
         let report = machine.report.take();
         machine.ended = None;
@@ -419,6 +444,7 @@ impl Run {
         machine.attempt += 1;
         machine.uid = None;
         machine.report = None;
+        machine.asked = false;
         machine.ended = None;
         let attempt = machine.attempt;
         self.nodes.list[ix].status.failed_pod_restarts = i32::try_from(attempt).ok();
@@ -451,6 +477,13 @@ impl Run {
                 self.lose_pod(ix);
             }
         }
+    }
+
+    /// Whether the node still waits for this pod to be made.
+    pub(crate) fn waits_for_pod(&self, node_id: &str, pod: &Value) -> bool {
+        let Some(node) = self.nodes.find(node_id).map(|ix| &self.nodes.list[ix]) else { return false };
+        let Machine::Pod(machine) = &node.machine else { return false };
+        !node.status.phase.is_fulfilled() && machine.uid.is_none() && machine.attempt == attempt_of(pod)
     }
 
     fn lose_pod(&mut self, ix: Ix) {
@@ -492,6 +525,13 @@ impl Run {
             None => {
                 self.early_reports.insert(id, report.clone());
             }
+        }
+    }
+
+    /// There is no report of this node.
+    pub(crate) fn observe_no_report(&mut self, name: &str) {
+        if let Some(ix) = self.nodes.find(name).filter(|ix| self.nodes.list[*ix].attached) {
+            self.enqueue(ix);
         }
     }
 
@@ -597,6 +637,11 @@ impl Run {
     fn leave_daemon(&mut self, _ix: Ix) {
         self.look_again_at_blocked();
     }
+}
+
+/// Pods that were made for the node before this one.
+fn attempt_of(pod: &Value) -> u32 {
+    pod["metadata"]["annotations"][labels::ATTEMPT].as_str().and_then(|a| a.parse().ok()).unwrap_or(0)
 }
 
 fn row_is_container_set(template: Option<&windlass_model::Template>) -> bool {

@@ -3,6 +3,7 @@
 
 mod cases;
 mod convert;
+mod crashes;
 mod defaults;
 mod explain;
 mod lint;

@@ -171,6 +171,7 @@ impl<'a> World<'a> {
                 let kind = if cluster { "ClusterWorkflowTemplate" } else { "WorkflowTemplate" };
                 seen.push(Observation::Template { cluster, object: self.object(kind, &name), name });
             }
+            Command::FetchReport { name } => seen.push(Observation::NoTaskResult { name }),
             Command::FetchConfigMap { name } => {
                 seen.push(Observation::ConfigMap { object: self.object("ConfigMap", &name), name });
             }

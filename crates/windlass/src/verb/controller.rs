@@ -10,6 +10,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use windlass_control::clock::Clock;
 use windlass_control::form::{Executor, PodExecutor};
 use windlass_control::{cron, retention, workflow};
 use windlass_engine::pod_form::PodForm;
@@ -68,8 +69,8 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
         tasks.spawn(cluster::serve(listener, cluster::metrics_routes(&loops.metrics), stop.clone(), "metrics"));
     }
     let managed = settings.managed_namespace;
-    tasks.spawn(retention::run(client.clone(), managed.clone(), stop.clone()));
-    tasks.spawn(cron::run(client.clone(), managed.clone(), stop.clone()));
+    tasks.spawn(retention::run(client.clone(), managed.clone(), Clock::default(), stop.clone()));
+    tasks.spawn(cron::run(client.clone(), managed.clone(), Clock::default(), stop.clone()));
     tasks.spawn(workflow::run(client, loops, stop.clone()));
     tasks.close();
     match managed {

@@ -1,0 +1,207 @@
+//! The real loops over the embedded API in memory, on days when everything goes wrong: seeded worlds in which requests
+//! are lost, watches break, clocks jump and the controller dies after its n-th write. Nothing here knows how the loops do
+//! their work; it only knows what must be true of the result:
+//!
+//! | always | no node has two live pods, no mutex two holders; a finished node neither moves, runs again nor is forgotten |
+//! | once the faults end | every workflow ends, as it does in the same world without faults; no pod is held back |
+//!
+//! `WINDLASS_SEEDS=10000` runs more worlds, `WINDLASS_SEED=17` one of them. A failure prints its seed. The seed decides
+//! the faults and the pods' lives; the threads' own order it cannot decide.
+
+mod dice;
+mod faults;
+mod kubelet;
+mod witness;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::ResourceExt;
+use kube::api::{Api, DynamicObject, ListParams, PostParams};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use windlass_apiserver::{ApiServer, Identity, Options};
+use windlass_control::clock::Clock;
+use windlass_control::{retention, workflow};
+use windlass_model::labels;
+
+use dice::Dice;
+use faults::Faults;
+use witness::Witness;
+
+/// How many worlds a run of the tests has.
+const SEEDS: u64 = 200;
+/// How many worlds turn at the same time: they mostly wait.
+const AT_ONCE: usize = 40;
+/// How many worlds have one API, each in a namespace of its own.
+const WORLDS_PER_API: usize = 100;
+/// How long the faults last.
+const STORM: Duration = Duration::from_secs(4);
+/// How long a world may take to settle afterwards; only a world that never would takes all of it.
+const CALM: Duration = Duration::from_secs(120);
+
+type Ends = BTreeMap<String, (Value, BTreeMap<String, (Value, Value)>)>;
+
+#[test]
+fn two_hundred_bad_days() {
+    let number = |name: &str| std::env::var(name).ok().map(|v| v.parse::<u64>().expect("a number"));
+    let seeds = match number("WINDLASS_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("WINDLASS_SEEDS").unwrap_or(SEEDS),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let count = seeds.end - seeds.start;
+    let faulty: Vec<String> = runtime.block_on(async {
+        let mut faulty = Vec::new();
+        for seeds in seeds.collect::<Vec<_>>().chunks(WORLDS_PER_API) {
+            let server = ApiServer::open(Options::memory()).await.unwrap();
+            server.ensure_crds(&windlass_model::crds::manifests()).await.unwrap();
+            let worlds = futures::stream::iter(seeds).map(|&seed| {
+                let server = server.clone();
+                async move {
+                    // A panic in a world is that world's failure, and names its seed.
+                    let turned = AbortOnDropHandle::new(tokio::spawn(world(server, seed))).await;
+                    turned.unwrap_or_else(|e| Err(e.to_string())).err().map(|what| format!("seed {seed}: {what}"))
+                }
+            });
+            faulty.extend(worlds.buffer_unordered(AT_ONCE).filter_map(async |f| f).collect::<Vec<_>>().await);
+        }
+        faulty
+    });
+    println!("{count} worlds");
+    assert!(faulty.is_empty(), "{} of {count} worlds broke:\n{}", faulty.len(), faulty.join("\n"));
+}
+
+/// The workflows of a world: files, so that a new one is no Rust.
+fn inputs() -> Vec<Value> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/simulation/workflows");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect();
+    files.sort();
+    let read = |file: &std::path::PathBuf| {
+        let text = std::fs::read_to_string(file).unwrap();
+        let mut documents = windlass_lang::yaml::load_str(&text).documents;
+        documents.remove(0).value
+    };
+    files.iter().map(read).collect()
+}
+
+/// One world twice: with faults, then the same without; both must end the same.
+async fn world(server: ApiServer, seed: u64) -> Result<(), String> {
+    let faults = Faults::new(seed);
+    let stormy = turn(&server, seed, Some(&faults)).await.map_err(|what| {
+        let done = faults.done.lock().unwrap();
+        format!("{what}\n  faults: {}", done.join("; "))
+    })?;
+    let calm = turn(&server, seed, None).await?;
+    for (name, end) in &calm {
+        let other = stormy.get(name).ok_or(format!("{name} is gone"))?;
+        if other != end {
+            let done = faults.done.lock().unwrap();
+            return Err(format!("{name} ends differently:\n  calm {end:?}\n  storm {other:?}\n  {}", done.join("; ")));
+        }
+    }
+    Ok(())
+}
+
+/// The controller of a world, which dies and comes back.
+async fn controller(client: kube::Client, namespace: String, clock: Clock, faults: Option<Arc<Faults>>, seed: u64) {
+    let mut dice = Dice::of(seed, "restarts");
+    loop {
+        let managed = Some(namespace.clone());
+        let settings = workflow::Settings {
+            clock: clock.clone(),
+            managed_namespace: managed.clone(),
+            ..workflow::Settings::default()
+        };
+        let stop = CancellationToken::new();
+        let loops = [
+            AbortOnDropHandle::new(tokio::spawn(workflow::run(client.clone(), settings, stop.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(retention::run(client.clone(), managed, clock.clone(), stop.clone()))),
+        ];
+        match &faults {
+            Some(faults) => faults.crash.notified().await,
+            None => std::future::pending().await,
+        }
+        // Not a stop: everything in flight is gone in the middle of what it did.
+        drop(loops);
+        tokio::time::sleep(Duration::from_millis(dice.below(300))).await;
+    }
+}
+
+async fn turn(server: &ApiServer, seed: u64, faults: Option<&Arc<Faults>>) -> Result<Ends, String> {
+    let plain = server.client(Identity::admin());
+    let namespace = format!("{}-{seed}", if faults.is_some() { "storm" } else { "calm" });
+    let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+    let namespaces: Api<Namespace> = Api::all(plain.clone());
+    namespaces.create(&PostParams::default(), &serde_json::from_value(body).unwrap()).await.unwrap();
+    let witness = Arc::new(Mutex::new(Witness::default()));
+    let jump = Arc::new(AtomicI64::new(0));
+    let seen = jump.clone();
+    let clock = Clock::of(move || Timestamp::now() + SignedDuration::from_secs(seen.load(Ordering::SeqCst)));
+    let client = faults.map_or_else(|| plain.clone(), |faults| faults.client(server));
+    let _parts = [
+        AbortOnDropHandle::new(tokio::spawn(witness::run(plain.clone(), namespace.clone(), witness.clone()))),
+        AbortOnDropHandle::new(tokio::spawn(kubelet::run(plain.clone(), namespace.clone(), seed, faults.is_some()))),
+        AbortOnDropHandle::new(tokio::spawn(controller(client, namespace.clone(), clock, faults.cloned(), seed))),
+    ];
+    let api = witness::workflows(&plain, &namespace);
+    let mut dice = Dice::of(seed, "submissions");
+    for input in inputs() {
+        api.create(&PostParams::default(), &serde_json::from_value(input).unwrap()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(dice.below(40))).await;
+    }
+    if let Some(faults) = faults {
+        let quarter = STORM / 4;
+        for _ in 0..4 {
+            tokio::time::sleep(quarter).await;
+            // Forward by up to two minutes, back by up to ten seconds.
+            jump.fetch_add(dice.below(130).cast_signed() - 10, Ordering::SeqCst);
+        }
+        faults.end();
+    }
+    let settled = async {
+        loop {
+            let open = unsettled(&plain, &namespace).await;
+            if open.is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    if tokio::time::timeout(CALM, settled).await.is_err() {
+        return Err(format!("never settles: {}", unsettled(&plain, &namespace).await.join("; ")));
+    }
+    // The witness hears of the last writes after they are made.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let broken = witness.lock().unwrap().broken.clone();
+    if !broken.is_empty() {
+        return Err(broken.join("; "));
+    }
+    let all = api.list(&ListParams::default()).await.unwrap().items;
+    Ok(all.iter().map(|wf| (wf.name_any(), witness::end(wf))).collect())
+}
+
+/// What has not come to rest: workflows that go on, pods whose end nobody took note of.
+async fn unsettled(client: &kube::Client, namespace: &str) -> Vec<String> {
+    let runs = witness::workflows(client, namespace).list(&ListParams::default()).await.unwrap().items;
+    let done = |labels: &BTreeMap<String, String>| labels.get(labels::COMPLETED).is_some_and(|v| v == "true");
+    let running = runs.iter().filter(|wf| !done(wf.labels()));
+    let mut open: Vec<String> = running.map(|wf| format!("{}: {}", wf.name_any(), unfinished(wf))).collect();
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&ListParams::default()).await.unwrap().items;
+    let held = pods.iter().filter(|pod| !done(pod.labels()) || !pod.finalizers().is_empty());
+    open.extend(held.map(|pod| format!("pod {} is not released", pod.name_any())));
+    open
+}
+
+fn unfinished(wf: &DynamicObject) -> Value {
+    let nodes = wf.data["status"]["nodes"].as_object().into_iter().flatten();
+    let open = nodes.filter(|(_, n)| matches!(n["phase"].as_str(), Some("Pending" | "Running") | None));
+    json!(open.map(|(_, n)| json!([n["name"], n["phase"], n["message"]])).collect::<Vec<_>>())
+}

@@ -1,0 +1,135 @@
+//! What must hold at every moment of a world, checked on every version of every object, through a watch that no fault
+//! reaches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use futures::StreamExt;
+use futures::stream::select;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use kube::runtime::watcher::{self, Event};
+use kube::{Client, ResourceExt};
+use serde_json::Value;
+use windlass_model::labels;
+
+/// What was seen so far, and every invariant that was broken.
+#[derive(Default)]
+pub(super) struct Witness {
+    /// Live pods by uid: workflow and node.
+    live: BTreeMap<String, (String, String)>,
+    /// Those of them that hold the mutex.
+    alone: BTreeSet<String>,
+    seen: BTreeSet<String>,
+    /// Ended nodes: workflow and node, with the phase.
+    ended: BTreeMap<(String, String), String>,
+    completed: BTreeMap<String, String>,
+    /// Broken invariants, in words.
+    pub(super) broken: Vec<String>,
+}
+
+enum Sight {
+    Pod(Box<Pod>),
+    PodGone(String),
+    Workflow(Box<DynamicObject>),
+}
+
+pub(super) fn workflows(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Workflow");
+    Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk_with_plural(&kind, "workflows"))
+}
+
+/// Looks until it is dropped.
+pub(super) async fn run(client: Client, namespace: String, witness: Arc<Mutex<Witness>>) {
+    let pods = watcher::watcher(Api::namespaced(client.clone(), &namespace), watcher::Config::default());
+    let pods = pods.filter_map(async |event| match event.unwrap() {
+        Event::Apply(pod) | Event::InitApply(pod) => Some(Sight::Pod(Box::new(pod))),
+        Event::Delete(pod) => Some(Sight::PodGone(Pod::uid(&pod).unwrap())),
+        _ => None,
+    });
+    let runs = watcher::watcher(workflows(&client, &namespace), watcher::Config::default());
+    let runs = runs.filter_map(async |event| match event.unwrap() {
+        Event::Apply(wf) | Event::InitApply(wf) => Some(Sight::Workflow(Box::new(wf))),
+        _ => None,
+    });
+    let mut sights = std::pin::pin!(select(pods.boxed(), runs.boxed()));
+    while let Some(sight) = sights.next().await {
+        let mut witness = witness.lock().unwrap();
+        match sight {
+            Sight::Pod(pod) => witness.pod(&pod),
+            Sight::PodGone(uid) => witness.forget(&uid),
+            Sight::Workflow(wf) => witness.workflow(&wf),
+        }
+    }
+}
+
+impl Witness {
+    fn forget(&mut self, uid: &str) {
+        self.live.remove(uid);
+        self.alone.remove(uid);
+    }
+
+    fn pod(&mut self, pod: &Pod) {
+        let uid = pod.uid().unwrap();
+        let owner = (pod.labels()[labels::WORKFLOW].clone(), pod.annotations()[labels::NODE_ID].clone());
+        if self.seen.insert(uid.clone())
+            && let Some(phase) = self.ended.get(&owner)
+        {
+            self.broken.push(format!("a finished node runs again: {owner:?} was {phase}, and has a new pod"));
+        }
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending");
+        if matches!(phase, "Succeeded" | "Failed") || pod.metadata.deletion_timestamp.is_some() {
+            self.forget(&uid);
+            return;
+        }
+        if pod.spec.as_ref().is_some_and(|s| s.containers[0].image.as_deref() == Some("alone")) {
+            self.alone.insert(uid.clone());
+            if self.alone.len() > 1 {
+                self.broken.push(format!("{} pods hold one mutex, {owner:?} the last of them", self.alone.len()));
+            }
+        }
+        self.live.insert(uid, owner.clone());
+        let of_node = self.live.values().filter(|o| **o == owner).count();
+        if of_node > 1 {
+            self.broken.push(format!("a node has {of_node} live pods: {owner:?}"));
+        }
+    }
+
+    fn workflow(&mut self, wf: &DynamicObject) {
+        let name = wf.name_any();
+        let status = &wf.data["status"];
+        let nodes = status["nodes"].as_object().cloned().unwrap_or_default();
+        for (id, node) in &nodes {
+            let phase = node["phase"].as_str().unwrap_or_default();
+            let key = (name.clone(), id.clone());
+            match self.ended.get(&key) {
+                Some(before) if before != phase => {
+                    self.broken.push(format!("a finished node moves: {} was {before}, is {phase}", node["name"]));
+                }
+                None if !matches!(phase, "" | "Pending" | "Running") => {
+                    self.ended.insert(key, phase.to_owned());
+                }
+                _ => {}
+            }
+        }
+        let lost = self.ended.keys().filter(|(wf, id)| *wf == name && !nodes.contains_key(id));
+        let lost: Vec<String> = lost.map(|(_, id)| format!("a finished node is forgotten: {id} of {name}")).collect();
+        self.broken.extend(lost);
+        let phase = status["phase"].as_str().unwrap_or_default();
+        if let Some(before) = self.completed.get(&name).filter(|before| *before != phase) {
+            self.broken.push(format!("a finished workflow moves: {name} was {before}, is {phase}"));
+        }
+        if wf.labels().get(labels::COMPLETED).is_some_and(|v| v == "true") {
+            self.completed.insert(name, phase.to_owned());
+        }
+    }
+}
+
+/// A workflow's end: its phase, and each node's name, type and phase.
+pub(super) fn end(wf: &DynamicObject) -> (Value, BTreeMap<String, (Value, Value)>) {
+    let status = &wf.data["status"];
+    let nodes = status["nodes"].as_object().into_iter().flatten();
+    let nodes = nodes
+        .map(|(_, n)| (n["name"].as_str().unwrap_or_default().to_owned(), (n["type"].clone(), n["phase"].clone())));
+    (status["phase"].clone(), nodes.collect())
+}
