@@ -13,6 +13,7 @@ pub mod git;
 pub mod location;
 pub mod outside;
 pub mod remap;
+pub mod request;
 pub mod secret;
 pub mod store;
 pub mod transfer;

@@ -3,11 +3,12 @@
 
 use serde_json::Value;
 
+use crate::cancel::Cancel;
 use crate::git::{Credentials, GitSource};
 use crate::outside::Outside;
 use crate::secret::Secret;
 use crate::store::{
-    CreateBucket, Driver, HttpAuth, HttpDriver, LocalStore, RawDriver, S3Driver, S3Source, StoreError, Style,
+    CreateBucket, Driver, HttpAuth, HttpDriver, LocalStore, OAuth2, RawDriver, S3Driver, S3Source, StoreError, Style,
 };
 
 /// A key in a Secret of the run's namespace.
@@ -177,6 +178,32 @@ impl Location {
     }
 }
 
+/// The keys of what lies beneath an artifact's location (Argo's JSON), whose key may be absent: then all there is. Only
+/// stores that can list do it. An error is a text.
+pub fn list(
+    artifact: &Value,
+    secrets: &dyn Fn(&SecretRef) -> Option<Secret>,
+    local: &LocalStore,
+    outside: &Outside,
+    cancel: &Cancel,
+) -> Result<Vec<String>, String> {
+    let mut whole = artifact.clone();
+    let mut key = String::new();
+    for driver in ["s3", "local"] {
+        if let Some(fields) = whole.get_mut(driver).and_then(Value::as_object_mut) {
+            key = fields.get("key").and_then(Value::as_str).unwrap_or_default().to_owned();
+            // A location has one; here it need not.
+            fields.insert("key".to_owned(), Value::from("-"));
+        }
+    }
+    let keys = match Location::parse(&whole, secrets).map_err(|e| e.to_string())? {
+        Location::Local { .. } => local.list(&key, cancel),
+        Location::S3(source) => S3Driver::list(&S3Source { key, ..*source }, outside, cancel),
+        _ => return Err("only s3 and the built-in store can list what they hold".to_owned()),
+    };
+    keys.map_err(|e| e.to_string())
+}
+
 struct Fields<'a> {
     artifact: &'a str,
     secrets: &'a dyn Fn(&SecretRef) -> Option<Secret>,
@@ -267,13 +294,29 @@ impl Fields<'_> {
             headers.push((name, value));
         }
         let auth = fields.get("auth").filter(|v| !v.is_null());
-        for later in ["oauth2", "clientCert"] {
-            if auth.and_then(|a| a.get(later)).is_some_and(|v| v.as_object().is_some_and(|o| !o.is_empty())) {
-                return Err(LocationError::Unsupported {
-                    artifact: self.artifact.to_owned(),
-                    what: format!("http.auth.{later} arrives later; use http.auth.basicAuth or a header"),
-                });
-            }
+        let given =
+            |kind: &str| auth.and_then(|a| a.get(kind)).filter(|v| v.as_object().is_some_and(|o| !o.is_empty()));
+        let needed = |of: &Value, kind: &str, field: &str| {
+            let place = format!("http.auth.{kind}.{field}");
+            self.secret(of.get(field), &place)?.ok_or_else(|| self.problem(place, "is required"))
+        };
+        if let Some(cert) = given("clientCert") {
+            let mut pem = needed(cert, "clientCert", "clientCertSecret")?.expose().to_vec();
+            pem.push(b'\n');
+            pem.extend_from_slice(needed(cert, "clientCert", "clientKeySecret")?.expose());
+            return Ok(Location::Http { url, headers, auth: Some(HttpAuth::Certificate(Secret::new(pem))) });
+        }
+        if let Some(oauth) = given("oauth2") {
+            let list = |field: &str| oauth.get(field).and_then(Value::as_array).into_iter().flatten();
+            let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+            let oauth = OAuth2 {
+                client_id: needed(oauth, "oauth2", "clientIDSecret")?,
+                client_secret: needed(oauth, "oauth2", "clientSecretSecret")?,
+                token_url: needed(oauth, "oauth2", "tokenURLSecret")?,
+                scopes: list("scopes").filter_map(Value::as_str).map(str::to_owned).collect(),
+                parameters: list("endpointParams").map(|p| (text(p, "key"), text(p, "value"))).collect(),
+            };
+            return Ok(Location::Http { url, headers, auth: Some(HttpAuth::OAuth2(Box::new(oauth))) });
         }
         let basic = auth.and_then(|a| a.get("basicAuth"));
         let username =

@@ -143,15 +143,31 @@ impl Outside {
 
     /// A client for this server; `ca` are certificates of authorities to trust and no others.
     pub(crate) fn client(&self, server: &Server, ca: Option<&Secret>) -> Result<Client, String> {
+        self.client_as(server, ca, None)
+    }
+
+    /// The same, with a certificate of our own and its key (PEM).
+    pub(crate) fn client_as(
+        &self,
+        server: &Server,
+        ca: Option<&Secret>,
+        identity: Option<&Secret>,
+    ) -> Result<Client, String> {
         crate::git::ensure_tls();
         let tunnel = self.inside.tunnel(&server.host, server.port(), self.connect_timeout);
         let tunnel = tunnel.map_err(|e| e.to_string())?;
+        let identity = identity.map(|pem| reqwest::Identity::from_pem(pem.expose()));
+        let identity = identity.transpose().map_err(|_| "the client certificate or its key is not PEM".to_owned())?;
         let builder = || {
             let builder = reqwest::blocking::Client::builder()
                 .user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(self.connect_timeout)
                 // The blocking client's timeout is for each read and write, not for the whole transfer.
                 .timeout(self.read_timeout);
+            let builder = match &identity {
+                Some(identity) => builder.identity(identity.clone()),
+                None => builder,
+            };
             let builder = if is_loopback(&server.host) { builder.no_proxy() } else { builder };
             match &tunnel {
                 Some(tunnel) => builder.unix_socket(tunnel.path()),

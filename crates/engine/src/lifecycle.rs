@@ -285,7 +285,7 @@ impl Run {
             }
             match node.status.type_ {
                 NodeType::Pod if daemon => {}
-                NodeType::Pod => {
+                NodeType::Pod | NodeType::Http => {
                     let known = match &node.machine {
                         Machine::Pod(machine) => machine.uid.clone().map(|uid| (machine.name.clone(), uid)),
                         _ => None,

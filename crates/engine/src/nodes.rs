@@ -234,7 +234,7 @@ pub(crate) fn is_hooked(status: &NodeStatus) -> bool {
 
 /// Whether the node is of a kind that works by itself, and counts in `progress`.
 pub(crate) fn is_executable(type_: NodeType) -> bool {
-    matches!(type_, NodeType::Pod | NodeType::Http | NodeType::Plugin | NodeType::Container)
+    matches!(type_, NodeType::Pod | NodeType::Container)
 }
 
 /// Whether the node takes one of `parallelism`'s places.

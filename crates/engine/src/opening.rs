@@ -70,7 +70,7 @@ impl Run {
                 if !adopted {
                     return Opened::Node { ix, new: false };
                 }
-                if self.nodes.list[ix].status.type_ == NodeType::Pod {
+                if matches!(self.nodes.list[ix].status.type_, NodeType::Pod | NodeType::Http) {
                     self.attach(ix, call);
                     if self.nodes.list[ix].status.is_fulfilled() {
                         self.tell_parent(ix);
@@ -191,7 +191,7 @@ impl Run {
             NodeType::Steps => self.begin_steps(ix, &found.template, &inputs),
             NodeType::Dag => self.begin_dag(ix, &found.template, &inputs),
             NodeType::Suspend => self.begin_suspend(ix, found.template.clone()),
-            NodeType::Pod => {
+            NodeType::Pod | NodeType::Http => {
                 self.nodes.list[ix].template = Some(found.template.clone());
                 if let Err(message) = self.begin_pod(ix, new) {
                     self.mark(ix, NodePhase::Error, Some(&message));

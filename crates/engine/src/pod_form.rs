@@ -7,7 +7,7 @@
 //! |---|---|
 //! | an input, a script, or anything below | an init container: this program into an `emptyDir`, inputs to their paths |
 //! | a kaniko step, unless its own image is to be used | nothing: our program is its image, and builds |
-//! | an output, a captured result, a kept log, a sidecar | a supervisor, first of the containers; every command wrapped |
+//! | an output, a captured result, a kept log, a sidecar, a set | a supervisor, first of the containers; every command wrapped |
 //!
 //! Wrapped commands must be known, so that an image's own one is asked for ([`images_without_command`]). The executor's
 //! containers hold its own token and the Secrets of artifact locations; the user's containers hold neither.
@@ -61,8 +61,8 @@ impl Needs {
         let task: Task = serde_json::from_str(text).map_err(|e| format!("the step's task cannot be read: {e}"))?;
         let reports = !task.outputs.is_empty() || task.include_result || task.archive_logs;
         let sidecars = containers(pod).any(|c| c["name"] != "main");
-        let supervisor = reports || sidecars;
-        let init = supervisor || !task.inputs.is_empty() || task.script.is_some() || task.resource.is_some();
+        let supervisor = reports || sidecars || task.container_set.is_some();
+        let init = supervisor || !task.inputs.is_empty() || task.script.is_some() || task.is_ours();
         Ok(Some(Self { task, init, reports, supervisor }))
     }
 }
@@ -123,7 +123,7 @@ fn build_here(container: &mut Value, args: Vec<String>, form: &PodForm, pod_secu
 pub fn wrap(mut pod: Value, form: &PodForm, commands: &BTreeMap<String, ImageCommand>) -> Result<Value, String> {
     let Some(needs) = Needs::of(&pod)? else { return Ok(pod) };
     let task = &needs.task;
-    for artifact in task.inputs.iter().chain(&task.outputs.artifacts).chain(&task.log_artifact) {
+    for artifact in task.incoming().chain(&task.outputs.artifacts).chain(task.logs().map(|(_, log)| log)) {
         if artifact.local.is_some() {
             return Err(format!(
                 "artifact {:?} is in the built-in store, which this cluster does not have: configure an artifact repository",
@@ -155,7 +155,9 @@ pub fn wrap(mut pod: Value, form: &PodForm, commands: &BTreeMap<String, ImageCom
     if !needs.init {
         return Ok(pod);
     }
-    let main = containers(&pod).find(|c| c["name"] == "main").cloned();
+    let main = containers(&pod).find(|c| c["name"] == "main");
+    // A container set needs none where it has neither inputs nor outputs.
+    let main = main.or_else(|| containers(&pod).next().filter(|_| task.container_set.is_some())).cloned();
     let main = main.ok_or_else(|| "the pod has no container named main".to_owned())?;
     let inputs = Inputs::of(task, &main)?;
     let init = init_container(&needs, form, &inputs, &main, &security);
@@ -167,16 +169,22 @@ pub fn wrap(mut pod: Value, form: &PodForm, commands: &BTreeMap<String, ImageCom
     };
     for container in &mut users {
         let is_main = container["name"] == "main";
-        if is_main && task.resource.is_some() {
+        if is_main && task.is_ours() {
             container["image"] = json!(form.image);
             let program = if needs.supervisor { PROGRAM } else { IMAGE_PROGRAM };
-            container["command"] = json!([program, VERB, RESOURCE]);
+            container["command"] = json!([program, VERB, WORK]);
             set(container, "args", Value::Null);
             set(container, "imagePullPolicy", json!(form.pull_policy));
             mount(container, json!({"name": RUN, "mountPath": RUN_DIR}));
         }
         if needs.supervisor {
-            supervised(container, is_main, commands)?;
+            let name = container["name"].as_str().unwrap_or_default().to_owned();
+            let role = match &task.container_set {
+                Some(set) if set.container(&name).is_some() => vec![MEMBER, &name],
+                _ if is_main => vec![MAIN],
+                _ => vec![SIDECAR],
+            };
+            supervised(container, &role, commands)?;
         }
         if is_main {
             for mounted in &inputs.mounted {
@@ -191,7 +199,10 @@ pub fn wrap(mut pod: Value, form: &PodForm, commands: &BTreeMap<String, ImageCom
     let mut all = Vec::with_capacity(users.len() + 1);
     if needs.supervisor {
         // First, so that it is there when the others begin.
-        all.push(supervisor_container(form, &keys(task.outputs.artifacts.iter().chain(&task.log_artifact))));
+        all.push(supervisor_container(
+            form,
+            &keys(task.outputs.artifacts.iter().chain(task.logs().map(|(_, log)| log))),
+        ));
     }
     all.append(&mut users);
     spec.insert("containers".to_owned(), Value::Array(all));
@@ -298,7 +309,7 @@ fn mount(container: &mut Value, mount: Value) {
 }
 
 /// Wraps the command: the words after `--` are what the container would have run.
-fn supervised(container: &mut Value, is_main: bool, commands: &BTreeMap<String, ImageCommand>) -> Result<(), String> {
+fn supervised(container: &mut Value, role: &[&str], commands: &BTreeMap<String, ImageCommand>) -> Result<(), String> {
     let words = |value: &Value| -> Vec<Value> { value.as_array().cloned().unwrap_or_default() };
     let (mut run, args) = (words(&container["command"]), words(&container["args"]));
     if run.is_empty() {
@@ -318,7 +329,8 @@ fn supervised(container: &mut Value, is_main: bool, commands: &BTreeMap<String, 
     } else {
         run.extend(args);
     }
-    container["command"] = json!([PROGRAM, VERB, if is_main { MAIN } else { SIDECAR }, "--"]);
+    let wrapper: Vec<&str> = [PROGRAM, VERB].iter().chain(role).chain(&["--"]).copied().collect();
+    container["command"] = json!(wrapper);
     container["args"] = Value::Array(run);
     mount(container, json!({"name": BIN, "mountPath": BIN_DIR, "readOnly": true}));
     mount(container, json!({"name": RUN, "mountPath": RUN_DIR}));
@@ -381,7 +393,7 @@ fn pod_volumes(needs: &Needs, form: &PodForm, inputs: &Inputs) -> Vec<Value> {
     if !inputs.mounted.is_empty() {
         volumes.push(json!({"name": INPUTS, "emptyDir": {}}));
     }
-    for (name, keys) in keys(task.inputs.iter().chain(&task.outputs.artifacts).chain(&task.log_artifact)) {
+    for (name, keys) in keys(task.incoming().chain(&task.outputs.artifacts).chain(task.logs().map(|(_, log)| log))) {
         let items: Vec<Value> = keys.iter().map(|key| json!({"key": key, "path": key})).collect();
         let secret = json!({"secretName": name, "items": items, "optional": true});
         volumes.push(json!({"name": secret_volume(&name), "secret": secret}));
@@ -451,7 +463,7 @@ fn init_container(needs: &Needs, form: &PodForm, inputs: &Inputs, main: &Value, 
         mounts.push(json!({"name": INPUTS, "mountPath": INPUTS_DIR}));
     }
     mounts.extend(inputs.within.iter().map(|(_, mount)| mount.clone()));
-    mounts.extend(secret_mounts(&keys(needs.task.inputs.iter())));
+    mounts.extend(secret_mounts(&keys(needs.task.incoming())));
     container.insert("volumeMounts".to_owned(), Value::Array(mounts));
 
     let mut security = confined();

@@ -1,7 +1,7 @@
 //! What a pod's status says about its node. Reads; decides nothing about retries or siblings.
 
 use serde_json::Value;
-use windlass_model::NodePhase;
+use windlass_model::{NodePhase, Template};
 
 /// What became of a pod that ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,12 @@ fn terminated(status: &Value) -> Option<&Value> {
 pub(crate) fn exit_code(pod: &Value) -> Option<String> {
     let main = statuses(pod, "containerStatuses").find(|s| s["name"] == "main")?;
     terminated(main)?["exitCode"].as_i64().map(|c| c.to_string())
+}
+
+/// What `main` left as its last word.
+pub(crate) fn main_message(pod: &Value) -> Option<String> {
+    let main = statuses(pod, "containerStatuses").find(|s| s["name"] == "main")?;
+    terminated(main)?["message"].as_str().filter(|m| !m.is_empty()).map(str::to_owned)
 }
 
 /// Whether every one of the user's containers is ready.
@@ -83,7 +89,7 @@ pub(crate) fn is_lost(pod: &Value) -> bool {
 }
 
 /// What a pod that ended means for its node.
-pub(crate) fn outcome(pod: &Value, daemon: bool) -> Outcome {
+pub(crate) fn outcome(pod: &Value, template: &Template, daemon: bool) -> Outcome {
     let code = exit_code(pod);
     if pod["status"]["phase"] == "Succeeded" {
         if daemon {
@@ -91,11 +97,11 @@ pub(crate) fn outcome(pod: &Value, daemon: bool) -> Outcome {
         }
         return Outcome { phase: NodePhase::Succeeded, message: String::new(), exit_code: code };
     }
-    let (phase, message) = failure(pod);
+    let (phase, message) = failure(pod, template);
     Outcome { phase, message, exit_code: code }
 }
 
-fn failure(pod: &Value) -> (NodePhase, String) {
+fn failure(pod: &Value, template: &Template) -> (NodePhase, String) {
     let failed = |t: &Value| t["exitCode"].as_i64().unwrap_or(0) != 0;
     // An input that could not be brought in is the infrastructure's failure, whatever words the pod has for it.
     if let Some(message) = pod["status"]["message"].as_str().filter(|m| !m.is_empty()) {
@@ -113,7 +119,7 @@ fn failure(pod: &Value) -> (NodePhase, String) {
     }
     let mut all: Vec<&Value> = statuses(pod, "containerStatuses").collect();
     let rank = |s: &Value| match s["name"].as_str().unwrap_or_default() {
-        "main" => 0,
+        name if template.is_main_container(name) => 0,
         name if is_infrastructure(name) => 1,
         _ => 2,
     };
@@ -131,14 +137,14 @@ fn failure(pod: &Value) -> (NodePhase, String) {
         };
         let code = t["exitCode"].as_i64().unwrap_or(0);
         if code == 0 {
-            main_ok |= name == "main";
+            main_ok |= template.is_main_container(name);
             continue;
         }
         match name {
-            "main" => return (NodePhase::Failed, words(status, t)),
+            name if template.is_main_container(name) => return (NodePhase::Failed, words(status, t)),
             name if is_infrastructure(name) => {
                 wait_ok = false;
-                if main_ok || !all.iter().any(|s| s["name"] == "main") {
+                if main_ok || !all.iter().any(|s| template.is_main_container(s["name"].as_str().unwrap_or_default())) {
                     return (NodePhase::Error, words(status, t));
                 }
             }
@@ -211,6 +217,7 @@ fn quantity(text: &str) -> Option<f64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use serde_json::json;
@@ -244,7 +251,7 @@ mod tests {
             json!({"name": name, "state": {"terminated": {"exitCode": code, "reason": reason}}})
         };
         let of = |containers: Value| {
-            let o = outcome(&pod("Failed", containers), false);
+            let o = outcome(&pod("Failed", containers), &Template::default(), false);
             (o.phase, o.message)
         };
         assert_eq!(of(json!([ended("main", 1)])), (NodePhase::Failed, "main: Error (exit code 1)".to_owned()));
@@ -257,5 +264,10 @@ mod tests {
             of(json!([ended("main", 0), ended("side", 2)])),
             (NodePhase::Failed, "side: Error (exit code 2)".to_owned())
         );
+        // Every container of a set counts, also one that was killed.
+        let set = json!({"containerSet": {"containers": [{"name": "a"}, {"name": "main"}]}});
+        let set: Template = serde_json::from_value(set).unwrap();
+        let o = outcome(&pod("Failed", json!([ended("main", 0), ended("a", 137)])), &set, false);
+        assert_eq!((o.phase, o.message), (NodePhase::Failed, "a: Error (exit code 137)".to_owned()));
     }
 }

@@ -5,10 +5,14 @@ use std::collections::BTreeSet;
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 use windlass_lang::tags::{self, Options};
-use windlass_model::artifact::ArtifactLocation;
+use windlass_model::artifact::{ArchiveStrategy, ArtifactLocation};
 use windlass_model::labels;
 use windlass_model::parameter::Inputs;
-use windlass_model::task::{ResourceTask, SCRIPT_PATH, Task};
+use windlass_model::places::{IMAGE_PROGRAM, VERB, WORK};
+use windlass_model::task::{
+    ContainerSetTask, ContainerTask, DataTask, HeaderTask, HttpTask, MANIFEST_PATH, ResourceTask, SCRIPT_PATH, Task,
+};
+use windlass_model::template::{ContainerSetTemplate, DataTemplate, HttpTemplate};
 use windlass_model::{Artifact, Template, Time};
 
 use crate::nodes::{Ix, Machine};
@@ -19,7 +23,11 @@ impl Run {
     /// Whether the step's outputs can only come by a report.
     pub(crate) fn expects_report(&self, ix: Ix) -> bool {
         let Some(template) = &self.nodes.list[ix].template else { return false };
-        !template.outputs.is_empty() || self.archives_logs(template) || self.includes_result(ix)
+        template.http.is_some()
+            || template.data.is_some()
+            || !template.outputs.is_empty()
+            || self.archives_logs(template)
+            || (template.has_main_container() && self.includes_result(ix))
     }
 
     fn archives_logs(&self, template: &Template) -> bool {
@@ -75,10 +83,20 @@ impl Run {
         let mut inputs: Inputs = replaced(&inputs, &scope)?;
         for artifact in &mut inputs.artifacts {
             artifact.path = artifact.path.take().or_else(|| template.inputs.artifact(&artifact.name)?.path.clone());
+            let manifest = template.resource.as_ref().and_then(|r| r.manifest_from.as_ref()?.artifact.as_ref());
+            if artifact.path.is_none() && manifest.is_some_and(|m| m.name == artifact.name) {
+                artifact.path = Some(MANIFEST_PATH.to_owned());
+            }
         }
 
         let mut spec = Map::new();
         let (mut main, script) = main_container(&template, &self.config.executor_image)?;
+        let http = template.http.as_ref().map(http_task);
+        if let Some((_, secrets)) = &http
+            && !secrets.is_empty()
+        {
+            main["env"] = json!(secrets);
+        }
         let mut containers = Vec::new();
         if let Some(set) = &template.container_set {
             for container in &set.containers {
@@ -98,7 +116,10 @@ impl Run {
             main["name"] = json!("main");
             containers.push(main.clone());
         }
-        let mounts = main.get("volumeMounts").cloned();
+        let of_main = containers.iter().find(|c| c["name"] == "main");
+        let mounts = of_main.and_then(|c| c.get("volumeMounts")).cloned();
+        // Where there is no `main`, the last one is shown first.
+        let shown = of_main.or(containers.last()).map_or(json!("main"), |c| c["name"].clone());
         for sidecar in &template.sidecars {
             containers.push(with_mirrored_mounts(sidecar, mounts.as_ref()));
         }
@@ -137,7 +158,9 @@ impl Run {
             crate::merge::strategic(&mut spec, &value);
         }
 
-        let task = self.task(ix, &template, &inputs, script, &scope, deadline_seconds, machine.attempt)?;
+        let mut task = self.task(ix, &template, &inputs, script, &scope, deadline_seconds, machine.attempt)?;
+        task.http = http.map(|(http, _)| http);
+        task.data = template.data.as_ref().map(|data| self.data_task(data)).transpose()?;
         let mut labels = Map::new();
         let mut annotations = Map::new();
         for metadata in [self.spec.pod_metadata.as_ref(), Some(&template.metadata)].into_iter().flatten() {
@@ -162,7 +185,7 @@ impl Run {
         annotations.insert(labels::NODE_ID.to_owned(), json!(node.status.id));
         annotations.insert(labels::NODE_NAME.to_owned(), json!(node.status.name));
         annotations.insert(labels::ATTEMPT.to_owned(), json!(machine.attempt.to_string()));
-        annotations.entry(labels::DEFAULT_CONTAINER).or_insert_with(|| json!("main"));
+        annotations.entry(labels::DEFAULT_CONTAINER).or_insert(shown);
         annotations.insert(labels::TASK.to_owned(), json!(serde_json::to_string(&task).map_err(|e| e.to_string())?));
         let mut metadata = json!({
             "name": machine.name,
@@ -228,6 +251,8 @@ impl Run {
         put("dnsPolicy", wf.dns_policy.clone().map(Value::String));
         put("dnsConfig", wf.dns_config.clone());
         put("hostAliases", some_list(&template.host_aliases).or_else(|| some_list(&wf.host_aliases)));
+        put("resources", template.pod_resources.clone().or_else(|| wf.pod_resources.clone()));
+        put("resourceClaims", some_list(&template.resource_claims).or_else(|| some_list(&wf.resource_claims)));
         put("securityContext", template.security_context.clone().or_else(|| wf.security_context.clone()));
     }
 
@@ -267,7 +292,10 @@ impl Run {
     ) -> Result<Task, String> {
         let mut task = Task {
             template: template.name.clone(),
-            include_result: self.includes_result(ix),
+            // The answer and the data are there to be the result.
+            include_result: template.http.is_some()
+                || template.data.is_some()
+                || (template.has_main_container() && self.includes_result(ix)),
             script,
             workflow_name: self.workflow_name().to_owned(),
             workflow_uid: self.meta.uid.clone().unwrap_or_default(),
@@ -290,33 +318,107 @@ impl Run {
             let location = self.destination(template, artifact, scope)?;
             artifact.set_location(location);
         }
-        if self.archives_logs(template) {
-            let mut log = Artifact { name: "main-logs".to_owned(), ..Artifact::default() };
-            log.archive = Some(windlass_model::artifact::ArchiveStrategy {
-                none: Some(Default::default()),
-                ..Default::default()
-            });
-            log.path = Some("main.log".to_owned());
-            let location = self.destination(template, &log, scope)?;
-            // Both were for the key only: the log is told as Argo tells it.
-            (log.path, log.archive) = (None, None);
-            log.set_location(location);
-            task.archive_logs = true;
-            task.log_artifact = Some(log);
+        task.archive_logs = self.archives_logs(template);
+        if let Some(set) = &template.container_set {
+            task.container_set = Some(self.container_set_task(template, set, scope)?);
+        } else if task.archive_logs {
+            task.log_artifact = Some(self.kept_log(template, "main", scope)?);
         }
         if let Some(seconds) = deadline_seconds {
             let at = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(self.now);
             task.deadline = Some(Time(at));
         }
         if let Some(resource) = &template.resource {
+            let named = resource.manifest_from.as_ref().and_then(|m| m.artifact.as_ref());
+            let manifest_path = match named {
+                None => None,
+                Some(named) => {
+                    let input = task.inputs.iter().find(|a| a.name == named.name).and_then(|a| a.path.clone());
+                    let absent = || format!("artifact {} in `manifestFrom` is not among the inputs", named.name);
+                    Some(input.ok_or_else(absent)?)
+                }
+            };
             task.resource = Some(ResourceTask {
                 action: resource.action.clone(),
                 manifest: resource.manifest.clone().unwrap_or_default(),
+                manifest_path,
                 merge_strategy: resource.merge_strategy.clone(),
                 set_owner_reference: resource.set_owner_reference,
                 success_condition: resource.success_condition.clone(),
                 failure_condition: resource.failure_condition.clone(),
                 flags: resource.flags.clone(),
+            });
+        }
+        Ok(task)
+    }
+
+    fn data_task(&self, data: &DataTemplate) -> Result<DataTask, String> {
+        let paths = data.source.as_ref().map(|s| &s["artifactPaths"]).filter(|p| p.is_object());
+        let paths = paths.ok_or("no valid source is used for data template")?;
+        let mut source: Artifact = serde_json::from_value(paths.clone()).map_err(|e| format!("artifactPaths: {e}"))?;
+        let mut location = source.location();
+        if !location.has_location() {
+            // What it says of a bucket without saying whose is not enough: as Argo, all but the key is the repository's.
+            let key = location.key().unwrap_or_default().to_owned();
+            location = self.config.artifact_repository.clone();
+            if !location.set_key(&key) {
+                return Err(format!("artifactPaths '{}': {NO_REPOSITORY}", source.name));
+            }
+        }
+        source.set_location(location);
+        let steps = data.transformation.iter().flatten();
+        let steps = steps.map(|s| s["expression"].as_str().unwrap_or_default().to_owned());
+        Ok(DataTask { source, transformation: steps.collect() })
+    }
+
+    /// The log of a container, as an artifact.
+    fn kept_log(&self, template: &Template, container: &str, scope: &Scope<'_>) -> Result<Artifact, String> {
+        let none = ArchiveStrategy { none: Some(Default::default()), ..ArchiveStrategy::default() };
+        let mut log = Artifact { name: format!("{container}-logs"), archive: Some(none), ..Artifact::default() };
+        log.path = Some(format!("{container}.log"));
+        let location = self.destination(template, &log, scope)?;
+        // Both were for the key only: the log is told as Argo tells it.
+        (log.path, log.archive) = (None, None);
+        log.set_location(location);
+        Ok(log)
+    }
+
+    fn container_set_task(
+        &self,
+        template: &Template,
+        set: &ContainerSetTemplate,
+        scope: &Scope<'_>,
+    ) -> Result<ContainerSetTask, String> {
+        let mut task = ContainerSetTask { attempts: 1, ..ContainerSetTask::default() };
+        if let Some(retry) = &set.retry_strategy {
+            if let Some(retries) = &retry.retries {
+                let count = retries.as_int().and_then(|n| u32::try_from(n).ok());
+                let count =
+                    count.ok_or_else(|| format!("containerSet.retryStrategy.retries '{retries}' is no count"))?;
+                // As Argo does, and not as it says: the first try is one of them.
+                task.attempts = count.max(1);
+            }
+            if let Some(text) = retry.duration.as_deref().filter(|t| !t.is_empty()) {
+                let ms = crate::duration::parse_ms(text).and_then(|ms| u64::try_from(ms).ok());
+                task.pause_ms =
+                    ms.ok_or_else(|| format!("containerSet.retryStrategy.duration '{text}' cannot be read"))?;
+            }
+        }
+        if let Some(name) = never_begins(set) {
+            return Err(format!(
+                "container '{name}' of the set waits for one that never ends: itself, or one there is not"
+            ));
+        }
+        for container in &set.containers {
+            let name = container["name"].as_str().unwrap_or_default();
+            let needed = container["dependencies"].as_array().into_iter().flatten();
+            task.containers.push(ContainerTask {
+                name: name.to_owned(),
+                dependencies: needed.filter_map(Value::as_str).map(str::to_owned).collect(),
+                log_artifact: match self.archives_logs(template) {
+                    true => Some(self.kept_log(template, name, scope)?),
+                    false => None,
+                },
             });
         }
         Ok(task)
@@ -384,6 +486,59 @@ fn results_named(template: &Template) -> BTreeSet<String> {
     text.match_indices("outputs.result").filter_map(|(at, _)| name_before(at)).collect()
 }
 
+/// A container of a set that could never begin, however the others end.
+fn never_begins(set: &ContainerSetTemplate) -> Option<String> {
+    let mut left: Vec<&Value> = set.containers.iter().collect();
+    let mut over = BTreeSet::new();
+    loop {
+        let before = left.len();
+        left.retain(|container| {
+            let mut needed = container["dependencies"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let may = needed.all(|name| over.contains(name));
+            if may {
+                over.insert(container["name"].as_str().unwrap_or_default());
+            }
+            !may
+        });
+        match left.first() {
+            None => return None,
+            Some(first) if left.len() == before => return first["name"].as_str().map(str::to_owned),
+            Some(_) => {}
+        }
+    }
+}
+
+/// The request, and the variables that bring what its headers take from Secrets.
+fn http_task(http: &HttpTemplate) -> (HttpTask, Vec<Value>) {
+    let mut variables = Vec::new();
+    let mut headers = Vec::new();
+    for header in &http.headers {
+        let mut task = HeaderTask { name: header.name.clone(), ..HeaderTask::default() };
+        match header.value_from.as_ref().and_then(|v| v.secret_key_ref.as_ref()) {
+            Some(secret) => {
+                let variable = format!("WINDLASS_HEADER_{}", variables.len());
+                let reference = json!({"name": secret.name, "key": secret.key, "optional": true});
+                variables.push(json!({"name": variable, "valueFrom": {"secretKeyRef": reference}}));
+                task.secret = Some(format!("{}/{}", secret.name, secret.key));
+                task.variable = Some(variable);
+            }
+            None => task.value = header.value.clone().unwrap_or_default(),
+        }
+        headers.push(task);
+    }
+    let task = HttpTask {
+        method: http.method.clone().unwrap_or_default(),
+        url: http.url.clone(),
+        headers,
+        body: http.body.clone().unwrap_or_default(),
+        body_bytes: http.body_from.as_ref().and_then(|b| b.bytes.clone()),
+        timeout_seconds: http.timeout_seconds,
+        insecure_skip_verify: http.insecure_skip_verify,
+        success_condition: http.success_condition.clone(),
+    };
+    (task, variables)
+}
+
 fn main_container(template: &Template, executor_image: &str) -> Result<(Value, Option<String>), String> {
     if let Some(container) = &template.container {
         return Ok((container.clone(), None));
@@ -402,19 +557,11 @@ fn main_container(template: &Template, executor_image: &str) -> Result<(Value, O
         }
         return Ok((container, source));
     }
-    if let Some(resource) = &template.resource {
-        let container = json!({
-            "image": executor_image,
-            "command": ["/windlass", "executor", "resource"],
-            "args": [resource.action],
-        });
-        return Ok((container, None));
-    }
     if template.container_set.is_some() {
         return Ok((json!({}), None));
     }
-    if template.data.is_some() {
-        let container = json!({"image": executor_image, "command": ["/windlass", "executor", "data"]});
+    if template.resource.is_some() || template.data.is_some() || template.http.is_some() {
+        let container = json!({"image": executor_image, "command": [IMAGE_PROGRAM, VERB, WORK]});
         return Ok((container, None));
     }
     Err(format!("template '{}' has no container", template.name))

@@ -22,6 +22,7 @@ mod outputs;
 mod pod_types;
 mod references;
 mod report;
+mod requests;
 mod schema;
 mod scope;
 mod spec;
@@ -100,6 +101,7 @@ fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
         loops::check(&template, report);
         conditions::check(&template, report);
         graph::check(&template, report);
+        requests::check(&template, report);
         references::check(object, &template, known, report);
         injection::check(&template, report);
         memoize::check(&template, report);

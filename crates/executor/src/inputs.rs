@@ -91,7 +91,7 @@ pub fn artifact_path(artifact: &Artifact) -> Result<PathBuf, ExecutorError> {
 /// The Secrets that the task's artifacts name: the caller reads them from the step's namespace.
 pub fn secrets_needed(task: &Task) -> Result<Vec<SecretRef>, ExecutorError> {
     let mut refs = Vec::new();
-    let artifacts = task.inputs.iter().chain(&task.outputs.artifacts).chain(&task.log_artifact);
+    let artifacts = task.incoming().chain(&task.outputs.artifacts).chain(task.logs().map(|(_, log)| log));
     for artifact in artifacts {
         refs.extend(secret_refs(&value(artifact)?));
     }

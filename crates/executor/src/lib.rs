@@ -3,28 +3,31 @@
 //! Inputs are staged by the node agent ([`inputs`]); archives among them are unpacked by a confined worker. Outputs are
 //! read by a *confined worker* too: this program, executed in a sandbox over the step's own root filesystem and volumes
 //! ([`worker`]), so that no symbolic link of the step's making leads anywhere; the agent only sees a stream of frames
-//! ([`outputs`]). A `resource` template's work runs in its Pod, with its ServiceAccount ([`resource`]).
+//! ([`outputs`]). The work of a `resource`, `http` or `data` template runs in its Pod, with its ServiceAccount ([`work`]).
 //!
 //! In the `pod` form of a step the executor is in the pod itself ([`pod`]): an init container, a supervisor, and a wrapper
 //! in front of the user's command.
 //!
 //! It must never know where the API lives; nothing but the wrapper runs a user's program.
 
+pub mod data;
 pub mod frame;
+pub mod http;
 pub mod inputs;
 pub mod outputs;
 pub mod pod;
 pub mod report;
 pub mod resource;
+pub mod work;
 pub mod worker;
 
 use std::path::PathBuf;
 
 /// `argv[0]` of the confined worker that reads outputs.
 pub const COLLECT_ROLE: &str = "windlass-collect";
-/// `argv[0]` of the process that carries out a `resource` template.
-pub const RESOURCE_ROLE: &str = "windlass-resource";
-/// The directory in a `resource` step's container that the agent gives: the task in, the outputs out.
+/// `argv[0]` of the process that carries out a `resource`, `http` or `data` template.
+pub const WORK_ROLE: &str = "windlass-work";
+/// The directory in the container of a step that is the executor's own work ([`work`]) that the agent gives: the task in, the outputs out.
 pub const EXCHANGE_DIR: &str = "/var/run/windlass";
 /// The repository of the internal image, whose root holds nothing but this program.
 pub const EXECUTOR_IMAGE: &str = "windlass.dev/executor";
@@ -36,7 +39,7 @@ pub fn early() -> Option<i32> {
     match words.next()?.to_str() {
         Some(COLLECT_ROLE) => return Some(worker::main()),
         Some(windlass_artifacts::archive::worker::ROLE) => return Some(windlass_artifacts::archive::worker::main()),
-        Some(RESOURCE_ROLE) => return Some(resource::main()),
+        Some(WORK_ROLE) => return Some(work::main()),
         _ => {}
     }
     let words: Vec<std::ffi::OsString> = words.collect();

@@ -2,12 +2,15 @@
 //! names.
 
 /// The executor's own directory, writable for every container of the pod: the supervisor's socket, the log to be kept,
-/// and the exchange of a `resource` step.
+/// and the exchange of a step that is our own work.
 pub const RUN_DIR: &str = "/var/run/windlass";
 /// The supervisor's socket.
 pub const SOCKET: &str = "/var/run/windlass/supervisor.sock";
-/// The log of `main`, where it is to be kept.
-pub const LOG: &str = "/var/run/windlass/main.log";
+/// The log of a container that is to be kept.
+pub fn kept_log(container: &str) -> String {
+    format!("{RUN_DIR}/{container}.log")
+}
+
 /// A script's source, before it is mounted; beneath [`RUN_DIR`].
 pub const SCRIPT_FILE: &str = "script";
 /// Where this program is in every container of the pod.
@@ -39,10 +42,12 @@ pub const INIT: &str = "init";
 pub const SUPERVISE: &str = "supervise";
 /// Role: runs the step's own command.
 pub const MAIN: &str = "main";
+/// Role: runs the command of one container of a set; the next word is its name.
+pub const MEMBER: &str = "member";
 /// Role: runs a sidecar's command until the step has ended.
 pub const SIDECAR: &str = "sidecar";
-/// Role: carries out a `resource` template.
-pub const RESOURCE: &str = "resource";
+/// Role: carries out a `resource`, `http` or `data` template.
+pub const WORK: &str = "work";
 
 /// Role: builds an image with kaniko's flags.
 pub const BUILD: &str = "kaniko";

@@ -34,12 +34,21 @@ pub struct Task {
     /// A resource template's work; `main` is then the internal executor image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<ResourceTask>,
+    /// An http template's, as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpTask>,
+    /// A data template's, as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataTask>,
     /// Where the log of `main` goes when it is to be kept as an artifact (`main-logs`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub archive_logs: bool,
     /// The location of the log artifact when `archiveLogs` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_artifact: Option<Artifact>,
+    /// A container set's order and tries; its containers' logs are kept each on its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_set: Option<ContainerSetTask>,
     /// The workflow's name.
     pub workflow_name: String,
     /// The workflow's uid.
@@ -50,8 +59,104 @@ pub struct Task {
     pub attempt: u32,
 }
 
+impl Task {
+    /// Whether the work is the executor's own, in a container of its own image.
+    pub fn is_ours(&self) -> bool {
+        self.resource.is_some() || self.http.is_some() || self.data.is_some()
+    }
+
+    /// What is read from stores before the step begins.
+    pub fn incoming(&self) -> impl Iterator<Item = &Artifact> {
+        self.inputs.iter().chain(self.data.iter().map(|data| &data.source))
+    }
+
+    /// The logs to keep: the container's name, and where its log goes.
+    pub fn logs(&self) -> impl Iterator<Item = (&str, &Artifact)> {
+        let main = self.log_artifact.iter().map(|artifact| ("main", artifact));
+        let set = self.container_set.iter().flat_map(|set| &set.containers);
+        let set = set.filter_map(|c| Some((c.name.as_str(), c.log_artifact.as_ref()?)));
+        main.chain(set).filter(|_| self.archive_logs)
+    }
+}
+
+/// The containers of a set: which waits for which, and how often each is tried.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerSetTask {
+    /// The containers, in the template's order.
+    pub containers: Vec<ContainerTask>,
+    /// How often a command is tried, the first time included.
+    pub attempts: u32,
+    /// The pause between tries.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub pause_ms: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl ContainerSetTask {
+    /// Whether the container of this name may begin. `ended` answers with which code another has ended; one that never
+    /// began counts with the code of the one that kept it from it. They are looked at in their order, as Argo does.
+    pub fn turn(&self, name: &str, ended: impl Fn(&str) -> Option<i32>) -> Turn {
+        for dependency in self.container(name).into_iter().flat_map(|c| &c.dependencies) {
+            match ended(dependency) {
+                Some(0) => {}
+                Some(code) => return Turn::Never { dependency: dependency.clone(), code },
+                None => return Turn::Wait,
+            }
+        }
+        Turn::Begin
+    }
+
+    /// The container of this name.
+    pub fn container(&self, name: &str) -> Option<&ContainerTask> {
+        self.containers.iter().find(|c| c.name == name)
+    }
+}
+
+/// Whether a container of a set may begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// One that it needs has not ended.
+    Wait,
+    /// It may.
+    Begin,
+    /// One that it needs has failed.
+    Never {
+        /// That one.
+        dependency: String,
+        /// Its exit code.
+        code: i32,
+    },
+}
+
+/// One container of a set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerTask {
+    /// Its name.
+    pub name: String,
+    /// The containers that must have ended well before it begins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dependencies: Vec<String>,
+    /// Where its log goes when it is to be kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_artifact: Option<Artifact>,
+}
+
+/// What a container of a set says that does not begin since one that it needs has failed, with that one's code. Its own
+/// exit code is [`crate::places::EXIT_EXECUTOR`].
+pub fn dependency_failed(name: &str, code: i32) -> String {
+    format!("dependency {name:?} exited with non-zero code: {code}")
+}
+
 /// Where a script's source is staged.
 pub const SCRIPT_PATH: &str = "/argo/staging/script";
+
+/// Where an input artifact without a path of its own brings a resource template's manifest.
+pub const MANIFEST_PATH: &str = "/argo/staging/manifest.yaml";
 
 /// What a resource template asks for, with every tag replaced.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +167,9 @@ pub struct ResourceTask {
     /// The manifest: YAML or JSON text.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub manifest: String,
+    /// Where the manifest is, when an input artifact brings it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest_path: Option<String>,
     /// `strategic` (default), `merge` or `json`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub merge_strategy: Option<String>,
@@ -77,4 +185,61 @@ pub struct ResourceTask {
     /// kubectl's flags, as the user wrote them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
+}
+
+/// An http template's request, with every tag replaced.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HttpTask {
+    /// The method; `GET` where it is empty.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub method: String,
+    /// The address.
+    pub url: String,
+    /// Headers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<HeaderTask>,
+    /// The body as text.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub body: String,
+    /// The body as base64, instead of the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_bytes: Option<String>,
+    /// How long it may take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<i64>,
+    /// Any certificate goes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_skip_verify: bool,
+    /// An expression over `request` and `response`; 2xx where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub success_condition: Option<String>,
+}
+
+/// One header of a request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HeaderTask {
+    /// Its name.
+    pub name: String,
+    /// Its value, where the template has it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub value: String,
+    /// The Secret that holds its value, for messages: `NAME/KEY`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// The variable of the container's environment that brings it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variable: Option<String>,
+}
+
+/// A data template's work, with every tag replaced.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DataTask {
+    /// The place whose keys are the data.
+    pub source: Artifact,
+    /// Expressions over `data`, one after the other.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub transformation: Vec<String>,
 }

@@ -203,6 +203,19 @@ impl Template {
         })
     }
 
+    /// Whether a container of this name does the step's own work, so that its failure is the step's.
+    pub fn is_main_container(&self, name: &str) -> bool {
+        match &self.container_set {
+            Some(set) => set.containers.iter().any(|c| c["name"] == name),
+            None => name == "main",
+        }
+    }
+
+    /// Whether there is a container `main`, to which inputs and outputs belong.
+    pub fn has_main_container(&self) -> bool {
+        self.is_main_container("main")
+    }
+
     /// Whether the template becomes a Pod.
     pub fn is_pod(&self) -> bool {
         matches!(

@@ -33,6 +33,9 @@ const RESULT_BYTES_MAX: usize = 256 * 1024;
 const MESSAGE_BYTES_MAX: u64 = 4096;
 const FALLBACK_BYTES_MAX: usize = 2048;
 const FALLBACK_LINES_MAX: u64 = 80;
+/// Certificates of authorities, where distributions keep them.
+const AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 /// How long a log may still come in after its container has ended.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -166,8 +169,8 @@ impl Context {
         let image = container.image.as_deref().unwrap_or("");
         let words = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
         if windlass_executor::is_executor_image(image) {
-            if self.step.as_ref().is_some_and(|s| s.task.resource.is_some()) {
-                return Ok(Some(Base::Executor { role: Some(windlass_executor::RESOURCE_ROLE) }));
+            if self.step.as_ref().is_some_and(|s| s.task.is_ours()) {
+                return Ok(Some(Base::Executor { role: Some(windlass_executor::WORK_ROLE) }));
             }
             // The pod form: the roles are named by the command.
             if words(&container.command).get(1).is_some_and(|verb| verb == windlass_model::places::VERB) {
@@ -203,7 +206,7 @@ impl Context {
         container: &Container,
         restarts: i32,
         mut cancel: watch::Receiver<bool>,
-        started: impl FnOnce(Live),
+        started: impl Fn(Live),
     ) -> Result<(Exit, Remains), StartError> {
         let cancelled = || StartError::Blocked { reason: "ContainerCreating".into(), message: "stopped".into() };
         let variables = match self.setup.environment(&self.pod, container, &self.setup.found) {
@@ -250,13 +253,55 @@ impl Context {
                     id: format!("{}:{}", windlass_executor::EXECUTOR_IMAGE, env!("CARGO_PKG_VERSION")),
                     pulled: false,
                 };
-                self.spawn(container, ready, Some(role), &variables, &writer, started).await
+                self.spawn(container, ready, Some(role), &variables, &writer, Upper::Scratch, &started).await
             }
-            Base::Image(ready) => self.spawn(container, ready, None, &variables, &writer, started).await,
+            Base::Image(ready) => self.try_out(container, ready, &variables, &writer, cancel, &started).await,
         };
         writer.close();
         drop(followed);
         outcome
+    }
+
+    /// Runs the command, and again in the same root where a container set says so: no new container, no restart.
+    async fn try_out(
+        &self,
+        container: &Container,
+        ready: Ready,
+        variables: &[(String, String)],
+        writer: &Arc<log::Writer>,
+        mut cancel: watch::Receiver<bool>,
+        started: &impl Fn(Live),
+    ) -> Result<(Exit, Remains), StartError> {
+        let set = self.step.as_ref().and_then(|s| s.task.container_set.as_ref());
+        let set = set.filter(|set| set.container(&container.name).is_some());
+        let pause = Duration::from_millis(set.map_or(0, |s| s.pause_ms));
+        let mut left = set.map_or(1, |s| s.attempts.max(1));
+        let (mut upper, mut printed) = (Upper::Scratch, String::new());
+        loop {
+            left -= 1;
+            let ended = self.spawn(container, ready.clone(), None, variables, writer, upper, started).await;
+            let (exit, mut remains) = ended?;
+            // Its last newline was taken off.
+            if !printed.is_empty() && !remains.stdout.is_empty() {
+                printed.push('\n');
+            }
+            printed.push_str(&remains.stdout);
+            if exit.code == 0 || left == 0 || *cancel.borrow() {
+                remains.stdout = printed;
+                return Ok((exit, remains));
+            }
+            upper = match remains.spec.as_ref().map(|spec| &spec.rootfs) {
+                Some(Rootfs::Overlay { upper, .. }) => upper.clone(),
+                _ => Upper::Scratch,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = raised(&mut cancel) => {
+                    remains.stdout = printed;
+                    return Ok((exit, remains));
+                }
+            }
+        }
     }
 
     fn termination_file(&self, container: &Container) -> std::io::Result<PathBuf> {
@@ -268,6 +313,7 @@ impl Context {
         Ok(path)
     }
 
+    #[allow(clippy::too_many_arguments)]
     async fn spawn(
         &self,
         container: &Container,
@@ -275,7 +321,8 @@ impl Context {
         executor: Option<Option<&'static str>>,
         variables: &[(String, String)],
         writer: &Arc<log::Writer>,
-        started: impl FnOnce(Live),
+        upper: Upper,
+        started: &impl Fn(Live),
     ) -> Result<(Exit, Remains), StartError> {
         let mut process = if let Some(Some(role)) = executor {
             let mut own = container.clone();
@@ -295,6 +342,11 @@ impl Context {
         let mut mounts = self.mounts(container, &volumes);
         let message_path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
         mounts.push(Mount::bind(&termination, message_path));
+        if executor.is_some() && !mounts.iter().any(|m| m.target.starts_with("/etc/ssl")) {
+            // Our own image holds nothing but the program: whom to trust is what this machine says.
+            let known = AUTHORITIES.iter().find(|file| Path::new(file).is_file());
+            mounts.extend(known.map(|file| Mount::bind_ro(Path::new(file), AUTHORITIES[0])));
+        }
         let own = self.setup.directory.join("image-volumes").join(&container.name);
         mounts.extend(volume::of_image(&ready.config.volumes, &ready.lowers, &mounts, &own).map_err(config_error)?);
         let network = match (&self.setup.attachment, self.agent.config().policy.host_network) {
@@ -311,7 +363,7 @@ impl Context {
             process.env.push(("TERM".to_owned(), "xterm".to_owned()));
         }
         let spec = Spec {
-            rootfs: Rootfs::Overlay { lowers: self.agent.root_layers(&ready.lowers, account), upper: Upper::Scratch },
+            rootfs: Rootfs::Overlay { lowers: self.agent.root_layers(&ready.lowers, account), upper },
             mounts,
             args: process.args.clone(),
             executable,
@@ -449,7 +501,7 @@ impl Context {
         variables: &[(String, String)],
         writer: &Arc<log::Writer>,
         mut cancel: watch::Receiver<bool>,
-        started: impl FnOnce(Live),
+        started: impl Fn(Live),
     ) -> Result<(Exit, Remains), StartError> {
         let Some(builder) = self.agent.config().builder.clone() else {
             return Err(config_error("this node has no builder for kaniko steps"));

@@ -8,9 +8,12 @@
 //! | Starting | [`Slot::blocked`] (image, configuration) | Waiting, tried again after a backoff |
 //! | Starting, Running | [`Slot::exited`] | Exited |
 //! | Exited | restart policy | Waiting (`CrashLoopBackOff`), or stays |
+//! | Waiting, in a container set | one that it needs failed | Exited, with the executor's code |
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use windlass_model::places::EXIT_EXECUTOR;
+use windlass_model::task::{ContainerSetTask, dependency_failed};
 
 const BACKOFF_FIRST: SignedDuration = SignedDuration::from_secs(10);
 const BACKOFF_MAX: SignedDuration = SignedDuration::from_secs(300);
@@ -70,6 +73,10 @@ pub(crate) struct Slot {
     pub(crate) image_id: String,
     pub(crate) has_startup: bool,
     pub(crate) has_readiness: bool,
+    /// In a container set: those that must have ended well before it begins.
+    pub(crate) after: Vec<usize>,
+    /// In a container set: the code that those after it hear, where that is not its own.
+    heard: Option<i32>,
 }
 
 /// When exited containers are started again.
@@ -155,6 +162,20 @@ pub(crate) fn slots(pod: &Pod, step: bool) -> Vec<Slot> {
     init.chain(main).collect()
 }
 
+/// Puts the containers of a set in their order: all of them are the step's own, what is not in the set goes with them.
+pub(crate) fn order(slots: &mut [Slot], set: &ContainerSetTask) {
+    let names: Vec<String> = slots.iter().map(|s| s.name.clone()).collect();
+    for slot in slots.iter_mut().filter(|s| matches!(s.role, Role::Main | Role::Companion)) {
+        let Some(container) = set.container(&slot.name) else {
+            slot.role = Role::Companion;
+            continue;
+        };
+        slot.role = Role::Main;
+        let place = |name: &String| names.iter().position(|n| n == name);
+        slot.after = container.dependencies.iter().filter_map(place).collect();
+    }
+}
+
 /// The container specs in the order of [`slots`].
 pub(crate) fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
@@ -178,6 +199,8 @@ impl Slot {
             image_id: String::new(),
             has_startup: container.startup_probe.is_some(),
             has_readiness: container.readiness_probe.is_some(),
+            after: Vec::new(),
+            heard: None,
         }
     }
 
@@ -222,6 +245,14 @@ impl Slot {
         matches!(&self.run, Run::Exited(exit) if exit.code == 0)
     }
 
+    /// The code that those after it in a container set hear.
+    fn code(&self) -> Option<i32> {
+        match &self.run {
+            Run::Exited(exit) => Some(self.heard.unwrap_or(exit.code)),
+            _ => None,
+        }
+    }
+
     fn begun(&self) -> bool {
         matches!(self.run, Run::Starting | Run::Running { .. })
     }
@@ -248,6 +279,9 @@ pub(crate) fn decide(policy: &Policy, slots: &mut [Slot], stop: Option<&Stop>, n
             decision.end = Some(ended(slots, Some(stop)));
         }
         return decision;
+    }
+    while let Some(index) = give_up(slots, now) {
+        tracing::debug!(container = %slots[index].name, "one that it needs has failed");
     }
     let mut mains = slots.iter().filter(|s| s.role == Role::Main);
     if mains.all(|s| matches!(&s.run, Run::Exited(exit) if !restarts(s.role, exit, policy))) {
@@ -292,11 +326,36 @@ pub(crate) fn decide(policy: &Policy, slots: &mut [Slot], stop: Option<&Stop>, n
         }
     }
     for index in 0..slots.len() {
-        if matches!(slots[index].role, Role::Main | Role::Companion) {
+        let due = slots[index].after.iter().all(|i| slots[*i].code() == Some(0));
+        if due && matches!(slots[index].role, Role::Main | Role::Companion) {
             advance(slots, index, now, &mut decision);
         }
     }
     decision
+}
+
+/// Ends one container that will never begin, since one that it needs has failed; says which.
+fn give_up(slots: &mut [Slot], now: Timestamp) -> Option<usize> {
+    for index in 0..slots.len() {
+        if !matches!(slots[index].run, Run::Waiting { .. }) {
+            continue;
+        }
+        // In their order: the first that has not ended well decides.
+        let first = slots[index].after.iter().find(|i| slots[**i].code() != Some(0));
+        let Some((name, code)) = first.and_then(|i| Some((slots[*i].name.clone(), slots[*i].code()?))) else {
+            continue;
+        };
+        slots[index].heard = Some(code);
+        slots[index].run = Run::Exited(Exit {
+            code: EXIT_EXECUTOR,
+            reason: "Error".into(),
+            message: Some(dependency_failed(&name, code)),
+            finished: now,
+            ..Exit::default()
+        });
+        return Some(index);
+    }
+    None
 }
 
 /// Starts what waits and may start; sets the time for what must wait.
@@ -403,6 +462,15 @@ mod tests {
             let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap();
             Self { policy: Policy::of(&pod, at(0)), slots: slots(&pod, step), stop: None }
         }
+        /// A container set's Pod: what needs what.
+        fn set(graph: &[(&str, &[&str])], sidecar: &str) -> Self {
+            let names = graph.iter().map(|(name, _)| *name).chain([sidecar]);
+            let containers: Vec<_> = names.map(|n| json!({"name": n})).collect();
+            let mut rig = Self::new(json!({"step": true, "restartPolicy": "Never", "containers": containers}));
+            let containers: Vec<_> = graph.iter().map(|(n, d)| json!({"name": n, "dependencies": d})).collect();
+            order(&mut rig.slots, &serde_json::from_value(json!({"containers": containers})).unwrap());
+            rig
+        }
         fn decide(&mut self, now: i64) -> Decision {
             decide(&self.policy, &mut self.slots, self.stop.as_ref(), at(now))
         }
@@ -422,6 +490,49 @@ mod tests {
 
     fn containers(names: &[&str]) -> serde_json::Value {
         names.iter().map(|n| json!({"name": n})).collect()
+    }
+
+    #[test]
+    fn a_container_set_goes_in_its_order() {
+        let mut rig = Rig::set(&[("main", &["b", "c"]), ("a", &[]), ("b", &["a"]), ("c", &["a"])], "side");
+        assert_eq!(rig.decide(0).actions, [Action::Start(1), Action::Start(4)], "the sidecar waits for nobody");
+        rig.runs(1, 1);
+        rig.runs(4, 1);
+        assert_eq!(rig.decide(2).actions, []);
+        rig.exits(1, 0, 3);
+        assert_eq!(rig.decide(3).actions, [Action::Start(2), Action::Start(3)]);
+        rig.runs(2, 4);
+        rig.runs(3, 4);
+        rig.exits(3, 0, 5);
+        assert_eq!(rig.decide(5).actions, []);
+        rig.exits(2, 0, 6);
+        assert_eq!(rig.decide(6).actions, [Action::Start(0)]);
+        rig.runs(0, 7);
+        rig.exits(0, 0, 8);
+        assert_eq!(rig.decide(8).actions, [Action::Stop { index: 4, grace: SignedDuration::from_secs(30) }]);
+        rig.exits(4, 143, 9);
+        assert!(rig.decide(9).end.unwrap().succeeded);
+    }
+
+    #[test]
+    fn what_needs_a_failed_container_never_begins() {
+        let mut rig = Rig::set(&[("a", &[]), ("b", &["a"]), ("c", &["b"]), ("d", &[])], "side");
+        assert_eq!(rig.decide(0).actions, [Action::Start(0), Action::Start(3), Action::Start(4)]);
+        for index in [0, 3, 4] {
+            rig.runs(index, 1);
+        }
+        rig.exits(0, 7, 2);
+        assert_eq!(rig.decide(2), Decision::default(), "the others go on");
+        let told = |slot: &Slot| match &slot.run {
+            Run::Exited(exit) => (exit.code, exit.message.clone().unwrap()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told(&rig.slots[1]), (64, "dependency \"a\" exited with non-zero code: 7".to_owned()));
+        assert_eq!(told(&rig.slots[2]), (64, "dependency \"b\" exited with non-zero code: 7".to_owned()));
+        rig.exits(3, 0, 3);
+        assert_eq!(rig.decide(3).actions.len(), 1);
+        rig.exits(4, 143, 4);
+        assert!(!rig.decide(4).end.unwrap().succeeded);
     }
 
     #[test]

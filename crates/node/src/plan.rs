@@ -3,7 +3,7 @@
 
 use crate::env;
 use crate::quantity;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SeccompProfile as SeccompProfileSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, SeccompProfile as SeccompProfileSpec};
 use std::collections::BTreeMap;
 use windlass_sandbox::{Capabilities, Resources, SeccompProfile};
 
@@ -60,6 +60,9 @@ pub(crate) fn refusals(pod: &Pod, allowed: Allowed) -> Vec<String> {
     }
     if spec.share_process_namespace.unwrap_or(false) {
         faults.push("shareProcessNamespace is not supported on this node yet".to_owned());
+    }
+    if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+        faults.push("resourceClaims are not supported on this node: it has no drivers of devices".to_owned());
     }
     if spec.runtime_class_name.is_some() {
         faults.push("runtimeClassName is not supported on this node yet".to_owned());
@@ -212,20 +215,27 @@ pub(crate) fn process(
         seccomp: if unconfined { SeccompProfile::Unconfined } else { SeccompProfile::Default },
         privileged,
         readonly_root: own.and_then(|s| s.read_only_root_filesystem).unwrap_or(false),
-        resources: resources(container),
+        resources: resources(container, spec.resources.as_ref()),
     })
 }
 
-fn resources(container: &Container) -> Resources {
-    let resources = container.resources.as_ref();
-    let get = |requests: bool, name: &str| {
-        let map = resources.and_then(|r| if requests { r.requests.as_ref() } else { r.limits.as_ref() });
-        map.and_then(|m| m.get(name)).map(|q| q.0.as_str())
+/// What a container may use. A limit of the whole Pod holds for each container that has none of its own.
+fn resources(container: &Container, whole: Option<&ResourceRequirements>) -> Resources {
+    let own = container.resources.as_ref();
+    let named = |of: Option<&ResourceRequirements>, requests: bool, name: &str| {
+        let map = of.and_then(|r| if requests { r.requests.as_ref() } else { r.limits.as_ref() });
+        map.and_then(|m| m.get(name)).map(|q| q.0.clone())
     };
-    let milli =
-        |text: Option<&str>| text.and_then(quantity::milli).and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0);
-    let whole =
-        |text: Option<&str>| text.and_then(quantity::whole).and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0);
+    let get = |requests: bool, name: &str| {
+        let of_pod = || named(whole, requests, name).filter(|_| !requests);
+        named(own, requests, name).or_else(of_pod)
+    };
+    let milli = |text: Option<String>| {
+        text.and_then(|t| quantity::milli(&t)).and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0)
+    };
+    let whole = |text: Option<String>| {
+        text.and_then(|t| quantity::whole(&t)).and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0)
+    };
     Resources {
         memory: whole(get(false, "memory")),
         pids: None,

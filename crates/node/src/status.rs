@@ -36,7 +36,10 @@ pub(crate) fn summarize(pod: &Pod, old: &[PodCondition], slots: &[Slot], facts: 
         Some(end) if end.succeeded => "Succeeded",
         Some(_) => "Failed",
         None if initialized
-            && main.iter().all(|s| s.restarts > 0 || !matches!(s.run, Run::Waiting { .. } | Run::Starting)) =>
+            && main.iter().all(|s| {
+                // Who waits for others in a container set does not keep its Pod from running.
+                s.restarts > 0 || !s.after.is_empty() || !matches!(s.run, Run::Waiting { .. } | Run::Starting)
+            }) =>
         {
             "Running"
         }

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use windlass_artifacts::archive::worker::{Worked, Workers};
 use windlass_artifacts::{Cancel, Owner};
 use windlass_executor::inputs::{self, Place, Secrets};
-use windlass_executor::{COLLECT_ROLE, EXCHANGE_DIR, ExecutorError, outputs, report, resource};
-use windlass_model::labels;
+use windlass_executor::{COLLECT_ROLE, EXCHANGE_DIR, ExecutorError, data, outputs, report, work};
 use windlass_model::parameter::Outputs;
 use windlass_model::task::{SCRIPT_PATH, Task};
+use windlass_model::{Artifact, labels};
 use windlass_sandbox::{Capabilities, Host, Mount, Namespace, Network, Resources, Rootfs, Spec, Stdio, User, Work};
 
 const OUTPUTS_BYTES_MAX: u64 = 4 << 20;
@@ -56,8 +56,12 @@ pub(crate) enum StageError {
 pub(crate) async fn stage(context: &Context, task: Task, cancel: Cancel) -> Result<Step, StageError> {
     let failed = |error: &dyn std::fmt::Display| StageError::Inputs(error.to_string());
     let main = main_container(&context.pod).ok_or_else(|| failed(&"the pod has no container"))?.clone();
+    if task.container_set.is_some() && main.name != "main" && !task.inputs.is_empty() {
+        return Err(failed(&"inputs of a container set belong to its container main, and there is none"));
+    }
     let mut step = Step {
-        main: main.name.clone(),
+        // Nobody's, where a container set has no such container.
+        main: if task.container_set.is_some() { "main".to_owned() } else { main.name.clone() },
         secrets: read_secrets(context, &task).await.map_err(|e| failed(&e))?,
         filled: Vec::new(),
         script: None,
@@ -73,15 +77,23 @@ pub(crate) async fn stage(context: &Context, task: Task, cancel: Cancel) -> Resu
         write().map_err(|e| failed(&format!("script: {e}")))?;
         step.script = Some(path);
     }
-    if step.task.resource.is_some() {
+    if step.task.is_ours() {
         let path = context.setup.small("exchange");
         let json = serde_json::to_vec(&step.task).map_err(|e| failed(&e))?;
         let write = || -> std::io::Result<()> {
             std::fs::create_dir_all(&path)?;
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777))?;
-            std::fs::write(path.join(resource::TASK_FILE), json)
+            std::fs::write(path.join(work::TASK_FILE), json)
         };
         write().map_err(|e| failed(&format!("task: {e}")))?;
+        if step.task.data.is_some() {
+            let (task, secrets, stores, cancel) =
+                (step.task.clone(), step.secrets.clone(), stores(context), cancel.clone());
+            let listed = tokio::task::spawn_blocking(move || data::source(&task, &stores, &secrets, &cancel));
+            let source = listed.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?.unwrap_or_default();
+            let written = std::fs::write(path.join(work::SOURCE_FILE), source.to_string());
+            written.map_err(|e| failed(&format!("data: {e}")))?;
+        }
         step.exchange = Some(path);
     }
     if step.task.inputs.is_empty() {
@@ -183,17 +195,17 @@ impl Step {
     ) -> Result<(), String> {
         let (mut collected, problem) = self.collect(context, remains, cancel.clone()).await;
         if self.task.include_result
+            && !self.task.is_ours()
             && let Some(remains) = remains
         {
             collected.result = Some(remains.stdout.clone());
         }
         let mut problem = problem;
-        if self.task.archive_logs
-            && let Some(artifact) = &self.task.log_artifact
-            && remains.is_some()
-        {
-            match self.keep_log(context, cancel).await {
-                Ok(()) => collected.artifacts.push(artifact.clone()),
+        for (container, artifact) in self.task.logs() {
+            let container = if self.task.container_set.is_some() { container } else { &self.main };
+            match self.keep_log(context, container, artifact, cancel.clone()).await {
+                Ok(true) => collected.artifacts.push(artifact.clone()),
+                Ok(false) => {}
                 Err(error) => problem = problem.or(Some(error)),
             }
         }
@@ -211,7 +223,7 @@ impl Step {
 
     async fn collect(&self, context: &Context, remains: Option<&Remains>, cancel: Cancel) -> (Outputs, Option<String>) {
         if let Some(exchange) = &self.exchange {
-            return match read_exchange(&exchange.join(resource::OUTPUTS_FILE)) {
+            return match read_exchange(&exchange.join(work::OUTPUTS_FILE)) {
                 Ok(outputs) => (outputs, None),
                 Err(error) => (Outputs::default(), Some(error)),
             };
@@ -273,10 +285,20 @@ impl Step {
         result
     }
 
-    async fn keep_log(&self, context: &Context, cancel: Cancel) -> Result<(), String> {
+    /// False where the container never ran.
+    async fn keep_log(
+        &self,
+        context: &Context,
+        container: &str,
+        artifact: &Artifact,
+        cancel: Cancel,
+    ) -> Result<bool, String> {
         use futures::TryStreamExt;
-        let Some(artifact) = self.task.log_artifact.clone() else { return Ok(()) };
-        let path = log::file(&context.agent.log_directory(&context.pod), &self.main, false);
+        let artifact = artifact.clone();
+        let path = log::file(&context.agent.log_directory(&context.pod), container, false);
+        if !path.exists() {
+            return Ok(false);
+        }
         let stream = log::open(&path, log::LogOptions::default(), None).map_err(|e| format!("log: {e}"))?;
         let reader = tokio_util::io::StreamReader::new(stream.map_ok(|bytes| bytes));
         let mut reader = tokio_util::io::SyncIoBridge::new(Box::pin(reader));
@@ -284,7 +306,8 @@ impl Step {
         let saving = tokio::task::spawn_blocking(move || {
             outputs::save_stream(&artifact, &mut reader, &stores, &secrets, &cancel)
         });
-        saving.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+        saving.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        Ok(true)
     }
 }
 
@@ -302,9 +325,9 @@ fn read_exchange(path: &Path) -> Result<Outputs, String> {
     ) {
         Ok(fd) => std::fs::File::from(fd),
         Err(rustix::io::Errno::NOENT) => return Ok(Outputs::default()),
-        Err(error) => return Err(format!("resource outputs: {error}")),
+        Err(error) => return Err(format!("outputs: {error}")),
     };
     let mut bytes = Vec::new();
-    file.take(OUTPUTS_BYTES_MAX).read_to_end(&mut bytes).map_err(|e| format!("resource outputs: {e}"))?;
-    serde_json::from_slice(&bytes).map_err(|e| format!("resource outputs: {e}"))
+    file.take(OUTPUTS_BYTES_MAX).read_to_end(&mut bytes).map_err(|e| format!("outputs: {e}"))?;
+    serde_json::from_slice(&bytes).map_err(|e| format!("outputs: {e}"))
 }

@@ -107,8 +107,12 @@ impl Worker {
         };
         let pod_is_running = pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
         let start = pod.status.as_ref().and_then(|s| s.start_time.as_ref()).map_or(now, |t| t.0);
+        let mut slots = lifecycle::slots(&pod, task.is_some());
+        if let Some(set) = task.as_ref().and_then(|t: &Task| t.container_set.as_ref()) {
+            lifecycle::order(&mut slots, set);
+        }
         Self {
-            slots: lifecycle::slots(&pod, task.is_some()),
+            slots,
             policy: Policy::of(&pod, start),
             facts: Facts {
                 host_ip: agent.host_ip().to_string(),
@@ -438,7 +442,11 @@ impl Worker {
             events.normal(&self.pod, "Started", format!("Started container {}", container.name));
         }
         let probes = self.probes(index, &container, &live);
-        self.running.insert(index, Running { live, probes });
+        // A container of a set that is tried again was there before.
+        let before = self.running.insert(index, Running { live, probes });
+        if let Some(probes) = before.and_then(|b| b.probes) {
+            probes.abort();
+        }
     }
 
     fn subject(&self, container: &Container, live: &Live) -> Option<probe::Subject> {
@@ -599,7 +607,8 @@ impl Worker {
         self.end = Some(end);
         let Some(context) = self.context.clone() else { return };
         let Some(step) = context.step.clone() else { return };
-        if deleted || self.remains.is_none() {
+        // A container set need not have a `main`; its logs are kept all the same.
+        if deleted || (self.remains.is_none() && step.task.container_set.is_none()) {
             return;
         }
         self.collecting = true;

@@ -40,6 +40,35 @@ impl LocalStore {
         Ok(Self { root: Arc::new(Root::open(dir)?) })
     }
 
+    /// The keys of everything beneath a prefix, sorted; beneath the root where it is empty. Blocks.
+    pub fn list(&self, prefix: &str, cancel: &Cancel) -> Result<Vec<String>, StoreError> {
+        let fail = |source: io::Error| StoreError::Io { key: prefix.to_owned(), source };
+        let start = match prefix.trim_matches('/') {
+            "" => PathBuf::new(),
+            prefix => names(prefix)?.iter().collect(),
+        };
+        let (mut keys, mut todo) = (Vec::new(), vec![start]);
+        while let Some(at) = todo.pop() {
+            if cancel.is_cancelled() {
+                return Err(StoreError::Cancelled);
+            }
+            let directory = match self.root.sub(&at) {
+                Ok(directory) => directory,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // A file.
+                Err(_) => {
+                    keys.push(at.to_string_lossy().into_owned());
+                    continue;
+                }
+            };
+            let beneath = directory.names().map_err(fail)?;
+            let is_ours = |name: &OsString| at.as_os_str().is_empty() && name == STAGING;
+            todo.extend(beneath.into_iter().filter(|n| !is_ours(n)).map(|name| at.join(name)));
+        }
+        keys.sort();
+        Ok(keys)
+    }
+
     /// The driver for one key.
     pub fn at(&self, key: &str) -> Result<LocalObject, StoreError> {
         Ok(LocalObject { root: Arc::clone(&self.root), names: names(key)?, key: key.to_owned() })

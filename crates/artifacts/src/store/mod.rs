@@ -8,7 +8,7 @@ mod s3;
 
 use std::io::Read;
 
-pub use http::{HttpAuth, HttpDriver};
+pub use http::{HttpAuth, HttpDriver, OAuth2};
 pub use local::LocalStore;
 pub use raw::RawDriver;
 pub use s3::{CreateBucket, S3Driver, S3Source, Style};

@@ -2,7 +2,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-use windlass_artifacts::store::{Content, Driver, HttpAuth, HttpDriver, Payload, StoreError};
+use windlass_artifacts::store::{Content, Driver, HttpAuth, HttpDriver, OAuth2, Payload, StoreError};
 use windlass_artifacts::{Cancel, Endpoints, Outside, Secret};
 
 /// One object behind basic authentication, one request a connection.
@@ -86,4 +86,52 @@ fn put_get_head_delete() {
     assert!(!mapped.exists(&cancel).unwrap());
     assert!(mapped.load(&cancel).err().unwrap().to_string().contains("files.example.org"));
     assert!(HttpDriver::new("ftp://x/y", vec![], None, &Outside::default()).is_err());
+}
+
+/// A server of tokens that only knows clients by the body, and an object for who has a token.
+#[test]
+fn a_token_is_asked_for_first() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap() > 0 {}
+            let lower = head.to_ascii_lowercase();
+            let length = lower.lines().find_map(|l| l.strip_prefix("content-length: ")).and_then(|l| l.parse().ok());
+            let mut body = vec![0; length.unwrap_or(0)];
+            reader.read_exact(&mut body).unwrap();
+            let form = "grant_type=client_credentials&scope=read+write&audience=a%26b&client_id=me&client_secret=s%3Ds";
+            let (status, content) = match head.split(' ').nth(1).unwrap() {
+                "/token" if body == form.as_bytes() => ("200 OK", r#"{"access_token": "t0ken"}"#),
+                "/token" => ("401 Unauthorized", ""),
+                _ if lower.contains("authorization: bearer t0ken") => ("200 OK", "behind the token"),
+                _ => ("403 Forbidden", ""),
+            };
+            let length = content.len();
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{content}")
+                .unwrap();
+        }
+    });
+    let load = |secret: &str| {
+        let oauth = OAuth2 {
+            client_id: "me".into(),
+            client_secret: secret.into(),
+            token_url: format!("http://{address}/token").as_str().into(),
+            scopes: vec!["read".into(), "write".into()],
+            parameters: vec![("audience".into(), "a&b".into())],
+        };
+        let auth = Some(HttpAuth::OAuth2(Box::new(oauth)));
+        let url = format!("http://{address}/object");
+        HttpDriver::new(&url, vec![], auth, &Outside::default()).unwrap().load(&Cancel::new())
+    };
+    let Ok(Content::File(reader)) = load("s=s") else { panic!("a file") };
+    assert_eq!(std::io::read_to_string(reader).unwrap(), "behind the token");
+    let error = load("hidden").err().unwrap().to_string();
+    assert!(error.contains("/token: no token: 401") && !error.contains("hidden"), "{error}");
+    let bad = Some(HttpAuth::Certificate("no certificate".into()));
+    let error = HttpDriver::new("https://example.invalid/x", vec![], bad, &Outside::default()).err().unwrap();
+    assert!(error.to_string().contains("client certificate"), "{error}");
 }

@@ -65,7 +65,7 @@ pub fn retry(workflow: &Value, how: &Retry, now: Timestamp) -> Result<Retried, S
     let mut nodes = Map::new();
     for (id, row) in &status.nodes {
         if removed.contains(id) || is_exit(row) {
-            if row.type_ == NodeType::Pod {
+            if matches!(row.type_, NodeType::Pod | NodeType::Http) {
                 let template = row.template_ref.as_ref().map(|r| r.template.as_str()).or(row.template_name.as_deref());
                 pods.insert(crate::names::pod_name(&name, &row.name, template.unwrap_or_default()));
             }
@@ -287,7 +287,8 @@ impl<'a> Table<'a> {
 /// Whether a failed node is itself what failed. A suspend node asks again, and a call that could not be made is made anew,
 /// which Argo leaves as they are, so that its retry of such a run fails at once.
 fn works(type_: NodeType) -> bool {
-    crate::nodes::is_executable(type_) || matches!(type_, NodeType::Suspend | NodeType::Skipped)
+    crate::nodes::is_executable(type_)
+        || matches!(type_, NodeType::Suspend | NodeType::Skipped | NodeType::Http | NodeType::Plugin)
 }
 
 fn is_retry_of(row: &NodeStatus, id: &str) -> bool {

@@ -55,7 +55,7 @@ impl Run {
         let attempt = row.failed_pod_restarts.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
         let machine = PodMachine { name, attempt, ..PodMachine::default() };
         self.nodes.list[ix].machine = Machine::Pod(Box::new(machine));
-        if row_is_container_set(self.nodes.list[ix].template.as_deref()) {
+        if !new {
             self.open_containers(ix);
         }
         let id = self.nodes.list[ix].status.id.clone();
@@ -172,10 +172,18 @@ impl Run {
         names::pod_name(self.workflow_name(), &row.name, template)
     }
 
-    /// The nodes of a container set's containers.
+    /// The nodes of a container set's containers: there once its pod is.
     fn open_containers(&mut self, ix: Ix) {
         let Some(template) = self.nodes.list[ix].template.clone() else { return };
         let Some(set) = &template.container_set else { return };
+        let row = &self.nodes.list[ix].status;
+        let first = set.containers.first().and_then(|c| c["name"].as_str()).unwrap_or_default();
+        let first = self.nodes.find(&names::node_id(self.workflow_name(), &format!("{}.{first}", row.name)));
+        match first {
+            Some(first) if self.nodes.list[first].attached => return,
+            None if row.phase.is_fulfilled() => return,
+            _ => {}
+        }
         let (name, id) = (self.nodes.list[ix].status.name.clone(), self.nodes.list[ix].status.id.clone());
         let container_id = |c: &str| names::node_id(self.workflow_name(), &format!("{name}.{c}"));
         let edges: Vec<(String, Vec<String>)> = set
@@ -287,11 +295,14 @@ impl Run {
         }
         let Machine::Pod(machine) = &mut self.nodes.list[ix].machine else { return };
         machine.uid = pod["metadata"]["uid"].as_str().map(str::to_owned);
+        self.open_containers(ix);
         if self.nodes.list[ix].status.phase.is_fulfilled() {
             self.release_if_ended(ix, pod);
             return;
         }
-        if let Some(host) = pod["spec"]["nodeName"].as_str()
+        let is_request = self.nodes.list[ix].status.type_ == NodeType::Http;
+        if !is_request
+            && let Some(host) = pod["spec"]["nodeName"].as_str()
             && self.nodes.list[ix].status.host_node_name.as_deref() != Some(host)
         {
             self.nodes.list[ix].status.host_node_name = Some(host.to_owned());
@@ -320,6 +331,11 @@ impl Run {
     }
 
     fn pod_runs(&mut self, ix: Ix, pod: &Value) {
+        if self.nodes.list[ix].status.type_ == NodeType::Http {
+            // As in Argo it is pending until it is answered.
+            self.mark(ix, NodePhase::Pending, Some(""));
+            return;
+        }
         let message = if self.nodes.list[ix].status.message.is_some() { Some("") } else { None };
         self.mark(ix, NodePhase::Running, message);
         self.end_containers(ix, pod);
@@ -345,15 +361,18 @@ impl Run {
             let container = format!("{name}.{}", status["name"].as_str().unwrap_or_default());
             let Some(child) = self.nodes.find(&names::node_id(self.workflow_name(), &container)) else { continue };
             if let Some(code) = status["state"]["terminated"]["exitCode"].as_i64() {
+                let t = &status["state"]["terminated"];
+                let text = |field: &str| t[field].as_str().unwrap_or_default();
+                let name = status["name"].as_str().unwrap_or_default();
+                let words = format!("{name}: {} (exit code {code}): {}", text("reason"), text("message"));
                 match code {
                     0 => self.mark(child, NodePhase::Succeeded, None),
-                    64 => self.mark(child, NodePhase::Error, Some(&format!("exit code {code}"))),
-                    _ => {
-                        let words = status["state"]["terminated"]["message"].as_str().unwrap_or_default();
-                        let words = if words.is_empty() { String::new() } else { format!(": {words}") };
-                        self.mark(child, NodePhase::Failed, Some(&format!("exit code {code}{words}")));
-                    }
+                    // The executor's own: a container that it needs has failed, say.
+                    64 => self.mark(child, NodePhase::Error, Some(&words)),
+                    _ => self.mark(child, NodePhase::Failed, Some(&words)),
                 }
+            } else if pod["status"]["phase"] == "Failed" {
+                self.mark(child, NodePhase::Failed, Some("Pod Failed whilst container running"));
             } else if status["state"]["running"].is_object() {
                 self.mark(child, NodePhase::Running, None);
             }
@@ -373,6 +392,7 @@ impl Run {
     /// The pod ended: what it means, when its report is there too.
     fn end_pod(&mut self, ix: Ix, pod: &Value) {
         let daemon = self.nodes.list[ix].status.daemoned == Some(true);
+        let template = self.nodes.list[ix].template.clone().unwrap_or_default();
         let Machine::Pod(machine) = &mut self.nodes.list[ix].machine else { return };
         if pod_outcome::is_lost(pod) && !daemon && machine.attempt < self.config.pod_restarts_max {
             self.replace_pod(ix);
@@ -381,7 +401,7 @@ impl Run {
         let complete = machine.report.as_ref().is_some_and(|r| {
             r.metadata.labels.get(labels::REPORT_OUTPUTS_COMPLETED).map(String::as_str) != Some("false")
         });
-        let outcome = pod_outcome::outcome(pod, daemon);
+        let outcome = pod_outcome::outcome(pod, &template, daemon);
         if machine.expects_report && !complete {
             let since = match &machine.ended {
                 Some((_, since)) => *since,
@@ -409,6 +429,10 @@ impl Run {
         let missing = machine.expects_report && report.is_none();
         let synced = report.is_some();
         let (mut phase, mut message) = (outcome.phase, outcome.message);
+        let is_request = template.http.is_some();
+        if is_request && let Some(words) = pod_outcome::main_message(pod) {
+            message = words;
+        }
         if let Some(report) = &report {
             self.take_outputs(ix, report);
             if let Some(reported) = report.phase.filter(|p| p.is_fail_or_error()) {
@@ -421,16 +445,19 @@ impl Run {
             phase = NodePhase::Error;
             message = "the pod ended but its outputs were not reported".to_owned();
         }
-        let duration = pod_outcome::resources_duration(pod);
         let row = &mut self.nodes.list[ix].status;
-        if let Some(code) = outcome.exit_code {
-            row.outputs.get_or_insert_default().exit_code = Some(code);
-        }
-        if !duration.is_empty() {
-            row.resources_duration = duration;
-        }
-        if synced {
-            row.task_result_synced = Some(true);
+        // In Argo a request has no pod of its own.
+        if !is_request {
+            let duration = pod_outcome::resources_duration(pod);
+            if let Some(code) = outcome.exit_code {
+                row.outputs.get_or_insert_default().exit_code = Some(code);
+            }
+            if !duration.is_empty() {
+                row.resources_duration = duration;
+            }
+            if synced {
+                row.task_result_synced = Some(true);
+            }
         }
         row.daemoned = None;
         self.mark(ix, phase, Some(&message));
@@ -489,6 +516,19 @@ impl Run {
     fn lose_pod(&mut self, ix: Ix) {
         self.nodes.list[ix].status.daemoned = None;
         self.mark(ix, NodePhase::Error, Some("pod deleted"));
+        self.lose_containers(ix);
+    }
+
+    /// A container set's containers went with their pod.
+    fn lose_containers(&mut self, ix: Ix) {
+        let Some(set) = self.nodes.list[ix].template.as_ref().and_then(|t| t.container_set.clone()) else { return };
+        let name = self.nodes.list[ix].status.name.clone();
+        for container in &set.containers {
+            let container = format!("{name}.{}", container["name"].as_str().unwrap_or_default());
+            if let Some(child) = self.nodes.find(&names::node_id(self.workflow_name(), &container)) {
+                self.mark(child, NodePhase::Error, Some("container deleted"));
+            }
+        }
     }
 
     fn find_pod(&self, name: &str) -> Option<Ix> {

@@ -1,6 +1,10 @@
-//! Rule: containers have images, names that are free, and mounts that do not collide with artifacts.
+//! Rule: containers have images, names that are free, and mounts that do not collide with artifacts; those of a set wait for
+//! each other in no circle.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use windlass_model::template::ContainerSetTemplate;
 
 use super::object::{Object, Placed};
 use super::report::Report;
@@ -65,6 +69,40 @@ pub(super) fn check(object: &Object<'_>, placed: &Placed<'_>, report: &mut Repor
                 report.suggest(needed, names.iter().copied());
             }
         }
+    }
+    set_as_a_whole(set, &names, &format!("{at}/containerSet"), report);
+}
+
+/// No circle, mounts that do not collide, tries that can be counted.
+fn set_as_a_whole(set: &ContainerSetTemplate, names: &[&str], at: &str, report: &mut Report<'_>) {
+    let needed = |container: &Value| -> BTreeSet<String> {
+        let all = container.get("dependencies").and_then(Value::as_array).into_iter().flatten();
+        all.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let edges: BTreeMap<&str, BTreeSet<String>> = set.containers.iter().map(|c| (name(c), needed(c))).collect();
+    if let Some(i) = names.iter().position(|n| super::graph::ancestors(&edges, n).contains(*n)) {
+        let message = format!("the container `{}` waits for itself", names[i]);
+        report.error("argo::circle", &format!("{at}/containers/{i}/dependencies"), message);
+    }
+    let paths: Vec<&str> =
+        set.volume_mounts.iter().map(|m| m.get("mountPath").and_then(Value::as_str).unwrap_or("")).collect();
+    for (i, path) in paths.iter().enumerate() {
+        if let Some(first) = paths[..i].iter().position(|p| p == path) {
+            let place = format!("{at}/volumeMounts/{i}/mountPath");
+            report.error("argo::path-taken", &place, format!("`{path}` is mounted twice"));
+            report.also(&format!("{at}/volumeMounts/{first}/mountPath"), "the first time");
+        }
+    }
+    let Some(retry) = &set.retry_strategy else { return };
+    let retries = retry.retries.as_ref().map(ToString::to_string).unwrap_or_default();
+    if !retries.contains("{{") && retries.parse::<u32>().is_err() {
+        let message = "`retries` must be a whole number: how often each command is tried in all";
+        report.warning("argo::bad-retries", &format!("{at}/retryStrategy"), message);
+    }
+    let duration = retry.duration.as_deref().filter(|d| !d.is_empty() && !d.contains("{{"));
+    if let Some(duration) = duration.filter(|d| !super::kinds::is_duration(d) || d.starts_with('-')) {
+        let message = format!("`{duration}` is no duration: `300ms`, `90s`, `1h30m` and the like are");
+        report.warning("argo::bad-duration", &format!("{at}/retryStrategy/duration"), message);
     }
 }
 

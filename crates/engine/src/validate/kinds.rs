@@ -110,6 +110,19 @@ fn resource(placed: &Placed<'_>, report: &mut Report<'_>) {
             report.help(format!("actions are {}", ACTIONS.join(", ")));
         }
     }
+    let from = resource.manifest_from.as_ref().and_then(|m| m.artifact.as_ref());
+    let has_manifest = resource.manifest.as_deref().is_some_and(|m| !m.is_empty());
+    if let Some(from) = from {
+        if has_manifest {
+            let message = "a resource has a `manifest` or a `manifestFrom`, not both";
+            report.error_key("argo::several-manifests", &format!("{at}/manifestFrom"), message);
+        }
+        if placed.template.inputs.artifact(&from.name).is_none() {
+            let message = format!("`manifestFrom` names the input artifact `{}`, and there is none", from.name);
+            report.error("argo::unknown-artifact", &format!("{at}/manifestFrom/artifact"), message);
+            report.suggest(&from.name, placed.template.inputs.artifacts.iter().map(|a| a.name.as_str()));
+        }
+    }
     let Some(manifest) = resource.manifest.as_deref().filter(|m| !m.contains("{{")) else { return };
     let loaded = windlass_lang::yaml::load_str(manifest);
     let bad = loaded.diagnostics.iter().find(|d| d.is_error());
@@ -121,7 +134,7 @@ fn resource(placed: &Placed<'_>, report: &mut Report<'_>) {
 }
 
 /// Go's durations, and whole seconds.
-fn is_duration(text: &str) -> bool {
+pub(super) fn is_duration(text: &str) -> bool {
     let text = text.trim_start_matches(['-', '+']);
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return true;

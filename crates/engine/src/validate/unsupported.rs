@@ -21,17 +21,10 @@ pub struct Unsupported {
 /// `template.` fields are looked for in every template, `spec.` fields in the workflow's spec. These are warnings in
 /// lint (the manifest is right), and errors when a run is submitted ([`refuse`]).
 pub const TABLE: &[Unsupported] = &[
-    Unsupported { field: "template.http", what: "HTTP templates", issue: 5 },
     Unsupported { field: "template.plugin", what: "plugin templates", issue: 5 },
-    Unsupported { field: "template.data", what: "data templates", issue: 5 },
-    Unsupported { field: "template.containerSet", what: "container sets", issue: 5 },
     Unsupported { field: "template.executorPlugins", what: "executor plugins", issue: 5 },
-    Unsupported { field: "template.resourceClaims", what: "device claims", issue: 5 },
-    Unsupported { field: "template.podResources", what: "pod-level resources", issue: 5 },
     Unsupported { field: "spec.artifactGC", what: "artifact garbage collection", issue: 5 },
     Unsupported { field: "spec.executorPlugins", what: "executor plugins", issue: 5 },
-    Unsupported { field: "spec.resourceClaims", what: "device claims", issue: 5 },
-    Unsupported { field: "spec.podResources", what: "pod-level resources", issue: 5 },
     Unsupported { field: "spec.podDisruptionBudget", what: "PodDisruptionBudgets", issue: 5 },
 ];
 

@@ -239,7 +239,7 @@ impl<'a> World<'a> {
         }
         pod["status"]["phase"] = json!(if code == 0 { "Succeeded" } else { "Failed" });
         let reason = if code == 0 { "Completed" } else { "Error" };
-        let ended = json!({"terminated": {"exitCode": code, "reason": reason}});
+        let ended = json!({"terminated": {"exitCode": code, "reason": reason, "message": script["message"]}});
         pod["status"]["containerStatuses"] = json!([{"name": "main", "state": ended}]);
         if script["lost"] == true {
             pod["status"] = json!({"phase": "Failed", "reason": "NodeLost", "message": "the node was lost"});

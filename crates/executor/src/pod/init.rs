@@ -12,7 +12,7 @@ use windlass_model::places;
 
 use super::{secrets, stores, task};
 use crate::inputs::{self, VolumeMount};
-use crate::resource;
+use crate::{data, work};
 
 /// `init [--program] [--reports] [--volume=PATH…]`
 pub(super) fn run(words: &[OsString]) -> Result<(), String> {
@@ -40,9 +40,14 @@ pub(super) fn run(words: &[OsString]) -> Result<(), String> {
     if let Some(source) = &task.script {
         put(&run.join(places::SCRIPT_FILE), source.as_bytes(), 0o755)?;
     }
-    if task.resource.is_some() {
+    if task.is_ours() {
         let json = serde_json::to_vec(&task).map_err(|e| e.to_string())?;
-        put(&run.join(resource::TASK_FILE), &json, 0o644)?;
+        put(&run.join(work::TASK_FILE), &json, 0o644)?;
+    }
+    if task.data.is_some() {
+        let (stores, secrets) = (stores(places::INIT)?, secrets(&task)?);
+        let source = data::source(&task, &stores, &secrets, &Cancel::new()).map_err(|e| e.to_string())?;
+        put(&run.join(work::SOURCE_FILE), source.unwrap_or_default().to_string().as_bytes(), 0o644)?;
     }
     if task.inputs.is_empty() {
         return Ok(());

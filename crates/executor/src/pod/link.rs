@@ -15,8 +15,11 @@ const LINE_BYTES_MAX: u64 = 1 << 20;
 /// The wrapper's first word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hello {
-    /// `main` or `sidecar`.
+    /// `main`, `member` or `sidecar`.
     pub role: String,
+    /// The container's name, of a member of a container set.
+    #[serde(default)]
+    pub name: String,
 }
 
 /// The supervisor's answer: the command may begin.
@@ -25,10 +28,16 @@ pub(super) struct Hello {
 pub(super) struct Orders {
     /// Keep the end of standard output for the report.
     pub capture: bool,
-    /// Keep the log in the pod's shared directory.
-    pub keep_log: bool,
+    /// Where to keep the log, in the pod's shared directory.
+    pub keep_log: Option<String>,
     /// What to read when the command has ended.
     pub request: Option<Request>,
+    /// How often the command is tried in all; none is one.
+    pub attempts: u32,
+    /// The pause between tries.
+    pub pause_ms: u64,
+    /// The command will not begin, and this is why.
+    pub never: Option<String>,
 }
 
 /// The wrapper's last word: the command has ended.

@@ -5,8 +5,8 @@
 //! |---|---|---|
 //! | `init` | `init` | puts this program, the script and the inputs in place (`init`) |
 //! | `supervise` | `supervisor` | lets the others begin, takes the step's outputs, reports (`supervise`) |
-//! | `main`, `sidecar` | the user's | runs the command that comes after `--` (`wrap`) |
-//! | `resource` | `main` | a `resource` template's work ([`crate::resource`]) |
+//! | `main`, `member`, `sidecar` | the user's | runs the command that comes after `--` (`wrap`) |
+//! | `work` | `main` | the work of a `resource`, `http` or `data` template ([`crate::work`]) |
 //!
 //! The supervisor listens on a socket in the pod; who wraps a command keeps a connection as long as it lives (`link`).
 
@@ -37,8 +37,9 @@ pub(crate) fn main(words: &[OsString]) -> i32 {
         places::INIT => init::run(rest),
         places::SUPERVISE => supervise::run(),
         places::MAIN => return ended(wrap::main(rest)),
+        places::MEMBER => return ended(wrap::member(rest)),
         places::SIDECAR => return ended(wrap::sidecar(rest)),
-        places::RESOURCE => return crate::resource::main(),
+        places::WORK => return crate::work::main(),
         other => Err(format!("executor: there is no role {other:?}; a step's pod uses this verb, nobody else")),
     };
     ended(answer.map(|()| 0))

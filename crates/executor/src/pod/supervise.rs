@@ -1,6 +1,7 @@
 //! The supervisor, beside the step's containers: it lets them begin, takes what the step made when it has ended, ends the
 //! sidecars, and writes the one report before the pod can end. It never sees the step's ServiceAccount.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Permissions;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -14,11 +15,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use windlass_artifacts::Cancel;
 use windlass_model::parameter::Outputs;
 use windlass_model::places;
-use windlass_model::task::Task;
+use windlass_model::task::{ContainerSetTask, Task, Turn, dependency_failed};
 
 use super::link::{self, Ended, Hello, Orders};
 use super::{open_shared, secrets, shared, stores, task};
-use crate::{outputs, report, resource};
+use crate::{outputs, report, work};
 
 /// No result is longer, whatever the other end announces.
 const RESULT_BYTES_MAX: u64 = 1 << 20;
@@ -27,6 +28,8 @@ const EXCHANGE_BYTES_MAX: u64 = 4 << 20;
 /// A connection, after its first word.
 enum Guest {
     Main(UnixStream),
+    /// A container of a set, by its name.
+    Member(String, UnixStream),
     Sidecar(UnixStream),
 }
 
@@ -49,7 +52,10 @@ pub(super) fn run() -> Result<(), String> {
     let told = stopped()?;
     let guests = listen()?;
     let sidecars = Vec::new();
-    let made = attend(&task, &guests, sidecars, &told);
+    let made = match &task.container_set {
+        Some(set) => attend_set(&task, set, &guests, sidecars, &told),
+        None => attend(&task, &guests, sidecars, &told),
+    };
     report(&runtime, &task, made)
 }
 
@@ -101,6 +107,7 @@ fn welcome(stream: UnixStream, sender: &Sender<Guest>) {
     let hello: io::Result<Option<Hello>> = link::hear(&mut BufReader::new(&stream));
     let guest = match hello {
         Ok(Some(hello)) if hello.role == places::MAIN => Guest::Main(stream),
+        Ok(Some(hello)) if hello.role == places::MEMBER => Guest::Member(hello.name, stream),
         Ok(Some(hello)) if hello.role == places::SIDECAR => Guest::Sidecar(stream),
         _ => return,
     };
@@ -128,11 +135,11 @@ fn attend(task: &Task, guests: &Receiver<Guest>, mut sidecars: Vec<UnixStream>, 
                     });
                 }
             }
-            Err(_) => {}
+            Ok(Guest::Member(..)) | Err(_) => {}
         }
         match ended.try_recv() {
-            Ok(News::Ended) => sidecars.clear(),
-            Ok(News::Made(made)) => return *made,
+            Ok(News::Ended(_)) => sidecars.clear(),
+            Ok(News::Made(_, made)) => return *made,
             Err(std::sync::mpsc::TryRecvError::Disconnected) if done.is_none() => return Made::default(),
             Err(_) if done.is_some() && stopped.load(Ordering::Relaxed) => return Made::default(),
             Err(_) => {}
@@ -140,28 +147,124 @@ fn attend(task: &Task, guests: &Receiver<Guest>, mut sidecars: Vec<UnixStream>, 
     }
 }
 
-enum News {
-    /// The command has ended; its outputs are being taken.
-    Ended,
-    Made(Box<Made>),
+/// Lets the containers of a set begin in their order, until all of them have ended; then the sidecars.
+fn attend_set(
+    task: &Task,
+    set: &ContainerSetTask,
+    guests: &Receiver<Guest>,
+    mut sidecars: Vec<UnixStream>,
+    stopped: &AtomicBool,
+) -> Made {
+    let (news, ended) = channel();
+    let mut waiting: BTreeMap<String, UnixStream> = BTreeMap::new();
+    let mut begun = BTreeSet::new();
+    let mut codes: BTreeMap<String, i32> = BTreeMap::new();
+    let mut all = Made { succeeded: true, ended: true, ..Made::default() };
+    let mut serving = 0;
+    loop {
+        match guests.recv_timeout(std::time::Duration::from_millis(20)) {
+            Ok(Guest::Sidecar(mut stream)) => {
+                if link::say(&mut stream, &Orders::default()).is_ok() {
+                    sidecars.push(stream);
+                }
+            }
+            // The first of a name is the container; the user's program may not be another.
+            Ok(Guest::Member(name, stream)) if set.container(&name).is_some() && begun.insert(name.clone()) => {
+                waiting.insert(name, stream);
+            }
+            Ok(Guest::Member(..) | Guest::Main(_)) | Err(_) => {}
+        }
+        while let Ok(told) = ended.try_recv() {
+            match told {
+                News::Ended((name, code)) => drop(codes.insert(name, code)),
+                News::Made(name, made) => {
+                    serving -= 1;
+                    // Killed with its wrapper, it never said its last word.
+                    codes.entry(name).or_insert(if made.ended { 0 } else { KILLED });
+                    all.outputs.parameters.extend(made.outputs.parameters);
+                    all.outputs.artifacts.extend(made.outputs.artifacts);
+                    all.outputs.result = all.outputs.result.or(made.outputs.result);
+                    all.problem = all.problem.or(made.problem);
+                }
+            }
+        }
+        for name in waiting.keys().cloned().collect::<Vec<_>>() {
+            match set.turn(&name, |other| codes.get(other).copied()) {
+                Turn::Wait => {}
+                Turn::Begin => {
+                    let Some(stream) = waiting.remove(&name) else { continue };
+                    serving += 1;
+                    let (task, news) = (task.clone(), news.clone());
+                    std::thread::spawn(move || {
+                        let served = serve(&task, &name, stream, &news);
+                        let _ = news.send(News::Made(name, Box::new(served.unwrap_or_default())));
+                    });
+                }
+                Turn::Never { dependency, code } => {
+                    if let Some(mut stream) = waiting.remove(&name) {
+                        let never = Some(dependency_failed(&dependency, code));
+                        let _ = link::say(&mut stream, &Orders { never, ..Orders::default() });
+                    }
+                    codes.insert(name, code);
+                }
+            }
+        }
+        if codes.len() == set.containers.len() && serving == 0 {
+            drop(sidecars);
+            all.succeeded = codes.values().all(|code| *code == 0);
+            return all;
+        }
+        // Stopped: what never came will not come, and who waits has been told by the signal itself.
+        if serving == 0 && stopped.load(Ordering::Relaxed) {
+            all.succeeded = false;
+            return all;
+        }
+    }
 }
 
-fn serve_main(task: &Task, mut stream: UnixStream, news: &Sender<News>) -> io::Result<()> {
-    let request = match task.resource {
-        Some(_) => Ok(None),
-        None => outputs::request(task),
-    };
+/// The code of who was killed and could not say so.
+const KILLED: i32 = 137;
+
+enum News {
+    /// The command of this container has ended with this code; its outputs are being taken.
+    Ended((String, i32)),
+    /// What it handed over.
+    Made(String, Box<Made>),
+}
+
+fn serve_main(task: &Task, stream: UnixStream, news: &Sender<News>) -> io::Result<()> {
+    let made = serve(task, places::MAIN, stream, news)?;
+    // Killed with its wrapper: the pod's status says why.
+    if made.ended {
+        let _ = news.send(News::Made(places::MAIN.to_owned(), Box::new(made)));
+    }
+    Ok(())
+}
+
+/// One command of the step's own, from its beginning to what it made.
+fn serve(task: &Task, name: &str, mut stream: UnixStream, news: &Sender<News>) -> io::Result<Made> {
+    let is_main = name == places::MAIN;
+    let request = if is_main && !task.is_ours() { outputs::request(task) } else { Ok(None) };
     let (request, fault) = match request {
         Ok(request) => (request, None),
         Err(error) => (None, Some(error.to_string())),
     };
-    let orders = Orders { capture: task.include_result, keep_log: task.archive_logs, request: request.clone() };
+    let capture = task.include_result && is_main && !task.is_ours();
+    let keep_log = task.logs().any(|(container, _)| container == name).then(|| places::kept_log(name));
+    let (attempts, pause_ms) = task.container_set.as_ref().map_or((1, 0), |set| (set.attempts, set.pause_ms));
+    let orders = Orders { capture, keep_log, request: request.clone(), attempts, pause_ms, never: None };
     link::say(&mut stream, &orders)?;
     let mut from = BufReader::with_capacity(64 * 1024, &stream);
     let ended: Option<Ended> = link::hear(&mut from)?;
-    let _ = news.send(News::Ended);
-    // Killed with its wrapper: the pod's status says why.
-    let Some(ended) = ended else { return Ok(()) };
+    // A set's others go on when what this one made is taken: it may be in a volume that they use.
+    let last = |code| drop(news.send(News::Ended((name.to_owned(), code))));
+    let Some(ended) = ended else {
+        last(KILLED);
+        return Ok(Made::default());
+    };
+    if task.container_set.is_none() {
+        last(ended.code);
+    }
     let mut made = Made { succeeded: ended.code == 0, ended: true, problem: fault, ..Made::default() };
     let mut result = Vec::new();
     (&mut from).take(ended.result_bytes.min(RESULT_BYTES_MAX)).read_to_end(&mut result)?;
@@ -175,31 +278,33 @@ fn serve_main(task: &Task, mut stream: UnixStream, news: &Sender<News>) -> io::R
             Err(error) => made.problem = Some(error),
         }
     }
-    if task.include_result {
+    if capture {
         made.outputs.result = Some(outputs::trimmed(String::from_utf8_lossy(&result).into_owned()));
     }
-    let _ = news.send(News::Made(Box::new(made)));
-    Ok(())
+    if task.container_set.is_some() {
+        last(ended.code);
+    }
+    Ok(made)
 }
 
 /// Adds what is in the shared directory, and writes the report. An error is the infrastructure's.
 fn report(runtime: &tokio::runtime::Runtime, task: &Task, mut made: Made) -> Result<(), String> {
-    if task.resource.is_some() {
-        let file = Path::new(places::RUN_DIR).join(resource::OUTPUTS_FILE);
-        let read = shared(&file.to_string_lossy(), EXCHANGE_BYTES_MAX).map_err(|e| format!("resource outputs: {e}"));
+    if task.is_ours() {
+        let file = Path::new(places::RUN_DIR).join(work::OUTPUTS_FILE);
+        let read = shared(&file.to_string_lossy(), EXCHANGE_BYTES_MAX).map_err(|e| format!("outputs: {e}"));
         match read {
             Ok(None) => {}
             Ok(Some(bytes)) => match serde_json::from_slice(&bytes) {
                 Ok(outputs) => made.outputs = outputs,
-                Err(error) => made.problem = made.problem.or(Some(format!("resource outputs: {error}"))),
+                Err(error) => made.problem = made.problem.or(Some(format!("outputs: {error}"))),
             },
             Err(error) => made.problem = made.problem.or(Some(error)),
         }
     }
-    if let Some(artifact) = task.log_artifact.as_ref().filter(|_| task.archive_logs && made.ended) {
-        let saved = keep_log(task, artifact);
-        match saved {
-            Ok(()) => made.outputs.artifacts.push(artifact.clone()),
+    for (container, artifact) in task.logs().filter(|_| made.ended) {
+        match keep_log(task, container, artifact) {
+            Ok(true) => made.outputs.artifacts.push(artifact.clone()),
+            Ok(false) => {}
             Err(error) => made.problem = made.problem.or(Some(error)),
         }
     }
@@ -218,8 +323,12 @@ fn report(runtime: &tokio::runtime::Runtime, task: &Task, mut made: Made) -> Res
     problem.map_or(Ok(()), Err)
 }
 
-fn keep_log(task: &Task, artifact: &windlass_model::Artifact) -> Result<(), String> {
-    let log = open_shared(places::LOG).map_err(|e| format!("log: {e}"))?;
+/// False where a container of a set never ran.
+fn keep_log(task: &Task, container: &str, artifact: &windlass_model::Artifact) -> Result<bool, String> {
+    let log = open_shared(&places::kept_log(container)).map_err(|e| format!("log: {e}"))?;
+    if log.is_none() && task.container_set.is_some() {
+        return Ok(false);
+    }
     let (stores, secrets) = (stores(places::SUPERVISE)?, secrets(task)?);
     let mut empty = io::empty();
     let mut log = log;
@@ -227,5 +336,6 @@ fn keep_log(task: &Task, artifact: &windlass_model::Artifact) -> Result<(), Stri
         Some(file) => file,
         None => &mut empty,
     };
-    outputs::save_stream(artifact, from, &stores, &secrets, &Cancel::new()).map_err(|e| e.to_string())
+    outputs::save_stream(artifact, from, &stores, &secrets, &Cancel::new()).map_err(|e| e.to_string())?;
+    Ok(true)
 }

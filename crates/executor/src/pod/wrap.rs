@@ -34,17 +34,39 @@ const SIDECAR_GRACE: Duration = Duration::from_secs(10);
 
 type Answer = Result<i32, String>;
 
+/// `member NAME -- COMMAND…`
+pub(super) fn member(words: &[OsString]) -> Answer {
+    let (name, words) = words.split_first().ok_or("executor member: the container has no name")?;
+    let hello = Hello { role: places::MEMBER.to_owned(), name: name.to_string_lossy().into_owned() };
+    carry_out(&hello, words)
+}
+
 /// `main -- COMMAND…`
 pub(super) fn main(words: &[OsString]) -> Answer {
-    let (mut socket, orders) = connect(places::MAIN)?.ok_or("the supervisor has ended")?;
+    carry_out(&Hello { role: places::MAIN.to_owned(), name: String::new() }, words)
+}
+
+fn carry_out(hello: &Hello, words: &[OsString]) -> Answer {
+    let (mut socket, orders) = connect(hello)?.ok_or("the supervisor has ended")?;
+    if let Some(why) = orders.never {
+        return Err(why);
+    }
     let kept = Arc::new(Mutex::new(Vec::new()));
     let status = runtime()?.block_on(async {
-        let mut child = start(words, orders.capture || orders.keep_log)?;
-        let tee = Tee::new(orders.capture.then(|| kept.clone()), orders.keep_log)?;
-        let drained = tee.follow(&mut child);
-        let status = attend(&mut child, std::future::pending()).await?;
-        let _ = tokio::time::timeout(DRAIN_MAX, drained).await;
-        Ok::<_, String>(status)
+        let tee = Tee::new(orders.capture.then(|| kept.clone()), orders.keep_log.as_deref())?;
+        let mut left = orders.attempts.max(1);
+        loop {
+            left -= 1;
+            let mut child = start(words, orders.capture || orders.keep_log.is_some())?;
+            let drained = tee.follow(&mut child);
+            let (status, told) = attend(&mut child, std::future::pending()).await?;
+            let _ = tokio::time::timeout(DRAIN_MAX, drained).await;
+            // Who is told to end is not tried again.
+            if status.success() || left == 0 || told {
+                return Ok::<_, String>(status);
+            }
+            tokio::time::sleep(Duration::from_millis(orders.pause_ms)).await;
+        }
     });
     let code = match &status {
         Ok(status) => code(*status),
@@ -62,7 +84,8 @@ pub(super) fn main(words: &[OsString]) -> Answer {
 /// `sidecar -- COMMAND…`
 pub(super) fn sidecar(words: &[OsString]) -> Answer {
     // A sidecar that comes when the step has ended has nothing to do.
-    let Some((socket, _)) = connect(places::SIDECAR)? else { return Ok(0) };
+    let hello = Hello { role: places::SIDECAR.to_owned(), name: String::new() };
+    let Some((socket, _)) = connect(&hello)? else { return Ok(0) };
     let (told, over) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         // Nothing more is said: the connection ends when the step does.
@@ -74,7 +97,7 @@ pub(super) fn sidecar(words: &[OsString]) -> Answer {
         let over = async {
             let _ = over.await;
         };
-        attend(&mut child, over).await.map(code)
+        attend(&mut child, over).await.map(|(status, _)| code(status))
     })
 }
 
@@ -83,7 +106,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 }
 
 /// Waits for the supervisor, and for its word that the command may begin.
-fn connect(role: &str) -> Result<Option<(UnixStream, Orders)>, String> {
+fn connect(hello: &Hello) -> Result<Option<(UnixStream, Orders)>, String> {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(2);
     let mut socket = loop {
@@ -97,7 +120,7 @@ fn connect(role: &str) -> Result<Option<(UnixStream, Orders)>, String> {
         pause = (pause * 2).min(Duration::from_millis(50));
     };
     let failed = |e: io::Error| format!("the supervisor: {e}");
-    link::say(&mut socket, &Hello { role: role.to_owned() }).map_err(failed)?;
+    link::say(&mut socket, hello).map_err(failed)?;
     // Nothing is said after the orders, so that nothing is lost with the buffer.
     let orders = link::hear(&mut BufReader::new(&socket)).map_err(failed)?;
     Ok(orders.map(|orders| (socket, orders)))
@@ -124,8 +147,9 @@ fn start(words: &[OsString], piped: bool) -> Result<Child, String> {
     })
 }
 
-/// Waits for the command's end and passes signals on. When `over` is, it is ended: asked to, and after a while killed.
-async fn attend(child: &mut Child, over: impl Future<Output = ()>) -> Result<ExitStatus, String> {
+/// Waits for the command's end and passes signals on; answers too whether it was told to end. When `over` is, it is ended:
+/// asked to, and after a while killed.
+async fn attend(child: &mut Child, over: impl Future<Output = ()>) -> Result<(ExitStatus, bool), String> {
     let listen = |kind| signal(kind).map_err(|e| format!("executor: signals: {e}"));
     let (mut term, mut int, mut hup, mut quit) = (
         listen(SignalKind::terminate())?,
@@ -141,7 +165,7 @@ async fn attend(child: &mut Child, over: impl Future<Output = ()>) -> Result<Exi
         }
     };
     tokio::pin!(over);
-    let mut is_over = false;
+    let (mut is_over, mut told) = (false, false);
     let mut kill_at = None;
     loop {
         let killing = async {
@@ -151,9 +175,17 @@ async fn attend(child: &mut Child, over: impl Future<Output = ()>) -> Result<Exi
             }
         };
         tokio::select! {
-            status = child.wait() => return status.map_err(|e| format!("waiting for the command: {e}")),
-            _ = term.recv() => tell(Signal::TERM),
-            _ = int.recv() => tell(Signal::INT),
+            status = child.wait() => {
+                return status.map(|s| (s, told)).map_err(|e| format!("waiting for the command: {e}"));
+            }
+            _ = term.recv() => {
+                told = true;
+                tell(Signal::TERM);
+            }
+            _ = int.recv() => {
+                told = true;
+                tell(Signal::INT);
+            }
             _ = hup.recv() => tell(Signal::HUP),
             _ = quit.recv() => tell(Signal::QUIT),
             _ = usr1.recv() => tell(Signal::USR1),
@@ -183,13 +215,13 @@ struct Tee {
 }
 
 impl Tee {
-    fn new(kept: Option<Arc<Mutex<Vec<u8>>>>, keep_log: bool) -> Result<Self, String> {
-        let log = || {
+    fn new(kept: Option<Arc<Mutex<Vec<u8>>>>, keep_log: Option<&str>) -> Result<Self, String> {
+        let log = |path: &str| {
             let mut options = std::fs::File::options();
             options.create(true).append(true).mode(0o644);
-            options.open(places::LOG).map_err(|e| format!("{}: {e}", places::LOG))
+            options.open(path).map_err(|e| format!("{path}: {e}"))
         };
-        Ok(Self { kept, log: keep_log.then(log).transpose()?.map(Arc::new) })
+        Ok(Self { kept, log: keep_log.map(log).transpose()?.map(Arc::new) })
     }
 
     /// Copies both streams; the answer resolves when nobody holds them any more.

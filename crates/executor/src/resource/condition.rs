@@ -7,12 +7,12 @@ use serde_json::Value;
 /// A condition: all of its requirements hold, or it does not.
 #[derive(Clone, Debug)]
 pub struct Condition {
-    text: String,
     requirements: Vec<Requirement>,
 }
 
 #[derive(Clone, Debug)]
 struct Requirement {
+    text: String,
     path: JsonPath,
     operator: Operator,
 }
@@ -37,33 +37,37 @@ impl Condition {
                 continue;
             }
             let (path, operator) = requirement(part).map_err(|what| format!("condition {text:?}: {what}"))?;
-            requirements.push(Requirement { path: JsonPath::parse(path)?, operator });
+            requirements.push(Requirement { text: part.to_owned(), path: JsonPath::parse(path)?, operator });
         }
         if requirements.is_empty() {
             return Err(format!("condition {text:?} is empty"));
         }
-        Ok(Self { text: text.to_owned(), requirements })
+        Ok(Self { requirements })
     }
 
-    /// The text it was read from.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// Whether it holds for `object`.
+    /// Whether all of it holds for `object`.
     pub fn holds(&self, object: &Value) -> bool {
-        self.requirements.iter().all(|requirement| {
-            let value = requirement.path.text(object);
-            let number = || value.as_deref().and_then(|v| v.parse::<f64>().ok());
-            match &requirement.operator {
-                Operator::In(values) => value.as_ref().is_some_and(|v| values.contains(v)),
-                Operator::NotIn(values) => value.as_ref().is_none_or(|v| !values.contains(v)),
-                Operator::Exists => value.is_some(),
-                Operator::DoesNotExist => value.is_none(),
-                Operator::Greater(bound) => number().is_some_and(|v| v > *bound),
-                Operator::Less(bound) => number().is_some_and(|v| v < *bound),
-            }
-        })
+        self.requirements.iter().all(|requirement| requirement.is_met(object))
+    }
+
+    /// The first of its parts that holds: one is enough for a failure, as in Argo.
+    pub fn met(&self, object: &Value) -> Option<&str> {
+        self.requirements.iter().find(|r| r.is_met(object)).map(|r| r.text.as_str())
+    }
+}
+
+impl Requirement {
+    fn is_met(&self, object: &Value) -> bool {
+        let value = self.path.text(object);
+        let number = || value.as_deref().and_then(|v| v.parse::<f64>().ok());
+        match &self.operator {
+            Operator::In(values) => value.as_ref().is_some_and(|v| values.contains(v)),
+            Operator::NotIn(values) => value.as_ref().is_none_or(|v| !values.contains(v)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+            Operator::Greater(bound) => number().is_some_and(|v| v > *bound),
+            Operator::Less(bound) => number().is_some_and(|v| v < *bound),
+        }
     }
 }
 
@@ -140,7 +144,9 @@ mod tests {
         assert!(holds("status.failed notin (1)"));
         assert!(holds("status.phase"));
         assert!(!holds("!status.phase"));
-        assert!(holds("status.list[0].type == Ready"));
+        assert!(holds("status.list[0].type == Ready") && holds("status.list.0.type == Ready"));
+        let failure = Condition::parse("status.phase == Failed, status.succeeded > 1").unwrap();
+        assert_eq!(failure.met(&object), Some("status.succeeded > 1"), "one is enough");
         assert!(Condition::parse("").is_err());
         assert!(Condition::parse("status.n > x").is_err());
     }

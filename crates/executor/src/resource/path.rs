@@ -80,7 +80,11 @@ impl JsonPath {
             found = found
                 .into_iter()
                 .flat_map(|value| match step {
-                    Step::Field(name) => value.get(name).into_iter().collect::<Vec<_>>(),
+                    // Conditions write a list's places as names: `conditions.0.type`.
+                    Step::Field(name) => match (value.as_array(), name.parse::<usize>()) {
+                        (Some(items), Ok(at)) => items.get(at).into_iter().collect::<Vec<_>>(),
+                        _ => value.get(name).into_iter().collect(),
+                    },
                     Step::Index(index) => {
                         let items = value.as_array().map_or(&[][..], Vec::as_slice);
                         let at = if *index < 0 { items.len() as i64 + index } else { *index };

@@ -18,6 +18,7 @@ mod house;
 mod interrupt;
 mod isolation;
 mod jobs;
+mod kinds;
 mod kubectl;
 mod names;
 mod nodes;

@@ -77,8 +77,28 @@ impl S3Driver {
     /// A driver for this source, reached as `outside` says. Nothing is asked yet.
     pub fn new(source: &S3Source, outside: &Outside) -> Result<Self, StoreError> {
         let shown = format!("s3://{}/{}", source.bucket, source.key);
+        check_key(&source.key).map_err(|reason| StoreError::BadKey { key: shown, reason })?;
+        Self::at(source, outside)
+    }
+
+    /// The keys of everything beneath the source's key, sorted; in the whole bucket where it is empty.
+    pub fn list(source: &S3Source, outside: &Outside, cancel: &Cancel) -> Result<Vec<String>, StoreError> {
+        let prefix = match source.key.trim_matches('/') {
+            "" => String::new(),
+            _ => {
+                let shown = || format!("s3://{}/{}", source.bucket, source.key);
+                check_key(&source.key).map_err(|reason| StoreError::BadKey { key: shown(), reason })?;
+                format!("{}/", source.key.trim_end_matches('/'))
+            }
+        };
+        let mut keys = Self::at(source, outside)?.keys_beneath(&prefix, usize::MAX, cancel)?;
+        keys.sort();
+        Ok(keys)
+    }
+
+    fn at(source: &S3Source, outside: &Outside) -> Result<Self, StoreError> {
+        let shown = format!("s3://{}/{}", source.bucket, source.key);
         let refuse = |reason| StoreError::BadKey { key: shown.clone(), reason };
-        check_key(&source.key).map_err(refuse)?;
         let credentials = credentials(source, &outside.ambient)?;
         let (named, _) = Server::parse(&source.endpoint, !source.insecure).ok_or(StoreError::BadKey {
             key: source.endpoint.clone(),
