@@ -211,8 +211,8 @@ impl Look<'_> {
                 }
             }
             // Whoever waits for a lock has no pod to tell of.
-            NodeType::Pod if reasons.iter().any(|r| matches!(r, Reason::Lock { .. })) => {}
-            NodeType::Pod => reasons.push(self.pod(row)),
+            NodeType::Pod | NodeType::Http if reasons.iter().any(|r| matches!(r, Reason::Lock { .. })) => {}
+            NodeType::Pod | NodeType::Http => reasons.push(self.pod(row)),
             NodeType::Steps | NodeType::Dag | NodeType::StepGroup | NodeType::TaskGroup => {
                 let open = self.members(row, |n| !n.is_fulfilled());
                 let count = open.len();
