@@ -55,8 +55,18 @@ const LICENCES: &[&str] = &[
 ];
 
 /// Crates that the tree holds in two versions, each because of a dependency that we do not own. Shrink this list.
-const DUPLICATES: &[&str] =
-    &["base64", "either", "getrandom", "hashbrown", "syn", "thiserror", "thiserror-impl", "tower-http"];
+const DUPLICATES: &[&str] = &[
+    "base64",
+    "either",
+    "foldhash",
+    "getrandom",
+    "hashbrown",
+    "num-bigint",
+    "syn",
+    "thiserror",
+    "thiserror-impl",
+    "tower-http",
+];
 
 const FORBIDDEN_MODULES: &[&str] = &["util", "utils", "common", "helper", "helpers", "manager", "misc"];
 
