@@ -154,6 +154,12 @@ impl Table {
         }
     }
 
+    /// Who of a run holds locks.
+    pub fn held_by(&self, owner: &Owner) -> Vec<Holder> {
+        let of_run = self.runs.get(owner).into_iter().flatten();
+        of_run.filter(|holder| self.held.contains_key(*holder)).cloned().collect()
+    }
+
     /// Every run that holds locks or waits for some.
     pub fn owners(&self) -> impl Iterator<Item = &Owner> {
         self.runs.keys()

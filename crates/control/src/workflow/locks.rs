@@ -200,6 +200,25 @@ impl Locks {
         gone.iter().for_each(|owner| self.forget(owner));
     }
 
+    /// What a run that is loaded again holds without its status telling so was given back, or never used: the word was
+    /// lost with the write of that status. Nothing runs under it, for a hold is written before its pod is made.
+    pub(crate) fn give_back_untold(&self, owner: &Owner, status: &Value) {
+        let mut room = self.room();
+        let told: BTreeSet<String> = windlass_engine::held_in(status).into_iter().map(|(_, key)| key).collect();
+        for holder in room.table.held_by(owner) {
+            if !told.contains(&holder.key()) {
+                room.table.release(&holder);
+            }
+        }
+        room.tell(None);
+        room.drop_watches();
+    }
+
+    /// Whether a node holds what it was granted. A letter may be older than what happened since.
+    pub(crate) fn holds(&self, owner: &Owner, node_id: &str) -> bool {
+        self.room().table.held_by(owner).iter().any(|holder| holder.node_id == node_id)
+    }
+
     /// Takes out of a status what its run does not hold: the table is right, and a status may be older.
     pub(crate) fn correct(&self, owner: &Owner, status: &mut Value) {
         let room = self.room();

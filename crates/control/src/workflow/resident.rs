@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 use windlass_engine::{Command, Decision, Observation, Run};
+use windlass_model::lock::LockAnswer;
 use windlass_model::{Workflow, labels};
 
 use super::act::{Outcome, act};
@@ -198,6 +199,7 @@ impl Resident {
         self.uid = uid;
         let mut value = serde_json::to_value(object).map_err(kube::Error::SerdeError)?;
         self.spec = serde_json::from_value(value["spec"].clone()).unwrap_or_default();
+        self.locks.give_back_untold(&self.seat().owner, &value["status"]["synchronization"]);
         if value["status"]["synchronization"].is_object() {
             self.locks.correct(&self.seat().owner, &mut value["status"]["synchronization"]);
         }
@@ -315,6 +317,16 @@ impl Resident {
         Seat { owner: owner(&self.key.0, &self.key.1, uid), mailbox: self.mailbox.clone(), live: self.live.clone() }
     }
 
+    /// A lock that was granted before the run was loaded again, and was given back since.
+    fn is_stale(&self, observation: &Observation) -> bool {
+        match observation {
+            Observation::Locks { node_id, answer: LockAnswer::Granted } => {
+                !self.locks.holds(&self.seat().owner, node_id)
+            }
+            _ => false,
+        }
+    }
+
     /// Gives locks back and asks for others, in the order of the commands; what is left needs the API.
     fn do_locks(&self, seat: &Seat, commands: Vec<Command>, seen: &mut Vec<Observation>) -> Vec<Command> {
         let mut left = Vec::with_capacity(commands.len());
@@ -367,6 +379,7 @@ impl Resident {
             match letter {
                 None | Some(Letter::Gone) => return Next::Leave,
                 Some(Letter::Tick) => {}
+                Some(Letter::Observed(observation)) if self.is_stale(&observation) => {}
                 Some(Letter::Observed(observation)) => {
                     let observation = self.note(*observation);
                     seen.push(observation);

@@ -39,8 +39,10 @@ pub(crate) struct PodMachine {
     report: Option<WorkflowTaskResult>,
     /// The pod as it ended, and since when its report is waited for.
     ended: Option<(Value, Timestamp)>,
-    /// Whether the report was asked for by name, for none had been told when its time was over.
+    /// Whether the report was asked for by name, for none had been told when its time was over; and whether there is
+    /// an answer.
     asked: bool,
+    answered: bool,
     /// Whether the step makes outputs that only a report can bring.
     expects_report: bool,
     /// When to try to create the pod again after a refusal that may pass.
@@ -414,11 +416,12 @@ impl Run {
                 self.wake_at(until, Some(ix));
                 return;
             }
-            if !machine.asked {
-                // A watch may be late, and a clock may have been set forward: only the API knows that there is none.
-                machine.asked = true;
-                let name = self.nodes.list[ix].status.id.clone();
-                self.commands.push(Command::FetchReport { name });
+            // A watch may be late, and a clock may have been set forward: only the API knows that there is none.
+            if !machine.answered {
+                if !std::mem::replace(&mut machine.asked, true) {
+                    let name = self.nodes.list[ix].status.id.clone();
+                    self.commands.push(Command::FetchReport { name });
+                }
                 return;
             }
         }
@@ -471,7 +474,7 @@ impl Run {
         machine.attempt += 1;
         machine.uid = None;
         machine.report = None;
-        machine.asked = false;
+        (machine.asked, machine.answered) = (false, false);
         machine.ended = None;
         let attempt = machine.attempt;
         self.nodes.list[ix].status.failed_pod_restarts = i32::try_from(attempt).ok();
@@ -570,7 +573,9 @@ impl Run {
 
     /// There is no report of this node.
     pub(crate) fn observe_no_report(&mut self, name: &str) {
-        if let Some(ix) = self.nodes.find(name).filter(|ix| self.nodes.list[*ix].attached) {
+        let Some(ix) = self.nodes.find(name).filter(|ix| self.nodes.list[*ix].attached) else { return };
+        if let Machine::Pod(machine) = &mut self.nodes.list[ix].machine {
+            machine.answered = true;
             self.enqueue(ix);
         }
     }
@@ -587,6 +592,7 @@ impl Run {
         }
         if let Machine::Pod(machine) = &mut self.nodes.list[ix].machine {
             machine.report = Some(report);
+            machine.answered = machine.asked;
             self.enqueue(ix);
         }
     }

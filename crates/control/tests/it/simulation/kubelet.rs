@@ -1,7 +1,7 @@
 //! A kubelet that runs nothing: each pod begins and ends after a while that the seed decides, and how it ends is said by
 //! its image: `ok`, `alone` (under a mutex), `fail`, or `flaky` (one in three, by the node's name, so that a run without faults ends the same).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -15,11 +15,16 @@ use windlass_model::labels;
 
 use super::dice::Dice;
 
+/// Lost pods are made again so many times without a word; after that the step fails, and rightly.
+const LOSSES_MAX: i32 = 3;
+
 /// Runs until it is dropped; where it `loses` pods, some of them are lost with their node.
 pub(super) async fn run(client: Client, namespace: String, seed: u64, loses: bool) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let mut events = watcher::watcher(pods, watcher::Config::default()).boxed();
     let mut begun = BTreeSet::new();
+    // By node and workflow; the names of the workflows tell their nodes apart.
+    let mut lost = BTreeMap::new();
     let mut dice = Dice::of(seed, "kubelet");
     let mut lives = tokio::task::JoinSet::new();
     while let Some(event) = events.next().await {
@@ -28,7 +33,9 @@ pub(super) async fn run(client: Client, namespace: String, seed: u64, loses: boo
         {
             let [before, during] = [dice.below(120), dice.below(250)].map(Duration::from_millis);
             // As a node that went away: the infrastructure's fault, which no run may end differently for.
-            let is_lost = loses && dice.hits(6);
+            let losses = lost.entry(pod.annotations()[labels::NODE_ID].clone()).or_insert(0);
+            let is_lost = loses && *losses < LOSSES_MAX && dice.hits(6);
+            *losses += i32::from(is_lost);
             let client = client.clone();
             lives.spawn(async move {
                 tokio::time::sleep(before).await;

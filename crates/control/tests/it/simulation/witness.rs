@@ -125,11 +125,35 @@ impl Witness {
     }
 }
 
-/// A workflow's end: its phase, and each node's name, type and phase.
-pub(super) fn end(wf: &DynamicObject) -> (Value, BTreeMap<String, (Value, Value)>) {
+/// A workflow's end: each node's type and phase by name, and the workflow's own phase under no name.
+pub(super) struct End {
+    phases: BTreeMap<String, (Value, Value)>,
+    messages: BTreeMap<String, Value>,
+}
+
+pub(super) fn end(wf: &DynamicObject) -> End {
     let status = &wf.data["status"];
-    let nodes = status["nodes"].as_object().into_iter().flatten();
-    let nodes = nodes
-        .map(|(_, n)| (n["name"].as_str().unwrap_or_default().to_owned(), (n["type"].clone(), n["phase"].clone())));
-    (status["phase"].clone(), nodes.collect())
+    let mut end = End { phases: BTreeMap::new(), messages: BTreeMap::new() };
+    let nodes = status["nodes"].as_object().into_iter().flatten().map(|(_, node)| node);
+    for row in nodes.chain([status]) {
+        let name = row["name"].as_str().unwrap_or_default().to_owned();
+        end.phases.insert(name.clone(), (row["type"].clone(), row["phase"].clone()));
+        end.messages.insert(name, row["message"].clone());
+    }
+    end
+}
+
+impl End {
+    /// Where another end is not this one: the name, what it is here, what it is there and why.
+    pub(super) fn differences(&self, other: &Self) -> Vec<String> {
+        let names: BTreeSet<&String> = self.phases.keys().chain(other.phases.keys()).collect();
+        let differ = names.into_iter().filter(|name| self.phases.get(*name) != other.phases.get(*name));
+        differ
+            .map(|name| {
+                let [here, there] = [self, other].map(|end| end.phases.get(name).map(|(_, phase)| phase.to_string()));
+                let why = other.messages.get(name).unwrap_or(&Value::Null);
+                format!("{name:?} {} instead of {}, {why}", there.unwrap_or_default(), here.unwrap_or_default())
+            })
+            .collect()
+    }
 }
