@@ -267,9 +267,10 @@ pub enum Command {
 
 impl Command {
     /// Whether it takes something away that only the status can tell of afterwards: then the status has to be written
-    /// first, or a crash between the two loses what the status did not say yet.
+    /// first, or a crash between the two loses what the status did not say yet. A claim is no witness, and nobody looks
+    /// for it once the end is written: it goes before.
     pub fn follows_status(&self) -> bool {
-        matches!(self, Command::DeletePod { .. } | Command::ReleasePod { .. } | Command::DeleteClaim { .. })
+        matches!(self, Command::DeletePod { .. } | Command::ReleasePod { .. })
     }
 }
 

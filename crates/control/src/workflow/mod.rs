@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 use windlass_engine::Observation;
 use windlass_engine::repository::ControllerConfig;
@@ -77,6 +78,9 @@ impl Default for Settings {
 /// What a workflow says for which there is no room yet; Argo's words.
 const POSTPONED: &str = "Workflow processing has been postponed because too many workflows are already running";
 
+/// How long a stop waits for ends that are being written.
+const FINISH_MAX: Duration = Duration::from_secs(5);
+
 /// Namespace and name.
 type Key = (String, String);
 
@@ -107,6 +111,9 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {
                 house.locks.close();
+                // Ends that are being written are written to the last word, so that the next start finds no strays.
+                house.finishing.close();
+                let _ = tokio::time::timeout(FINISH_MAX, house.finishing.wait()).await;
                 return;
             }
             sight = sights.next() => match sight {
@@ -150,6 +157,8 @@ struct House {
     config: ControllerConfig,
     throttle: Throttle,
     boxes: HashMap<Key, mpsc::UnboundedSender<Letter>>,
+    /// Runs whose end is being written.
+    finishing: TaskTracker,
     residents: JoinSet<(Key, Option<Box<WorkflowSeen>>)>,
     ids: HashMap<tokio::task::Id, Key>,
     postponed: HashMap<Key, Box<WorkflowSeen>>,
@@ -171,6 +180,7 @@ impl House {
             config,
             throttle,
             boxes: HashMap::new(),
+            finishing: TaskTracker::new(),
             residents: JoinSet::new(),
             ids: HashMap::new(),
             postponed: HashMap::new(),
@@ -286,7 +296,7 @@ impl House {
         let (mailbox, letters) = mpsc::unbounded_channel();
         self.boxes.insert(key.clone(), mailbox.clone());
         let (client, settings) = (self.client.clone(), self.settings.clone());
-        let shared = (self.locks.clone(), self.live.clone());
+        let shared = (self.locks.clone(), self.live.clone(), self.finishing.clone());
         let resident = Resident::new(client, settings, shared, key.clone(), mailbox, letters);
         let home = key.clone();
         let task = self.residents.spawn(async move { (home, resident.live().await) });

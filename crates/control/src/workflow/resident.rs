@@ -14,6 +14,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 use windlass_engine::{Command, Decision, Observation, Run};
 use windlass_model::lock::LockAnswer;
@@ -59,6 +60,8 @@ pub(crate) struct Resident {
     settings: Settings,
     locks: Locks,
     live: Live,
+    /// Told while the end is being written: a stop waits for it.
+    finishing: TaskTracker,
     key: Key,
     mailbox: mpsc::UnboundedSender<Letter>,
     letters: mpsc::UnboundedReceiver<Letter>,
@@ -93,7 +96,7 @@ impl Resident {
     pub(crate) fn new(
         client: Client,
         settings: Settings,
-        (locks, live): (Locks, Live),
+        (locks, live, finishing): (Locks, Live, TaskTracker),
         key: Key,
         mailbox: mpsc::UnboundedSender<Letter>,
         letters: mpsc::UnboundedReceiver<Letter>,
@@ -103,6 +106,7 @@ impl Resident {
             settings,
             locks,
             live,
+            finishing,
             key,
             mailbox,
             letters,
@@ -162,6 +166,7 @@ impl Resident {
         loop {
             let decision = self.settle(&mut run, std::mem::take(&mut seen), &mut patch).await?;
             if decision.completed {
+                let _writing = self.finishing.token();
                 self.write(&mut patch).await?;
                 self.perform_held().await;
                 self.clear_reports().await;
