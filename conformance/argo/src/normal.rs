@@ -13,7 +13,7 @@
 //!   for the user's part |
 //! | `span-id`, `trace-id`, `pod-gc-strategy` and our own annotations are left out | pods | notes of a controller to itself |
 //! | the entrypoint that Argo read from an image is left out | pods | our executor leaves it to who runs the image |
-//! | a container of the executor itself is `@executor` with its verb | pods | it is another program |
+//! | a container of the executor itself is `@executor` without its words | pods | it is another program |
 //! | what the API server adds to a pod is left out | pods | it is not the controller's |
 
 use std::collections::BTreeSet;
@@ -244,8 +244,7 @@ fn container(part: &Value, given: &Given) -> Value {
     }
     let executor = ["argoexec", "windlass.dev/executor"];
     if part["image"].as_str().is_some_and(|image| executor.iter().any(|e| image.contains(e))) {
-        command.retain(|word| matches!(word.as_str(), "resource" | "data" | "agent" | "artifact"));
-        return json!({"image": "@executor", "command": command});
+        return json!({"image": "@executor", "command": []});
     }
     if let Some((_, entrypoint)) = ENTRYPOINTS.iter().find(|(image, _)| part["image"] == *image)
         && command.len() >= entrypoint.len()
