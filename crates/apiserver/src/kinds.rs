@@ -215,6 +215,7 @@ const BUILTIN: &[Line] = &[
     line("coordination.k8s.io", "Lease", "leases", &[], "nc", &[]),
     line("discovery.k8s.io", "EndpointSlice", "endpointslices", &[], "ng", &[]),
     line("events.k8s.io", "Event", "events", &["ev"], "nc", EVENT_FIELDS),
+    line("policy", "PodDisruptionBudget", "poddisruptionbudgets", &["pdb"], "nsg", &[]),
     line(RBAC, "ClusterRole", "clusterroles", &[], "c", &[]),
     line(RBAC, "ClusterRoleBinding", "clusterrolebindings", &[], "c", &[]),
     line(RBAC, "Role", "roles", &[], "nc", &[]),

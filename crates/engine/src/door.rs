@@ -213,6 +213,18 @@ pub enum Command {
         /// Its name.
         name: String,
     },
+    /// Create a PodDisruptionBudget; one of the same name is as good as made.
+    CreateBudget {
+        /// Its name.
+        name: String,
+        /// The whole budget.
+        budget: Value,
+    },
+    /// Delete a PodDisruptionBudget.
+    DeleteBudget {
+        /// Its name.
+        name: String,
+    },
     /// Ask for locks, all of them together, and answer with [`Observation::Locks`] as often as something changes.
     AskLocks {
         /// The node that asks; empty for the run as a whole.

@@ -44,6 +44,7 @@ impl Run {
             self.status.started_at = Some(Time::from_timestamp(self.now));
             self.dirty = true;
         }
+        self.make_budget();
         if let (Some(seconds), Some(started)) = (self.spec.active_deadline_seconds, self.status.started_at) {
             self.set_deadline(seconds, started);
         }
@@ -428,6 +429,7 @@ impl Run {
         self.metrics_of_run(true);
         self.release_claims(phase);
         self.release_all_locks();
+        self.release_budget();
         self.status.finished_at = Some(Time::from_timestamp(self.now));
         self.status.conditions.retain(|c| c.type_ != "PodRunning" && c.type_ != "Completed");
         for (type_, status) in [("PodRunning", "False"), ("Completed", "True")] {

@@ -5,6 +5,7 @@
 //! ([`unsupported`]).
 
 mod arguments;
+mod bindings;
 mod calls;
 mod conditions;
 mod containers;
@@ -90,6 +91,7 @@ pub fn is_ours(document: &Document) -> bool {
 fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
     names::check(object, report);
     cron::check(object, report);
+    bindings::check(object, known, report);
     let Some(spec) = &object.spec else { return };
     spec::check(object, spec, known, report);
     for template in object.templates() {

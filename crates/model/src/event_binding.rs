@@ -8,6 +8,9 @@ use crate::parameter::Arguments;
 use crate::scalar::null_as_default;
 use crate::workflow::WorkflowTemplateRef;
 
+/// The names that expressions over an event know.
+pub const NAMES: [&str; 4] = ["payload", "metadata", "namespace", "discriminator"];
+
 /// Which events submit which template.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

@@ -12,6 +12,8 @@ pub const WORKFLOW_TEMPLATE: &str = "workflows.argoproj.io/workflow-template";
 pub const CLUSTER_WORKFLOW_TEMPLATE: &str = "workflows.argoproj.io/cluster-workflow-template";
 /// Label: the CronWorkflow a workflow was made by.
 pub const CRON_WORKFLOW: &str = "workflows.argoproj.io/cron-workflow";
+/// Label: the WorkflowEventBinding a workflow was made by.
+pub const EVENT_BINDING: &str = "workflows.argoproj.io/workflow-event-binding";
 /// Label: a resubmitted workflow's origin.
 pub const RESUBMITTED_FROM: &str = "workflows.argoproj.io/resubmitted-from-workflow";
 /// Label: the pod belongs to an exit handler.

@@ -261,7 +261,10 @@ impl<'s> World<'s> {
                     seen.push(Observation::PodGone { name, uid: pod.uid });
                 }
             }
-            Command::ReleasePod { .. } | Command::DeleteClaim { .. } => {}
+            Command::ReleasePod { .. }
+            | Command::DeleteClaim { .. }
+            | Command::CreateBudget { .. }
+            | Command::DeleteBudget { .. } => {}
             Command::CreateClaim { name, .. } => seen.push(Observation::ClaimMade { name }),
             Command::AskLocks { node_id, locks, priority, created } => {
                 for name in self.around.ask(node_id, locks, priority, created) {

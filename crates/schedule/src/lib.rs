@@ -1,9 +1,11 @@
-//! What should run at all: events of a forge become submissions, and so do the ticks of a schedule; locks are given out.
+//! What should run at all: events of a forge or of anybody become submissions, and so do the ticks of a schedule; locks are
+//! given out.
 //!
 //! Pure: no clock, no environment, no files, no network, no Kubernetes client. `server` hands in what arrived, `control`
 //! hands in the manifest; both act on what is answered here. Duplicates are decided here and nowhere else, by names that
 //! follow from the delivery.
 
+pub mod binding;
 pub mod bitbucket;
 pub mod cron;
 pub mod forge;

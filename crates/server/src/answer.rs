@@ -67,6 +67,6 @@ pub async fn no_such_path() -> Answer {
     Answer::new(
         StatusCode::NOT_FOUND,
         "error",
-        "no such path; webhooks are posted to /webhooks/github or /webhooks/bitbucket",
+        "no such path; webhooks are posted to /webhooks/github or /webhooks/bitbucket, events to /api/v1/events/NAMESPACE/",
     )
 }

@@ -1,13 +1,15 @@
-//! What other programs call: webhooks and health. It only has a `kube::Client`; it must never know whether the API
-//! behind it is embedded, and never evaluate what arrives.
+//! What other programs call: webhooks, events and health. It only has a `kube::Client`; it must never know whether the API
+//! behind it is embedded, and never evaluate what arrives: expressions come from bindings, events are what they look at.
 
 pub mod answer;
+pub mod event;
 pub mod health;
 pub mod listen;
 pub mod metrics;
 pub mod signature;
 pub mod webhook;
 
+pub use event::{EventOptions, Events};
 pub use listen::serve;
 pub use signature::Secrets;
 pub use webhook::{Webhook, WebhookOptions};

@@ -34,7 +34,7 @@ use windlass_node::Agent;
 use windlass_oci::client::{self, ClientOptions, Secret};
 use windlass_oci::{Store, registry};
 use windlass_sandbox::Host;
-use windlass_server::{Secrets, Webhook, WebhookOptions};
+use windlass_server::{EventOptions, Events, Secrets, Webhook, WebhookOptions};
 
 pub(crate) use kaniko::Kaniko;
 pub(crate) use outward::BuildNetwork;
@@ -145,7 +145,9 @@ impl Cluster {
             };
             let options = WebhookOptions { secrets, namespace: open.namespace.clone(), ..Default::default() };
             let webhook = Webhook::new(controller.clone(), options);
-            tasks.spawn(serve(webhook_listener, windlass_server::router(webhook), stop.clone(), "webhooks"));
+            let events = Events::new(api.outside_client(), controller.clone(), EventOptions::default());
+            let router = windlass_server::router(webhook).merge(events.routes());
+            tasks.spawn(serve(webhook_listener, router, stop.clone(), "webhooks"));
 
             let mirrors = Arc::new(Mirrors::new(home.root().join("git"), git.clone()));
             let settings = delivery::Settings {

@@ -8,6 +8,8 @@ use crate::cli::{ControllerSettings, InstallArgs, KanikoBy};
 
 /// The controller's ServiceAccount, Deployment and roles.
 const CONTROLLER: &str = "windlass-controller";
+/// The Service of the receiver of events.
+const EVENTS: &str = "windlass-events";
 /// The executor's ServiceAccount and role.
 const EXECUTOR: &str = "windlass-executor";
 /// The Secret with the executor's token.
@@ -46,20 +48,26 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const RBAC_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
 /// What the loops do, and no more: no Secrets, no ServiceAccounts, no exec.
-fn controller_rules() -> Vec<Value> {
+fn controller_rules(settings: &ControllerSettings) -> Vec<Value> {
     let argo = windlass_model::ARGO_GROUP;
-    vec![
+    let mut rules = vec![
         rule("", &["pods"], &["create", "delete", "get", "list", "patch", "watch"]),
         // Settings and values are read, sizes of semaphores watched, remembered outputs written.
         rule("", &["configmaps"], &["create", "get", "list", "patch", "watch"]),
         rule("", &["persistentvolumeclaims"], &["create", "delete", "get"]),
+        rule("policy", &["poddisruptionbudgets"], &["create", "delete"]),
         rule(argo, &["workflows"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule(argo, &["cronworkflows"], &["get", "list", "patch", "watch"]),
         // Owner references that block deletion need it.
         rule(argo, &["workflows/finalizers", "cronworkflows/finalizers"], &["update"]),
         rule(argo, &["workflowtemplates"], &["get"]),
         rule(argo, &["workflowtaskresults"], &["deletecollection", "get", "list", "watch"]),
-    ]
+    ];
+    if settings.events_listen.is_some() {
+        // What is wrong with a binding. What an event starts, its sender starts.
+        rules.push(rule("", &["events"], &["create", "patch"]));
+    }
+    rules
 }
 
 fn controller(settings: &ControllerSettings) -> Vec<Value> {
@@ -76,14 +84,14 @@ fn controller(settings: &ControllerSettings) -> Vec<Value> {
     })];
     match &settings.managed_namespace {
         None => {
-            cluster_rules.extend(controller_rules());
+            cluster_rules.extend(controller_rules(settings));
             // Their own limits of parallelism.
             cluster_rules.push(rule("", &["namespaces"], &["get", "list", "watch"]));
         }
         Some(namespace) => {
             all.push(json!({
                 "apiVersion": RBAC_VERSION, "kind": "Role", "metadata": {"name": CONTROLLER, "namespace": namespace},
-                "rules": controller_rules(),
+                "rules": controller_rules(settings),
             }));
             all.push(json!({
                 "apiVersion": RBAC_VERSION, "kind": "RoleBinding",
@@ -117,6 +125,7 @@ fn controller(settings: &ControllerSettings) -> Vec<Value> {
         "roleRef": role("ClusterRole", &cluster_name), "subjects": subject,
     }));
     all.push(deployment(settings));
+    all.extend(settings.events_listen.map(|address| event_service(home, address.port())));
     all
 }
 
@@ -125,6 +134,7 @@ fn flags(settings: &ControllerSettings) -> Vec<String> {
     let mut flags = vec![format!("--image={}", settings.image)];
     flags.extend(settings.image_pull_policy.map(|policy| format!("--image-pull-policy={}", policy.word())));
     flags.extend(settings.managed_namespace.iter().map(|ns| format!("--managed-namespace={ns}")));
+    flags.extend(settings.events_listen.iter().map(|address| format!("--events-listen={address}")));
     flags.extend((settings.kaniko == KanikoBy::Image).then(|| "--kaniko=image".to_owned()));
     flags.push(format!("--controller-namespace={}", settings.controller_namespace));
     let names = &settings.names;
@@ -139,8 +149,21 @@ fn flags(settings: &ControllerSettings) -> Vec<String> {
     flags
 }
 
+fn labels() -> Value {
+    json!({"app.kubernetes.io/name": "windlass", "app.kubernetes.io/component": "controller"})
+}
+
+/// Where an Ingress finds the receiver of events.
+fn event_service(namespace: &str, port: u16) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": EVENTS, "namespace": namespace, "labels": labels()},
+        "spec": {"selector": labels(), "ports": [{"name": "http", "port": port, "targetPort": port}]},
+    })
+}
+
 fn deployment(settings: &ControllerSettings) -> Value {
-    let labels = json!({"app.kubernetes.io/name": "windlass", "app.kubernetes.io/component": "controller"});
+    let labels = labels();
     let mut container = json!({
         "name": "controller",
         "image": settings.image,
@@ -240,6 +263,14 @@ mod tests {
             all.iter().filter(|o| o["kind"] == "ClusterRole" && o["metadata"]["name"] == "windlass-controller-ci");
         let text = serde_json::to_string(&rules.collect::<Vec<_>>()).unwrap();
         assert!(!text.contains("\"pods\"") && !text.contains("secrets"), "{text}");
+    }
+
+    #[test]
+    fn with_events() {
+        let plain = made(&[]);
+        let with: Vec<Value> =
+            made(&["--events-listen", "0.0.0.0:2746"]).into_iter().filter(|o| !plain.contains(o)).collect();
+        insta::assert_snapshot!(shown(&with));
     }
 
     #[test]

@@ -101,6 +101,9 @@ fn spec(r: &Resource) -> &'static [&'static str] {
             "Age",
             "+VolumeMode",
         ],
+        ("policy", "poddisruptionbudgets") => {
+            &["Name", "Min Available", "Max Unavailable", "Allowed Disruptions:integer", "Age"]
+        }
         (_, "storageclasses") => {
             &["Name", "Provisioner", "ReclaimPolicy", "VolumeBindingMode", "AllowVolumeExpansion", "Age"]
         }
@@ -219,6 +222,15 @@ pub(super) fn cells(r: &Resource, o: &Value, now: Timestamp) -> (Vec<Value>, Opt
         }
         ("", "persistentvolumeclaims") => claim(o, &name, age()),
         ("", "persistentvolumes") => volume(o, &name, age()),
+        ("policy", "poddisruptionbudgets") => {
+            let said = |field: &str| match o.pointer(field) {
+                Some(Value::String(text)) => json!(text),
+                Some(number @ Value::Number(_)) => json!(number.to_string()),
+                _ => json!("N/A"),
+            };
+            let allowed = o.pointer("/status/disruptionsAllowed").cloned().unwrap_or(json!(0));
+            vec![name, said("/spec/minAvailable"), said("/spec/maxUnavailable"), allowed, age()]
+        }
         (_, "storageclasses") => {
             let default = text(o, "/metadata/annotations/storageclass.kubernetes.io~1is-default-class") == "true";
             let name = if default { json!(format!("{} (default)", text(o, "/metadata/name"))) } else { name };

@@ -75,6 +75,29 @@ pub(crate) async fn act(
             let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::claims());
             forgive(api.delete(&name, &DeleteParams::background()).await.map(drop), Command::DeleteClaim { name })
         }
+        Command::CreateBudget { name, budget } => {
+            let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::budgets());
+            let made = match serde_json::from_value(budget.clone()) {
+                Ok(object) => api.create(&PostParams::default(), &object).await.map(drop),
+                Err(e) => Err(kube::Error::SerdeError(e)),
+            };
+            match made {
+                Err(kube::Error::Api(s)) if s.code >= 500 || s.code == 429 => {
+                    Outcome::Again(Command::CreateBudget { name, budget }, Duration::from_secs(1))
+                }
+                Err(kube::Error::Api(s)) if s.code == 409 => Outcome::Done,
+                Err(e) => {
+                    // The run goes on; that its pods may be evicted is for people to know.
+                    warn!(namespace, name, error = %Error::from(e), "there is no PodDisruptionBudget");
+                    Outcome::Done
+                }
+                Ok(()) => Outcome::Done,
+            }
+        }
+        Command::DeleteBudget { name } => {
+            let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::budgets());
+            forgive(api.delete(&name, &DeleteParams::background()).await.map(drop), Command::DeleteBudget { name })
+        }
         Command::AskLocks { ref node_id, locks: ref names, priority, created } => {
             // The size of a semaphore has to be read first; what is asked twice keeps its place.
             if locks.read_sizes(names).await.is_err() {

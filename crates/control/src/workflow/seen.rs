@@ -104,6 +104,12 @@ pub(crate) fn config_maps() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "ConfigMap"), "configmaps")
 }
 
+/// PodDisruptionBudgets.
+pub(crate) fn budgets() -> ApiResource {
+    let gvk = GroupVersionKind::gvk("policy", "v1", "PodDisruptionBudget");
+    ApiResource::from_gvk_with_plural(&gvk, "poddisruptionbudgets")
+}
+
 /// PersistentVolumeClaims.
 pub(crate) fn claims() -> ApiResource {
     ApiResource::from_gvk_with_plural(

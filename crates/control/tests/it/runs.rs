@@ -297,3 +297,34 @@ async fn the_repository_is_the_references_the_namespaces_or_the_controllers() {
         assert!(message.as_str().unwrap().contains(text), "{message}");
     }
 }
+
+/// The budget is there with the first pod, keeps the run's own pods, and goes with the end.
+#[tokio::test]
+async fn a_budget_stands_while_its_run_goes_on() {
+    let house = House::new().await;
+    house.start(&house.client);
+    let workflow = json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"name": "kept"},
+        "spec": {
+            "entrypoint": "main", "podDisruptionBudget": {"minAvailable": "100%"},
+            "templates": [{"name": "main", "container": {"image": "i"}}],
+        },
+    });
+    house.workflows().create(&PostParams::default(), &serde_json::from_value(workflow).unwrap()).await.unwrap();
+    house.until("a pod", async || house.pods().get_opt("kept").await.unwrap().is_some()).await;
+    let gvk = GroupVersionKind::gvk("policy", "v1", "PodDisruptionBudget");
+    let kind = ApiResource::from_gvk_with_plural(&gvk, "poddisruptionbudgets");
+    let budgets: Api<DynamicObject> = Api::namespaced_with(house.client.clone(), "default", &kind);
+    house.until("a budget", async || budgets.get_opt("kept").await.unwrap().is_some()).await;
+    let budget = budgets.get("kept").await.unwrap();
+    assert_eq!(budget.metadata.owner_references.as_ref().unwrap()[0].name, "kept");
+    assert_eq!(
+        budget.data["spec"],
+        json!({"minAvailable": "100%", "selector": {"matchLabels": {labels::WORKFLOW: "kept"}}})
+    );
+    let pod = house.pods().get("kept").await.unwrap();
+    assert_eq!(pod.metadata.labels.unwrap()[labels::WORKFLOW], "kept");
+    house.set_phase("kept", "Succeeded").await;
+    house.until("the end", async || house.node_phase("kept").await == "Succeeded").await;
+    house.until("no budget", async || budgets.get_opt("kept").await.unwrap().is_none()).await;
+}

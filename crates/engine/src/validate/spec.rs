@@ -35,6 +35,19 @@ pub(super) fn check(object: &Object<'_>, spec: &WorkflowSpec, known: &Known<'_>,
     for (i, parameter) in spec.arguments.parameters.iter().enumerate() {
         enumeration(parameter, &format!("{base}/arguments/parameters/{i}"), report);
     }
+    // The API takes one of them; Argo logs its refusal and runs without a budget.
+    if let Some(budget) = &spec.pod_disruption_budget
+        && !budget["minAvailable"].is_null()
+        && !budget["maxUnavailable"].is_null()
+    {
+        let at = format!("{base}/podDisruptionBudget");
+        report.warning(
+            "argo::bad-budget",
+            &format!("{at}/maxUnavailable"),
+            "`minAvailable` and `maxUnavailable` exclude each other: no budget will be made",
+        );
+        report.also(&format!("{at}/minAvailable"), "the other one");
+    }
     if let Some(resources) = spec.pod_resources.as_ref() {
         for field in ["limits", "requests"] {
             for name in resources.get(field).and_then(|r| r.as_object()).into_iter().flat_map(|m| m.keys()) {

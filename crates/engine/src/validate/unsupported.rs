@@ -25,7 +25,6 @@ pub const TABLE: &[Unsupported] = &[
     Unsupported { field: "template.executorPlugins", what: "executor plugins", issue: 5 },
     Unsupported { field: "spec.artifactGC", what: "artifact garbage collection", issue: 5 },
     Unsupported { field: "spec.executorPlugins", what: "executor plugins", issue: 5 },
-    Unsupported { field: "spec.podDisruptionBudget", what: "PodDisruptionBudgets", issue: 5 },
 ];
 
 /// Locks that are kept in a database. Not in [`TABLE`], for other locks, in the same fields, do run.

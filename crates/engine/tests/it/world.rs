@@ -185,6 +185,13 @@ impl<'a> World<'a> {
                     None => Observation::ClaimMade { name },
                 });
             }
+            Command::CreateBudget { name, budget } => {
+                let line = format!("budget {name}: {}", budget["spec"]);
+                if !self.commands.contains(&line) {
+                    self.commands.push(line);
+                }
+            }
+            Command::DeleteBudget { name } => self.commands.push(format!("no budget {name}")),
             Command::DeleteClaim { name } => self.commands.push(format!("release {name}")),
             Command::DeletePod { name, .. } | Command::StopPod { name, .. } => {
                 if let Some((_, node, _)) = self.running.remove(&name) {

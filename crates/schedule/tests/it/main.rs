@@ -1,6 +1,7 @@
 //! Events and manifests as files, decisions as snapshots. A new case is a new file.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod binding;
 mod bitbucket;
 mod cron;
 

@@ -1,6 +1,8 @@
 //! Webhooks against the embedded API in this process, and the listener over a real socket.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod event;
+
 use std::time::Duration;
 
 use axum::Router;

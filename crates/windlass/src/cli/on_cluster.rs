@@ -64,6 +64,9 @@ pub(crate) struct ControllerSettings {
     /// Where the controller is, and its ConfigMap workflow-controller-configmap
     #[arg(long, default_value = "windlass-system", value_name = "NS")]
     pub(crate) controller_namespace: String,
+    /// Address at which events are taken (HTTP: put what speaks TLS before it): 0.0.0.0:2746 [default: none]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) events_listen: Option<std::net::SocketAddr>,
     #[command(flatten)]
     pub(crate) names: RemapArgs,
 }

@@ -6,20 +6,23 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use kube::api::{DynamicObject, PostParams};
+use kube::config::AuthInfo;
 use kube::core::{ApiResource, GroupVersionKind};
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use windlass_apiserver::listener;
 use windlass_control::clock::Clock;
 use windlass_control::form::{Executor, PodExecutor};
 use windlass_control::{cron, retention, workflow};
 use windlass_engine::pod_form::PodForm;
 use windlass_oci::Store;
 use windlass_oci::client::{self, ClientOptions};
+use windlass_server::{EventOptions, Events};
 
 use crate::cli::{ControllerArgs, KanikoBy};
 use crate::cluster;
-use crate::connect::{Connection, connect};
+use crate::connect;
 use crate::deploy;
 use crate::home::Home;
 use crate::image_commands::Registries;
@@ -31,7 +34,8 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
     let home = Home::find(session.global.home.as_deref())?;
     home.create()?;
     let names = Names::read(&settings.names, &home)?;
-    let client = client(session).await?;
+    let config = config(session).await?;
+    let client = Client::try_from(config.clone())?;
     ensure_kinds(&client).await?;
 
     let images = ClientOptions {
@@ -68,6 +72,16 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
         let listener = cluster::bind(address, "metrics", "--metrics-listen").await?;
         tasks.spawn(cluster::serve(listener, cluster::metrics_routes(&loops.metrics), stop.clone(), "metrics"));
     }
+    if let Some(address) = settings.events_listen {
+        // Who sends an event brings a token, and nothing is done with ours.
+        let anonymous = Client::try_from(Config { auth_info: AuthInfo::default(), ..config })?;
+        let events = Events::new(anonymous, client.clone(), EventOptions::default());
+        let router = events.routes().merge(windlass_server::health::routes());
+        // Whoever names another address than loopback in a pod means it; a Service cannot reach loopback.
+        let listener = listener::bind(address, true).await;
+        let listener = listener.with_context(|| format!("events cannot listen on {address}: see --events-listen"))?;
+        tasks.spawn(cluster::serve(listener, router, stop.clone(), "events"));
+    }
     let managed = settings.managed_namespace;
     tasks.spawn(retention::run(client.clone(), managed.clone(), Clock::default(), stop.clone()));
     tasks.spawn(cron::run(client.clone(), managed.clone(), Clock::default(), stop.clone()));
@@ -85,16 +99,14 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
 }
 
 /// The cluster that the flags name, else the one that this program runs in.
-async fn client(session: &Session) -> Result<Client> {
+async fn config(session: &Session) -> Result<Config> {
     if session.global.kubeconfig.is_some() || session.global.context.is_some() {
-        let Connection { client, .. } = connect(&session.global).await?;
-        return Ok(client);
+        return connect::config(&session.global).await;
     }
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
         bail!("which cluster? name one with --kubeconfig FILE or --context NAME (in a pod of the cluster it is known)");
     }
-    let config = kube::Config::incluster().context("this pod has no ServiceAccount token")?;
-    Ok(Client::try_from(config)?)
+    Config::incluster().context("this pod has no ServiceAccount token")
 }
 
 /// Makes the kinds that are not there; never changes one.

@@ -35,6 +35,7 @@ pub(super) async fn run(session: Session, args: UpArgs) -> Result<ExitCode> {
     println!("  API         https://{}", ports.api);
     println!("  registry    http://{}   (in pods and manifests: registry.windlass.internal)", ports.registry);
     println!("  webhooks    http://{}/webhooks/github", ports.webhooks);
+    println!("  events      http://{}/api/v1/events/NAMESPACE/", ports.webhooks);
     println!("  kubeconfig  {}", home.kubeconfig().display());
     println!("\n  kubectl --kubeconfig {} get pods -A", home.kubeconfig().display());
     println!("  windlass hook install REPO       start .ci/workflow.yaml on each push\n");

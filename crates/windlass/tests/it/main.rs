@@ -10,6 +10,7 @@ mod deliveries;
 mod disk;
 mod docker;
 mod durable;
+mod events;
 mod examples;
 mod flags;
 mod host_network;

@@ -50,7 +50,7 @@ async fn refusals_read_as_in_kubernetes() {
     note(api.put(&format!("{MAPS}/a"), config_map("z")).await);
     note(api.put(&format!("{MAPS}/none"), config_map("none")).await);
     note(api.post("/api/v1/configmaps", config_map("x")).await);
-    note(api.get("/apis/policy/v1/namespaces/default/poddisruptionbudgets").await);
+    note(api.get("/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers").await);
     note(api.get(&format!("{MAPS}?labelSelector=a%20b")).await);
     note(api.get(&format!("{MAPS}?resourceVersion=x")).await);
     note(api.delete("/api/v1/namespaces/default", Value::Null).await);
