@@ -74,7 +74,9 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
     }
     if let Some(address) = settings.events_listen {
         // Who sends an event brings a token, and nothing is done with ours.
-        let anonymous = Client::try_from(Config { auth_info: AuthInfo::default(), ..config })?;
+        let mut outside = config;
+        outside.auth_info = AuthInfo::default();
+        let anonymous = Client::try_from(outside)?;
         let events = Events::new(anonymous, client.clone(), EventOptions::default());
         let router = events.routes().merge(windlass_server::health::routes());
         // Whoever names another address than loopback in a pod means it; a Service cannot reach loopback.
