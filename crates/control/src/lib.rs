@@ -7,6 +7,7 @@ pub mod clock;
 pub mod cron;
 pub mod delivery;
 pub mod form;
+pub mod garbage;
 pub mod metrics;
 mod pod;
 pub mod retention;

@@ -114,6 +114,12 @@ impl PodSeen {
         matches!(self.phase(), "Succeeded" | "Failed")
     }
 
+    /// How it ended, as far as its status says.
+    pub(crate) fn why(&self) -> String {
+        let text = self.status.message.as_deref().or(self.status.reason.as_deref()).unwrap_or(self.phase());
+        format!("pod {}: {text}", self.name())
+    }
+
     /// What the engine is told of it.
     pub(crate) fn observed(self) -> Observation {
         let mut status = Map::new();

@@ -7,7 +7,7 @@ use std::collections::hash_map::Entry;
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use kube::api::{DeleteParams, ListParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::{NamespaceResourceScope, Resource, SelectorExt};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
@@ -96,6 +96,9 @@ async fn workflows(client: &Client, managed: Option<&str>, clock: &Clock, timers
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Apply(wf) | Event::InitApply(wf)) => {
+                if wf.metadata.deletion_timestamp.is_some() {
+                    hand_over(client, &wf).await;
+                }
                 let key = (wf.namespace().unwrap_or_default(), wf.name_any());
                 let completed = wf.labels().get(labels::COMPLETED).is_some_and(|v| v == "true");
                 match wf.spec.pod_gc.clone().filter(|gc| !completed && retention::pod_goes_with_itself(gc, true)) {
@@ -123,6 +126,19 @@ async fn workflows(client: &Client, managed: Option<&str>, clock: &Clock, timers
             Ok(_) => {}
             Err(e) => pause(&e).await,
         }
+    }
+}
+
+/// A workflow that goes and that Argo's controller holds for its artifacts: [`crate::garbage`] looks at those with this label.
+async fn hand_over(client: &Client, wf: &Ended) {
+    let is_held = wf.finalizers().iter().any(|f| f == labels::ARTIFACT_GC_FINALIZER);
+    if !is_held || wf.labels().contains_key(labels::GARBAGE) {
+        return;
+    }
+    let api = Api::<Ended>::namespaced(client.clone(), &wf.namespace().unwrap_or_default());
+    let patch = serde_json::json!({"metadata": {"uid": wf.uid(), "labels": {labels::GARBAGE: "true"}}});
+    if let Err(e) = api.patch_metadata(&wf.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+        debug!(workflow = wf.name_any(), error = %e, "held by Argo's finalizer");
     }
 }
 

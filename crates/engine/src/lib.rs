@@ -15,6 +15,7 @@ mod door;
 mod duration;
 pub mod explain;
 mod expression;
+pub mod garbage;
 mod globals;
 mod inputs;
 mod lifecycle;

@@ -612,7 +612,7 @@ where
 }
 
 /// YAML or JSON text as a value.
-fn parse_text(text: &str) -> Option<Value> {
+pub(crate) fn parse_text(text: &str) -> Option<Value> {
     if let Ok(value) = serde_json::from_str(text) {
         return Some(value);
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value, json};
-use windlass_model::labels;
+use windlass_model::{NodeType, labels};
 
 use crate::nodes::{is_executable, parse_progress};
 use crate::run::Run;
@@ -87,6 +87,9 @@ impl Run {
         if !self.dirty && self.changed.is_empty() {
             return None;
         }
+        if !self.meta.labels.contains_key(labels::GARBAGE) && self.makes_garbage() {
+            self.meta.labels.insert(labels::GARBAGE.to_owned(), "true".to_owned());
+        }
         let mut status = Map::new();
         let mut metadata = Map::new();
         let top = self.top_status();
@@ -141,6 +144,14 @@ impl Run {
         }
         metadata.entry("annotations").or_insert_with(|| json!({}))[labels::POD_NAME_FORMAT] = json!("v2");
         Some(json!({"metadata": metadata, "status": status}))
+    }
+
+    /// Whether a node that changed has made an artifact that goes one day.
+    fn makes_garbage(&self) -> bool {
+        let rows = self.changed.iter().map(|ix| &self.nodes.list[*ix].status);
+        rows.filter(|row| row.type_ == NodeType::Pod)
+            .filter_map(|row| row.outputs.as_ref())
+            .any(|outputs| outputs.artifacts.iter().any(|a| crate::garbage::strategy(&self.spec, a).is_some()))
     }
 
     /// How many of the nodes that work have ended well, of how many.

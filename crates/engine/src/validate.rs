@@ -10,6 +10,7 @@ mod calls;
 mod conditions;
 mod containers;
 mod cron;
+mod garbage;
 mod graph;
 mod injection;
 mod kinds;
@@ -94,6 +95,7 @@ fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
     bindings::check(object, known, report);
     let Some(spec) = &object.spec else { return };
     spec::check(object, spec, known, report);
+    garbage::check_spec(object, spec, report);
     for template in object.templates() {
         kinds::check(object, &template, report);
         containers::check(object, &template, report);
@@ -107,6 +109,7 @@ fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
         references::check(object, &template, known, report);
         injection::check(&template, report);
         memoize::check(&template, report);
+        garbage::check(&template, report);
     }
     legacy::check(object, report);
     locks::check(object, report);

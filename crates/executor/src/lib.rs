@@ -12,6 +12,7 @@
 
 pub mod data;
 pub mod frame;
+pub mod garbage;
 pub mod http;
 pub mod inputs;
 pub mod outputs;

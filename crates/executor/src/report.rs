@@ -27,6 +27,12 @@ pub fn task_result(task: &Task, outputs: &Outputs, message: Option<&str>) -> Opt
             }],
         },
     });
+    if !task.garbage.is_empty() {
+        // It is no node's, and its workflow may be gone.
+        object["metadata"]["labels"] = json!({labels::REPORT_OUTPUTS_COMPLETED: "true"});
+        object["metadata"]["ownerReferences"][0]["kind"] = json!("WorkflowArtifactGCTask");
+        object["metadata"]["ownerReferences"][0]["name"] = json!(task.node_id);
+    }
     if !outputs.is_empty() {
         object["outputs"] = serde_json::to_value(outputs).unwrap_or(Value::Null);
     }

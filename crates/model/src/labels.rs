@@ -26,6 +26,18 @@ pub const COMPONENT: &str = "workflows.argoproj.io/component";
 pub const CONFIGMAP_TYPE: &str = "workflows.argoproj.io/configmap-type";
 /// Label on a WorkflowTaskResult: whether the outputs are all reported.
 pub const REPORT_OUTPUTS_COMPLETED: &str = "workflows.argoproj.io/report-outputs-completed";
+/// Value of [`COMPONENT`] on pods that remove artifacts.
+pub const ARTIFACT_GC: &str = "artifact-gc";
+/// Annotation on such a pod and on its ledger: when the artifacts go.
+pub const ARTIFACT_GC_STRATEGY: &str = "workflows.argoproj.io/artifact-gc-strategy";
+/// Finalizer that Argo's controller keeps on a workflow with artifacts to remove. Ours never puts it on, and takes it off.
+pub const ARTIFACT_GC_FINALIZER: &str = "workflows.argoproj.io/artifact-gc";
+/// Label on a workflow that has made artifacts to remove, and with the workflow's name on what removes them.
+pub const GARBAGE: &str = "windlass.dev/artifact-gc";
+/// Annotation on a ledger: the workflow's uid.
+pub const GARBAGE_OF: &str = "windlass.dev/workflow-uid";
+/// Label on a ledger: artifacts stayed, its status says which and why. Without it they are tried again.
+pub const ORPHANS: &str = "windlass.dev/orphans";
 /// Annotation on a pod: the node's id.
 pub const NODE_ID: &str = "workflows.argoproj.io/node-id";
 /// Annotation on a pod: the node's name.

@@ -9,6 +9,7 @@ pub mod crds;
 pub mod cron;
 pub mod delivery;
 pub mod event_binding;
+pub mod garbage;
 pub mod ids;
 pub mod kaniko;
 pub mod labels;

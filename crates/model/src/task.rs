@@ -40,6 +40,10 @@ pub struct Task {
     /// A data template's, as well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<DataTask>,
+    /// Artifacts to remove, with whole locations: then this is no step but the work of a ledger
+    /// ([`crate::garbage`]), `node_id` and `workflow_uid` are the ledger's name and uid.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub garbage: Vec<Artifact>,
     /// Where the log of `main` goes when it is to be kept as an artifact (`main-logs`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub archive_logs: bool,
@@ -62,12 +66,17 @@ pub struct Task {
 impl Task {
     /// Whether the work is the executor's own, in a container of its own image.
     pub fn is_ours(&self) -> bool {
-        self.resource.is_some() || self.http.is_some() || self.data.is_some()
+        self.resource.is_some() || self.http.is_some() || self.has_source()
     }
 
-    /// What is read from stores before the step begins.
+    /// Whether something is done in stores before the work begins, by whoever holds their Secrets.
+    pub fn has_source(&self) -> bool {
+        self.data.is_some() || !self.garbage.is_empty()
+    }
+
+    /// What stores are asked for before the step begins.
     pub fn incoming(&self) -> impl Iterator<Item = &Artifact> {
-        self.inputs.iter().chain(self.data.iter().map(|data| &data.source))
+        self.inputs.iter().chain(self.data.iter().map(|data| &data.source)).chain(&self.garbage)
     }
 
     /// The logs to keep: the container's name, and where its log goes.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use windlass_artifacts::archive::worker::{Worked, Workers};
 use windlass_artifacts::{Cancel, Owner};
 use windlass_executor::inputs::{self, Place, Secrets};
-use windlass_executor::{COLLECT_ROLE, EXCHANGE_DIR, ExecutorError, data, outputs, report, work};
+use windlass_executor::{COLLECT_ROLE, EXCHANGE_DIR, ExecutorError, outputs, report, work};
 use windlass_model::parameter::Outputs;
 use windlass_model::task::{SCRIPT_PATH, Task};
 use windlass_model::{Artifact, labels};
@@ -86,13 +86,13 @@ pub(crate) async fn stage(context: &Context, task: Task, cancel: Cancel) -> Resu
             std::fs::write(path.join(work::TASK_FILE), json)
         };
         write().map_err(|e| failed(&format!("task: {e}")))?;
-        if step.task.data.is_some() {
+        if step.task.has_source() {
             let (task, secrets, stores, cancel) =
                 (step.task.clone(), step.secrets.clone(), stores(context), cancel.clone());
-            let listed = tokio::task::spawn_blocking(move || data::source(&task, &stores, &secrets, &cancel));
+            let listed = tokio::task::spawn_blocking(move || work::source(&task, &stores, &secrets, &cancel));
             let source = listed.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?.unwrap_or_default();
             let written = std::fs::write(path.join(work::SOURCE_FILE), source.to_string());
-            written.map_err(|e| failed(&format!("data: {e}")))?;
+            written.map_err(|e| failed(&format!("{}: {e}", work::SOURCE_FILE)))?;
         }
         step.exchange = Some(path);
     }

@@ -62,6 +62,9 @@ fn controller_rules(settings: &ControllerSettings) -> Vec<Value> {
         rule(argo, &["workflows/finalizers", "cronworkflows/finalizers"], &["update"]),
         rule(argo, &["workflowtemplates"], &["get"]),
         rule(argo, &["workflowtaskresults"], &["deletecollection", "get", "list", "watch"]),
+        // Ledgers of artifacts to remove, and what became of them.
+        rule(argo, &["workflowartifactgctasks"], &["create", "delete", "get", "list", "patch", "watch"]),
+        rule(argo, &["workflowartifactgctasks/status"], &["patch"]),
     ];
     if settings.events_listen.is_some() {
         // What is wrong with a binding. What an event starts, its sender starts.

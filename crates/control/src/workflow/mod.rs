@@ -5,9 +5,9 @@
 mod act;
 mod live;
 mod locks;
-mod repository;
+pub(crate) mod repository;
 mod resident;
-mod seen;
+pub(crate) mod seen;
 mod stray;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -21,7 +21,7 @@ const DEFAULT_KEY: &str = "workflows.argoproj.io/default-artifact-repository";
 pub(crate) const CONFIGURATION: &str = "workflow-controller-configmap";
 
 /// The engine's configuration for this workflow; the inner error is the user's, and ends the run.
-pub(super) async fn resolve(
+pub(crate) async fn resolve(
     client: &Client,
     settings: &Settings,
     workflow: &Workflow,

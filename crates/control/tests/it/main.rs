@@ -3,6 +3,7 @@
 
 mod cron;
 mod deliveries;
+mod garbage;
 mod locks;
 mod runs;
 mod simulation;

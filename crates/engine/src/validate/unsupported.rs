@@ -8,7 +8,7 @@ use super::report::Report;
 /// One feature that is not run yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Unsupported {
-    /// The field, with the type it is in: `template.http`, `spec.artifactGC`, `step.…`.
+    /// The field, with the type it is in: `template.plugin`, `spec.podDisruptionBudget`, `step.…`.
     pub field: &'static str,
     /// What it is, in a few words.
     pub what: &'static str,
@@ -23,7 +23,6 @@ pub struct Unsupported {
 pub const TABLE: &[Unsupported] = &[
     Unsupported { field: "template.plugin", what: "plugin templates", issue: 5 },
     Unsupported { field: "template.executorPlugins", what: "executor plugins", issue: 5 },
-    Unsupported { field: "spec.artifactGC", what: "artifact garbage collection", issue: 5 },
     Unsupported { field: "spec.executorPlugins", what: "executor plugins", issue: 5 },
 ];
 

@@ -6,6 +6,7 @@ mod convert;
 mod crashes;
 mod defaults;
 mod explain;
+mod garbage;
 mod lint;
 mod locks;
 mod manual;

@@ -12,7 +12,7 @@ use windlass_model::places;
 
 use super::{secrets, stores, task};
 use crate::inputs::{self, VolumeMount};
-use crate::{data, work};
+use crate::work;
 
 /// `init [--program] [--reports] [--volume=PATH…]`
 pub(super) fn run(words: &[OsString]) -> Result<(), String> {
@@ -44,9 +44,9 @@ pub(super) fn run(words: &[OsString]) -> Result<(), String> {
         let json = serde_json::to_vec(&task).map_err(|e| e.to_string())?;
         put(&run.join(work::TASK_FILE), &json, 0o644)?;
     }
-    if task.data.is_some() {
+    if task.has_source() {
         let (stores, secrets) = (stores(places::INIT)?, secrets(&task)?);
-        let source = data::source(&task, &stores, &secrets, &Cancel::new()).map_err(|e| e.to_string())?;
+        let source = work::source(&task, &stores, &secrets, &Cancel::new()).map_err(|e| e.to_string())?;
         put(&run.join(work::SOURCE_FILE), source.unwrap_or_default().to_string().as_bytes(), 0o644)?;
     }
     if task.inputs.is_empty() {

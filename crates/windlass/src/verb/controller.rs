@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use windlass_apiserver::listener;
 use windlass_control::clock::Clock;
 use windlass_control::form::{Executor, PodExecutor};
-use windlass_control::{cron, retention, workflow};
+use windlass_control::{cron, garbage, retention, workflow};
 use windlass_engine::pod_form::PodForm;
 use windlass_oci::Store;
 use windlass_oci::client::{self, ClientOptions};
@@ -87,6 +87,7 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
     let managed = settings.managed_namespace;
     tasks.spawn(retention::run(client.clone(), managed.clone(), Clock::default(), stop.clone()));
     tasks.spawn(cron::run(client.clone(), managed.clone(), Clock::default(), stop.clone()));
+    tasks.spawn(garbage::run(client.clone(), loops.clone(), stop.clone()));
     tasks.spawn(workflow::run(client, loops, stop.clone()));
     tasks.close();
     match managed {

@@ -13,6 +13,7 @@ mod durable;
 mod events;
 mod examples;
 mod flags;
+mod garbage;
 mod host_network;
 mod hosts;
 mod house;
