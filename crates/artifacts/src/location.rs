@@ -8,7 +8,8 @@ use crate::git::{Credentials, GitSource};
 use crate::outside::Outside;
 use crate::secret::Secret;
 use crate::store::{
-    CreateBucket, Driver, HttpAuth, HttpDriver, LocalStore, OAuth2, RawDriver, S3Driver, S3Source, StoreError, Style,
+    AzureSource, CreateBucket, Driver, GcsSource, HttpAuth, HttpDriver, LocalStore, OAuth2, OssSource, RawDriver,
+    S3Driver, S3Source, StoreError, Style,
 };
 
 /// A key in a Secret of the run's namespace.
@@ -44,6 +45,12 @@ pub enum Location {
     },
     /// An object, or objects beneath a prefix.
     S3(Box<S3Source>),
+    /// The same at Google.
+    Gcs(Box<GcsSource>),
+    /// The same at Azure.
+    Azure(Box<AzureSource>),
+    /// The same at Alibaba.
+    Oss(Box<OssSource>),
     /// A repository; it can only be loaded.
     Git(Box<GitSource>),
 }
@@ -57,7 +64,7 @@ pub enum LocationError {
         /// The artifact's name.
         artifact: String,
     },
-    /// A driver that arrives later, or a field of one.
+    /// A driver that is not here, or a field of one.
     #[error("artifact {artifact}: {what}")]
     Unsupported {
         /// The artifact's name.
@@ -87,13 +94,13 @@ pub enum LocationError {
     },
 }
 
-/// Drivers that exist in Argo and arrive later.
-const LATER: [&str; 5] = ["gcs", "azure", "oss", "hdfs", "plugin"];
+/// Drivers that exist in Argo and not here.
+const ABSENT: [&str; 2] = ["hdfs", "plugin"];
 
 /// The secrets an artifact (Argo's JSON) needs before [`Location::parse`] can read it.
 pub fn secret_refs(artifact: &Value) -> Vec<SecretRef> {
     let mut refs = Vec::new();
-    for driver in ["git", "http", "s3", "artifactory"] {
+    for driver in ["git", "http", "s3", "artifactory", "gcs", "azure", "oss"] {
         if let Some(fields) = artifact.get(driver) {
             collect(fields, &mut refs);
         }
@@ -148,13 +155,22 @@ impl Location {
         if let Some(fields) = has("artifactory") {
             return reader.artifactory(fields);
         }
-        for driver in LATER {
+        if let Some(fields) = has("gcs") {
+            return Ok(Self::Gcs(Box::new(reader.gcs(fields)?)));
+        }
+        if let Some(fields) = has("azure") {
+            return Ok(Self::Azure(Box::new(reader.azure(fields)?)));
+        }
+        if let Some(fields) = has("oss") {
+            return Ok(Self::Oss(Box::new(reader.oss(fields)?)));
+        }
+        for driver in ABSENT {
             if has(driver).is_some() {
                 return Err(LocationError::Unsupported {
                     artifact: name,
                     what: format!(
-                        "the {driver} driver arrives later; use s3 or http, or leave the location out to use the \
-                         artifact repository"
+                        "there is no {driver} driver; use s3, gcs, azure, oss or http, or leave the location out to use \
+                         the artifact repository"
                     ),
                 });
             }
@@ -171,6 +187,9 @@ impl Location {
                 Box::new(HttpDriver::new(url, headers.clone(), auth.clone(), outside)?)
             }
             Self::S3(source) => Box::new(S3Driver::new(source, outside)?),
+            Self::Gcs(source) => source.driver(outside)?,
+            Self::Azure(source) => source.driver(outside)?,
+            Self::Oss(source) => source.driver(outside)?,
             Self::Git(_) => {
                 return Err(StoreError::Unsupported("git artifacts cannot be outputs, only inputs".to_owned()));
             }
@@ -189,17 +208,20 @@ pub fn list(
 ) -> Result<Vec<String>, String> {
     let mut whole = artifact.clone();
     let mut key = String::new();
-    for driver in ["s3", "local"] {
+    for (driver, name) in [("s3", "key"), ("local", "key"), ("gcs", "key"), ("oss", "key"), ("azure", "blob")] {
         if let Some(fields) = whole.get_mut(driver).and_then(Value::as_object_mut) {
-            key = fields.get("key").and_then(Value::as_str).unwrap_or_default().to_owned();
+            key = fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
             // A location has one; here it need not.
-            fields.insert("key".to_owned(), Value::from("-"));
+            fields.insert(name.to_owned(), Value::from("-"));
         }
     }
     let keys = match Location::parse(&whole, secrets).map_err(|e| e.to_string())? {
         Location::Local { .. } => local.list(&key, cancel),
         Location::S3(source) => S3Driver::list(&S3Source { key, ..*source }, outside, cancel),
-        _ => return Err("only s3 and the built-in store can list what they hold".to_owned()),
+        Location::Gcs(source) => GcsSource { key, ..*source }.list(outside, cancel),
+        Location::Azure(source) => AzureSource { blob: key, ..*source }.list(outside, cancel),
+        Location::Oss(source) => OssSource { key, ..*source }.list(outside, cancel),
+        _ => return Err("only s3, gcs, azure, oss and the built-in store can list what they hold".to_owned()),
     };
     keys.map_err(|e| e.to_string())
 }
@@ -345,6 +367,48 @@ impl Fields<'_> {
         Ok(Location::Http { url, headers: Vec::new(), auth })
     }
 
+    fn gcs(&self, fields: &Value) -> Result<GcsSource, LocationError> {
+        Ok(GcsSource {
+            bucket: self.text(fields, "gcs", "bucket")?,
+            key: self.text(fields, "gcs", "key")?,
+            account: self.secret(fields.get("serviceAccountKeySecret"), "gcs.serviceAccountKeySecret")?,
+        })
+    }
+
+    fn azure(&self, fields: &Value) -> Result<AzureSource, LocationError> {
+        let ambient = fields.get("useSDKCreds").and_then(Value::as_bool).unwrap_or(false);
+        Ok(AzureSource {
+            endpoint: self.text(fields, "azure", "endpoint")?,
+            container: self.text(fields, "azure", "container")?,
+            blob: self.text(fields, "azure", "blob")?,
+            key: match ambient {
+                true => None,
+                false => self.secret(fields.get("accountKeySecret"), "azure.accountKeySecret")?,
+            },
+        })
+    }
+
+    fn oss(&self, fields: &Value) -> Result<OssSource, LocationError> {
+        let flag = |field: &str| fields.get(field).and_then(Value::as_bool).unwrap_or(false);
+        if fields.get("lifecycleRule").is_some_and(|v| !v.is_null()) {
+            return Err(LocationError::Unsupported {
+                artifact: self.artifact.to_owned(),
+                what: "oss.lifecycleRule is not set from here; set it on the bucket".to_owned(),
+            });
+        }
+        let access = self.secret(fields.get("accessKeySecret"), "oss.accessKeySecret")?;
+        let secret = self.secret(fields.get("secretKeySecret"), "oss.secretKeySecret")?;
+        let token = fields.get("securityToken").and_then(Value::as_str).filter(|t| !t.is_empty());
+        Ok(OssSource {
+            endpoint: self.text(fields, "oss", "endpoint")?,
+            bucket: self.text(fields, "oss", "bucket")?,
+            key: self.text(fields, "oss", "key")?,
+            keys: access.zip(secret).filter(|_| !flag("useSDKCreds")),
+            token: token.map(Secret::from),
+            create_bucket: flag("createBucketIfNotPresent"),
+        })
+    }
+
     fn s3(&self, fields: &Value) -> Result<S3Source, LocationError> {
         let given = |field: &str| fields.get(field).filter(|v| !v.is_null());
         let text = |field: &str| given(field).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -452,7 +516,10 @@ mod tests {
     #[test]
     fn refuses_by_name() {
         let message = |artifact| parse(artifact).err().unwrap();
-        assert!(message(json!({"name": "a", "gcs": {"key": "x"}})).contains("gcs driver arrives later"));
+        assert!(message(json!({"name": "a", "hdfs": {"path": "x"}})).contains("no hdfs driver"));
+        assert!(message(json!({"name": "a", "gcs": {"key": "x"}})).contains("gcs.bucket"));
+        let oss = json!({"endpoint": "e", "bucket": "b", "key": "k", "lifecycleRule": {"markDeletionAfterDays": 1}});
+        assert!(message(json!({"name": "a", "oss": oss})).contains("lifecycleRule"));
         assert!(message(json!({"name": "a", "s3": {"key": "x"}})).contains("s3.endpoint is required"));
         let s3 = |more: Value| {
             let mut s3 = json!({"endpoint": "e", "bucket": "b", "key": "k"});

@@ -37,6 +37,9 @@ pub struct ControllerConfig {
     pub ignored: Vec<String>,
 }
 
+/// The usual form of keys.
+const KEY_FORMAT: &str = "{{workflow.name}}/{{pod.name}}";
+
 impl Repository {
     /// Reads one repository, as `artifact-repositories` and the controller's configuration have it.
     pub fn read(text: &str) -> Result<Self, String> {
@@ -63,6 +66,30 @@ impl Repository {
                 }
             }
         }
+        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).filter(|t| !t.is_empty());
+        let required = |fields: &[&str]| match fields.iter().find(|field| text(field).is_none()) {
+            Some(field) => Err(format!("{} is required", field.trim_start_matches('/').replace('/', "."))),
+            None => Ok(()),
+        };
+        if let Some(gcs) = &mut location.gcs {
+            key_format = gcs.key_format.take();
+            required(&["/gcs/bucket"])?;
+        } else if let Some(azure) = &mut location.azure {
+            key_format = azure.blob_name_format.take();
+            required(&["/azure/endpoint", "/azure/container"])?;
+        } else if let Some(oss) = &mut location.oss {
+            key_format = oss.key_format.take();
+            required(&["/oss/endpoint", "/oss/bucket"])?;
+        } else if let Some(artifactory) = &mut location.artifactory {
+            // The address is the key.
+            let format = artifactory.key_format.take().filter(|f| !f.is_empty());
+            required(&["/artifactory/repoURL", "/artifactory/usernameSecret/name"])?;
+            let url = text("/artifactory/repoURL").unwrap_or_default().trim_end_matches('/');
+            key_format = Some(format!("{url}/{}", format.as_deref().unwrap_or(KEY_FORMAT)));
+        } else if location.hdfs.is_some() || location.plugin.is_some() {
+            return Err("there is no hdfs driver and no plugin; use s3, gcs, azure, oss or artifactory".to_owned());
+        }
+        key_format = key_format.filter(|format| !format.is_empty());
         if !location.has_driver() {
             // Only `archiveLogs`, say: the built-in store.
             location.local = Some(LocalArtifact::default());
@@ -236,6 +263,26 @@ mod tests {
         assert_eq!(controller_config(&BTreeMap::new()).unwrap(), ControllerConfig::default());
         let logs = Repository::read("archiveLogs: true").unwrap();
         assert!(logs.location.local.is_some() && logs.location.archive_logs == Some(true));
+    }
+
+    #[test]
+    fn every_driver_has_its_form_of_keys() {
+        let format = |text: &str| Repository::read(text).map(|r| r.key_format);
+        assert_eq!(format("gcs: {bucket: b, keyFormat: x}").unwrap().as_deref(), Some("x"));
+        assert_eq!(format("gcs: {bucket: b, keyFormat: ''}").unwrap(), None);
+        assert_eq!(format("azure: {endpoint: e, container: c, blobNameFormat: y}").unwrap().as_deref(), Some("y"));
+        assert_eq!(format("oss: {endpoint: e, bucket: b, keyFormat: z}").unwrap().as_deref(), Some("z"));
+        let artifactory = "artifactory: {repoURL: 'http://a/r/', usernameSecret: {name: s, key: k}}";
+        assert_eq!(format(artifactory).unwrap().as_deref(), Some("http://a/r/{{workflow.name}}/{{pod.name}}"));
+        for (text, fault) in [
+            ("gcs: {}", "gcs.bucket is required"),
+            ("azure: {endpoint: e}", "azure.container is required"),
+            ("oss: {bucket: b}", "oss.endpoint is required"),
+            ("artifactory: {repoURL: u}", "artifactory.usernameSecret.name is required"),
+            ("hdfs: {addresses: [a]}", "there is no hdfs driver"),
+        ] {
+            assert!(format(text).unwrap_err().contains(fault), "{text}");
+        }
     }
 
     #[test]

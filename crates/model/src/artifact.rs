@@ -278,11 +278,17 @@ impl ArtifactLocation {
 
     /// Leaves only the key, where all the rest is what the repository says: so Argo writes it in node tables.
     pub fn reduce(&mut self, repository: &ArtifactLocation) {
-        let Some(key) = self.s3.as_ref().and_then(|s3| s3.key.clone()) else { return };
+        let Some(key) = self.key().map(str::to_owned) else { return };
         let mut whole = ArtifactLocation { archive_logs: self.archive_logs, ..repository.clone() };
-        if whole.set_key(&key) && whole == *self {
-            self.s3 = Some(S3Artifact { key: Some(key), ..S3Artifact::default() });
+        if !whole.set_key(&key) || whole != *self {
+            return;
         }
+        // An address is its own key.
+        self.s3 = self.s3.take().map(|_| S3Artifact::default());
+        self.gcs = self.gcs.take().map(|_| GcsArtifact::default());
+        self.azure = self.azure.take().map(|_| AzureArtifact::default());
+        self.oss = self.oss.take().map(|_| OssArtifact::default());
+        self.set_key(&key);
     }
 
     /// Fills what a key-only location leaves out from the repository.

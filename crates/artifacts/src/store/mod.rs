@@ -1,15 +1,25 @@
 //! Object stores behind one trait: bytes under a key. A driver is bound to one location; it must never know what
 //! the bytes are, nor print a credential.
 
+mod azure;
+mod gcs;
 mod http;
 mod local;
+mod object;
+mod oss;
 mod raw;
 mod s3;
+mod tree;
+mod wire;
 
 use std::io::Read;
 
+pub use azure::{AzureKey, AzureSource};
+pub use gcs::GcsSource;
 pub use http::{HttpAuth, HttpDriver, OAuth2};
 pub use local::LocalStore;
+pub use object::ObjectDriver;
+pub use oss::OssSource;
 pub use raw::RawDriver;
 pub use s3::{CreateBucket, S3Driver, S3Source, Style};
 
@@ -103,6 +113,20 @@ pub enum StoreError {
         /// Whether trying again may help.
         retry: bool,
     },
+    /// Another cloud's store said no, in its own words.
+    #[error("{url}: {code}: {message}")]
+    Refused {
+        /// The location.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// The store's code.
+        code: String,
+        /// The store's text.
+        message: String,
+        /// Whether trying again may help.
+        retry: bool,
+    },
     /// A tree could not be packed or unpacked.
     #[error(transparent)]
     Archive(#[from] crate::archive::ArchiveError),
@@ -114,6 +138,9 @@ pub enum StoreError {
 impl StoreError {
     /// Whether trying again later may help.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Http { retry: true, .. } | Self::S3 { retry: true, .. })
+        matches!(
+            self,
+            Self::Http { retry: true, .. } | Self::S3 { retry: true, .. } | Self::Refused { retry: true, .. }
+        )
     }
 }

@@ -4,11 +4,7 @@
 use std::io::{self, Read, Write};
 use std::path::{Component, Path};
 
-use rusty_s3::Credentials;
-
-use super::request::{self, Requests};
-use crate::cancel::Cancel;
-use crate::store::StoreError;
+use super::StoreError;
 
 const MODE: u32 = 0o644;
 
@@ -43,16 +39,13 @@ pub(super) fn save(
     Ok(bytes)
 }
 
-/// The objects as a tar that is made while it is read.
+/// The objects as a tar that is made while it is read; `get` opens one.
 pub(super) fn load(
-    requests: Requests,
-    credentials: Credentials,
     prefix: String,
     keys: Vec<String>,
-    cancel: &Cancel,
+    get: impl Fn(&str) -> Result<reqwest::blocking::Response, StoreError> + Send + 'static,
 ) -> io::Result<Objects> {
     let (reader, writer) = io::pipe()?;
-    let cancel = cancel.clone();
     let thread = std::thread::spawn(move || {
         let mut tar = tar::Builder::new(writer);
         directory(&mut tar, "tree/")?;
@@ -68,9 +61,7 @@ pub(super) fn load(
                 directory(&mut tar, &path)?;
                 continue;
             }
-            let answer =
-                requests.send(&cancel, None, |bucket| request::sign(bucket.get_object(Some(&credentials), &key)));
-            let answer = answer.map_err(io::Error::other)?;
+            let answer = get(&key).map_err(io::Error::other)?;
             let size = answer.content_length().ok_or_else(|| io::Error::other(format!("{key}: no Content-Length")))?;
             let mut header = tar::Header::new_gnu();
             header.set_size(size);

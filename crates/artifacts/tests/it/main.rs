@@ -3,6 +3,7 @@
 
 mod archives;
 mod checkouts;
+mod clouds;
 mod http;
 mod mapped;
 mod mirrors;

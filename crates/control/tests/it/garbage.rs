@@ -197,7 +197,7 @@ async fn what_stays_is_told_and_tried_again() {
     let conditions = house.status("wf").await["conditions"].clone();
     assert_eq!(conditions[0]["type"], "ArtifactGCError");
     assert_eq!(conditions[0]["message"], format!("no such bucket (artifactGCTask: {name})"));
-    assert_eq!(house.pod_names().await, [pod.clone()], "it is there to be looked at");
+    assert_eq!(house.pod_names().await, [pod.as_str()], "it is there to be looked at");
 
     // A delete does not wait for it, and takes nothing of the report along.
     house.delete("wf").await;

@@ -1,15 +1,14 @@
 //! Argo's `s3` driver, for AWS and every server that speaks its API. `rusty-s3` signs, `request` sends and decides what is
-//! tried again, `tree` keeps directories as objects beneath a prefix. It must never print a key of any kind.
+//! tried again. It must never print a key of any kind.
 
 mod request;
-mod tree;
 
 use std::io::Read;
 
 use rusty_s3::actions::{CreateMultipartUpload, ListObjectsV2};
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 
-use super::{Content, Driver, Payload, Saved, StoreError};
+use super::{Content, Driver, Payload, Saved, StoreError, tree};
 use crate::cancel::Cancel;
 use crate::outside::{Ambient, Hidden, Outside};
 use crate::remap::Server;
@@ -286,7 +285,11 @@ impl Driver for S3Driver {
             return Err(StoreError::NotFound(self.shown.clone()));
         }
         // Opened again: the tree is read on a thread of its own.
-        let reader = tree::load(self.requests.clone(), self.credentials.clone(), self.prefix(), keys, cancel)
+        let (requests, credentials, cancel) = (self.requests.clone(), self.credentials.clone(), cancel.clone());
+        let get = move |key: &str| {
+            requests.send(&cancel, None, |bucket| request::sign(bucket.get_object(Some(&credentials), key)))
+        };
+        let reader = tree::load(self.prefix(), keys, get)
             .map_err(|source| StoreError::Io { key: self.shown.clone(), source })?;
         Ok(Content::Tree(Box::new(reader)))
     }
@@ -355,7 +358,7 @@ fn credentials(source: &S3Source, ambient: &Ambient) -> Result<Credentials, Stor
 }
 
 /// Keys that a URL cannot say: `rusty-s3` would ask for another object.
-fn check_key(key: &str) -> Result<(), &'static str> {
+pub(super) fn check_key(key: &str) -> Result<(), &'static str> {
     if key.trim_matches('/').is_empty() {
         return Err("empty");
     }
