@@ -270,7 +270,10 @@ mod tests {
         let format = |text: &str| Repository::read(text).map(|r| r.key_format);
         assert_eq!(format("gcs: {bucket: b, keyFormat: x}").unwrap().as_deref(), Some("x"));
         assert_eq!(format("gcs: {bucket: b, keyFormat: ''}").unwrap(), None);
-        assert_eq!(format("azure: {endpoint: e, container: c, blobNameFormat: y}").unwrap().as_deref(), Some("y"));
+        assert_eq!(
+            format("azure: {endpoint: e, container: c, blobNameFormat: names}").unwrap().as_deref(),
+            Some("names")
+        );
         assert_eq!(format("oss: {endpoint: e, bucket: b, keyFormat: z}").unwrap().as_deref(), Some("z"));
         let artifactory = "artifactory: {repoURL: 'http://a/r/', usernameSecret: {name: s, key: k}}";
         assert_eq!(format(artifactory).unwrap().as_deref(), Some("http://a/r/{{workflow.name}}/{{pod.name}}"));
