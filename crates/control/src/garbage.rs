@@ -383,6 +383,12 @@ impl Hands {
 
     async fn tend_once(&self, ledger: &WorkflowArtifactGcTask, strategy: Strategy) -> Result<(), Error> {
         let (namespace, name) = key_of(ledger);
+        // What the watch told may be from before it was settled the last time.
+        let Some(now) = self.ledgers(&namespace).get_opt(&name).await? else { return Ok(()) };
+        if now.uid() != ledger.metadata.uid || now.labels().contains_key(labels::ORPHANS) {
+            return Ok(());
+        }
+        let Some(ledger) = &read::<WorkflowArtifactGcTask>(now) else { return Ok(()) };
         if strategy == Strategy::OnWorkflowDeletion && self.is_there(ledger).await? {
             return Ok(());
         }
