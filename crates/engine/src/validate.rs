@@ -29,6 +29,7 @@ mod schema;
 mod scope;
 mod spec;
 pub mod unsupported;
+mod values;
 
 use windlass_lang::yaml::Document;
 use windlass_lang::{Diagnostic, Sources};
@@ -104,7 +105,7 @@ fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
         arguments::check(object, &template, known, report);
         loops::check(&template, report);
         conditions::check(&template, report);
-        graph::check(&template, report);
+        graph::check(object, &template, report);
         requests::check(&template, report);
         references::check(object, &template, known, report);
         injection::check(&template, report);

@@ -1,5 +1,7 @@
 //! Rule: a step, task or hook names exactly one template, and that template is there.
 
+use windlass_lang::Severity;
+
 use super::object::{Call, Found, Known, Object, Placed, calls};
 use super::report::Report;
 use super::spec::{listed, unknown_template};
@@ -8,23 +10,25 @@ pub(super) fn check(object: &Object<'_>, placed: &Placed<'_>, known: &Known<'_>,
     for call in calls(placed.template, &placed.pointer) {
         one(&call, report);
         if let Some(name) = call.template.filter(|_| call.template_ref.is_none() && call.inline.is_none()) {
-            unknown_template(object, known, name, &format!("{}/template", call.pointer), report);
+            unknown_template(object, known, name, &format!("{}/template", call.pointer), Severity::Error, report);
         }
         if let Some(reference) = call.template_ref {
             by_ref(object, known, reference, &format!("{}/templateRef", call.pointer), report);
         }
         if let Some(name) = call.on_exit.filter(|n| !n.is_empty()) {
-            unknown_template(object, known, name, &format!("{}/onExit", call.pointer), report);
+            unknown_template(object, known, name, &format!("{}/onExit", call.pointer), Severity::Warning, report);
         }
         for (at, hook) in &call.hooks {
             if let Some(name) = hook.template.as_deref().filter(|n| !n.is_empty()) {
-                unknown_template(object, known, name, &format!("{at}/template"), report);
+                unknown_template(object, known, name, &format!("{at}/template"), Severity::Warning, report);
             }
             if let Some(reference) = &hook.template_ref {
                 by_ref(object, known, reference, &format!("{at}/templateRef"), report);
             }
             if !at.ends_with("/exit") && hook.expression.as_deref().unwrap_or("").is_empty() {
-                report.error("argo::missing-expression", at, "this hook needs an `expression`");
+                // Argo looks at those of steps only.
+                let severity = if call.task.is_some() { Severity::Warning } else { Severity::Error };
+                report.add(severity, "argo::missing-expression", at, "this hook needs an `expression`");
             }
         }
     }
@@ -40,7 +44,9 @@ fn one(call: &Call<'_>, report: &mut Report<'_>) {
         }
         _ => {
             let message = format!("`{}` may have only one of `template`, `templateRef` and `inline`", call.name);
-            report.error("argo::several-templates", &call.pointer, message);
+            // An inline template goes before the others.
+            let severity = if call.inline.is_some() { Severity::Warning } else { Severity::Error };
+            report.add(severity, "argo::several-templates", &call.pointer, message);
         }
     }
 }

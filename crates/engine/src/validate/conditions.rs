@@ -33,12 +33,8 @@ pub(super) fn check(placed: &Placed<'_>, report: &mut Report<'_>) {
         }
         if let Err(fault) = parsed {
             let message = format!("this `when` cannot be read: {}", fault.message.replace(&filled, text));
-            if tags::find(text).is_empty() {
-                report.error_in("argo::bad-when", &at, fault.range, message);
-            } else {
-                // A value may still make it whole; it fails then, not before.
-                report.warning_in("argo::bad-when", &at, fault.range, message);
-            }
+            // Argo reads it when its turn comes.
+            report.warning_in("argo::bad-when", &at, fault.range, message);
         }
     }
 }

@@ -4,12 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use windlass_lang::Severity;
 use windlass_model::template::ContainerSetTemplate;
 
 use super::object::{Object, Placed};
 use super::report::Report;
 
-const RESERVED: [&str; 3] = ["wait", "init", "supervisor"];
+/// Containers that Argo puts beside those of a step.
+fn is_taken(name: &str) -> bool {
+    matches!(name, "wait" | "supervisor") || name.starts_with("artifact-plugin-")
+}
 
 pub(super) fn check(object: &Object<'_>, placed: &Placed<'_>, report: &mut Report<'_>) {
     let (template, at) = (placed.template, placed.pointer.as_str());
@@ -21,18 +25,24 @@ pub(super) fn check(object: &Object<'_>, placed: &Placed<'_>, report: &mut Repor
     for (field, container) in [("container", &template.container), ("script", &template.script)] {
         let Some(container) = container else { continue };
         if !brought(field) {
-            image(container, &format!("{at}/{field}"), report);
+            image(container, &format!("{at}/{field}"), Severity::Error, report);
         }
         mounts(placed, container, &format!("{at}/{field}"), report);
     }
     for (field, all) in [("initContainers", &template.init_containers), ("sidecars", &template.sidecars)] {
         for (i, container) in all.iter().enumerate() {
             let at = format!("{at}/{field}/{i}");
+            let first = field == "initContainers";
             match name(container) {
                 "" => {
-                    report.error("argo::missing-name", &at, "this container needs a name");
+                    let severity = if first { Severity::Error } else { Severity::Warning };
+                    report.add(severity, "argo::missing-name", &at, "this container needs a name");
                 }
-                taken if RESERVED.contains(&taken) || taken == "main" => reserved(taken, &at, report),
+                taken if is_taken(taken) && !first => reserved(taken, Severity::Error, &at, report),
+                // The API server refuses such a pod.
+                taken if is_taken(taken) || matches!(taken, "main" | "init") => {
+                    reserved(taken, Severity::Warning, &at, report);
+                }
                 _ => {}
             }
         }
@@ -53,14 +63,19 @@ pub(super) fn check(object: &Object<'_>, placed: &Placed<'_>, report: &mut Repor
             "" => {
                 report.error("argo::missing-name", &at, "this container needs a name");
             }
-            taken if RESERVED.contains(&taken) => reserved(taken, &at, report),
+            taken if is_taken(taken) => reserved(taken, Severity::Error, &at, report),
+            bad if !super::names::is_name(bad) => {
+                let message = format!("`{bad}` is no name for a container: letters, digits and `-` only");
+                report.error("argo::bad-name", &format!("{at}/name"), message);
+            }
+            "init" => reserved("init", Severity::Warning, &at, report),
             name if names[..i].contains(&name) => {
                 let message = format!("there are two containers named `{name}`");
                 report.error("argo::duplicate-name", &format!("{at}/name"), message);
             }
             _ => {}
         }
-        image(container, &at, report);
+        image(container, &at, Severity::Warning, report);
         for (d, needed) in container.get("dependencies").and_then(Value::as_array).into_iter().flatten().enumerate() {
             let needed = needed.as_str().unwrap_or("");
             if !names.contains(&needed) {
@@ -110,14 +125,14 @@ fn name(container: &Value) -> &str {
     container.get("name").and_then(Value::as_str).unwrap_or("")
 }
 
-fn reserved(name: &str, at: &str, report: &mut Report<'_>) {
+fn reserved(name: &str, severity: Severity, at: &str, report: &mut Report<'_>) {
     let message = format!("the container name `{name}` is taken by the engine itself");
-    report.error("argo::reserved-name", &format!("{at}/name"), message);
+    report.add(severity, "argo::reserved-name", &format!("{at}/name"), message);
 }
 
-fn image(container: &Value, at: &str, report: &mut Report<'_>) {
+fn image(container: &Value, at: &str, severity: Severity, report: &mut Report<'_>) {
     if container.get("image").and_then(Value::as_str).unwrap_or("").is_empty() {
-        report.error("argo::missing-image", at, "this container needs an `image`");
+        report.add(severity, "argo::missing-image", at, "this container needs an `image`");
     }
 }
 
@@ -125,17 +140,26 @@ fn image(container: &Value, at: &str, report: &mut Report<'_>) {
 fn mounts(placed: &Placed<'_>, container: &Value, at: &str, report: &mut Report<'_>) {
     let mounts = container.get("volumeMounts").and_then(Value::as_array).into_iter().flatten();
     let paths: Vec<&str> = mounts.filter_map(|m| m.get("mountPath").and_then(Value::as_str)).collect();
+    // Argo looks at containers, to the letter; what else collides is seen when the pod is made.
+    let severity = |same: bool| match same && placed.template.container.is_some() {
+        true => Severity::Error,
+        false => Severity::Warning,
+    };
+    let bare = |path: &str| path.trim_end_matches('/').to_owned();
+    for (i, path) in paths.iter().enumerate() {
+        if let Some(first) = paths[..i].iter().position(|p| bare(p) == bare(path)) {
+            let place = format!("{at}/volumeMounts/{i}/mountPath");
+            let message = format!("`{path}` is mounted twice");
+            report.add(severity(paths[first] == *path), "argo::path-taken", &place, message);
+            report.also(&format!("{at}/volumeMounts/{first}/mountPath"), "the first time");
+        }
+    }
     for (i, artifact) in placed.template.inputs.artifacts.iter().enumerate() {
         let place = format!("{}/inputs/artifacts/{i}", placed.pointer);
-        let Some(path) = artifact.path.as_deref().filter(|p| !p.is_empty()) else {
-            if placed.template.container.is_some() || placed.template.script.is_some() {
-                report.error("argo::missing-path", &place, format!("the artifact `{}` needs a `path`", artifact.name));
-            }
-            continue;
-        };
-        if let Some(m) = paths.iter().position(|p| p.trim_end_matches('/') == path.trim_end_matches('/')) {
+        let Some(path) = artifact.path.as_deref().filter(|p| !p.is_empty()) else { continue };
+        if let Some(m) = paths.iter().position(|p| bare(p) == bare(path)) {
             let message = format!("`{path}` is the place of a volume; an artifact needs one of its own");
-            report.error("argo::path-taken", &format!("{place}/path"), message);
+            report.add(severity(paths[m] == path), "argo::path-taken", &format!("{place}/path"), message);
             report.also(&format!("{at}/volumeMounts/{m}/mountPath"), "mounted here");
         }
     }

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use windlass_lang::depends::Depends;
-use windlass_model::template::DagTask;
+use windlass_lang::depends::{Depends, Outcome};
+use windlass_lang::{Severity, tags};
+use windlass_model::template::{Dag, DagTask};
 
-use super::object::Placed;
+use super::object::{Object, Placed};
 use super::report::Report;
 
 /// What each task depends on directly.
@@ -34,45 +35,89 @@ pub(super) fn ancestors(edges: &BTreeMap<&str, BTreeSet<String>>, task: &str) ->
     out
 }
 
-pub(super) fn check(placed: &Placed<'_>, report: &mut Report<'_>) {
+pub(super) fn check(object: &Object<'_>, placed: &Placed<'_>, report: &mut Report<'_>) {
     let Some(dag) = &placed.template.dag else { return };
     let at = format!("{}/dag", placed.pointer);
-    let names: Vec<&str> = dag.tasks.iter().map(|t| t.name.as_str()).collect();
     if dag.tasks.is_empty() {
         report.error("argo::empty-dag", &at, "a DAG needs at least one task");
     }
+    let depends = dag.tasks.iter().position(|t| t.depends.as_deref().is_some_and(|d| !d.is_empty()));
     for (i, task) in dag.tasks.iter().enumerate() {
-        written(task, &names, &format!("{at}/tasks/{i}"), report);
-    }
-    for target in dag.target.as_deref().unwrap_or("").split_whitespace() {
-        if !names.contains(&target) && !target.contains("{{") && !target.contains("}}") {
-            let pointer = format!("{at}/target");
-            report.error("argo::unknown-task", &pointer, format!("there is no task `{target}`"));
-            report.suggest(target, names.iter().copied());
+        let at = format!("{at}/tasks/{i}");
+        written(task, &dag.tasks, &at, report);
+        let listed = task.dependencies.as_ref().is_some_and(|d| !d.is_empty());
+        // One way of writing it in a whole DAG.
+        if let Some(first) = depends {
+            let other = format!("{}/dag/tasks/{first}/depends", placed.pointer);
+            if listed {
+                let message = "`depends` and `dependencies` exclude each other in one DAG";
+                report.error_key("argo::depends-and-dependencies", &format!("{at}/dependencies"), message);
+                report.also(&other, "`depends` is used here");
+            }
+            if task.continue_on.is_some() {
+                let message =
+                    "`continueOn` has no meaning beside `depends`; say it there, as `A.Failed || A.Succeeded`";
+                report.error_key("argo::depends-and-continue-on", &format!("{at}/continueOn"), message);
+                report.also(&other, "`depends` is used here");
+            }
         }
-    }
-    let uses_order = dag.tasks.iter().any(|t| t.dependencies.is_some() || t.depends.is_some());
-    for (i, task) in dag.tasks.iter().enumerate() {
-        if uses_order && task.name.starts_with(|c: char| c.is_ascii_digit()) {
+        if task.name.starts_with(|c: char| c.is_ascii_digit()) && (depends.is_some() || listed) {
             let message = format!("`{}` begins with a digit, which `depends` cannot name", task.name);
-            report.error("argo::bad-name", &format!("{at}/tasks/{i}/name"), message);
+            report.error("argo::bad-name", &format!("{at}/name"), message);
         }
     }
     circles(&dag.tasks, &at, report);
+    target(object, placed, dag, report);
 }
 
-fn written(task: &DagTask, names: &[&str], at: &str, report: &mut Report<'_>) {
+/// The targets are tasks, also after the tags in them got their values: those of the workflow's own arguments, which is all
+/// that is known before a run.
+fn target(object: &Object<'_>, placed: &Placed<'_>, dag: &Dag, report: &mut Report<'_>) {
+    let at = format!("{}/dag/target", placed.pointer);
+    let text = dag.target.as_deref().unwrap_or("");
+    let mut filled = text.to_owned();
+    for tag in tags::find(text).into_iter().rev() {
+        let Some(name) = tag.name().filter(|n| n.starts_with("inputs.") || n.starts_with("workflow.")) else {
+            continue;
+        };
+        match value(object, placed, name) {
+            Some(value) => filled.replace_range(tag.range, &value),
+            None => {
+                let message = format!("`{name}` is not known before the run, and a target must be");
+                report.error_in("argo::unknown-task", &at, tag.range, message);
+                return;
+            }
+        }
+    }
+    let names: Vec<&str> = dag.tasks.iter().map(|t| t.name.as_str()).collect();
+    for target in filled.split_whitespace() {
+        if !names.contains(&target) && !target.contains("{{") && !target.contains("}}") {
+            report.error("argo::unknown-task", &at, format!("there is no task `{target}`"));
+            report.suggest(target, names.iter().copied());
+        }
+    }
+}
+
+/// What a parameter is when the workflow begins with this template.
+fn value(object: &Object<'_>, placed: &Placed<'_>, name: &str) -> Option<String> {
+    let spec = object.spec.as_ref()?;
+    let argument = |name: &str| spec.arguments.parameters.iter().find(|p| p.name == name)?.value.clone();
+    if let Some(name) = name.strip_prefix("workflow.parameters.") {
+        return argument(name).map(|v| v.to_string());
+    }
+    let name = name.strip_prefix("inputs.parameters.")?;
+    let first = spec.entrypoint.as_deref() == Some(placed.template.name.as_str());
+    if !first || !matches!(object.kind, "Workflow" | "CronWorkflow") {
+        return None;
+    }
+    let input = placed.template.inputs.parameter(name)?;
+    argument(name).or_else(|| input.value.clone()).or_else(|| input.default.clone()).map(|v| v.to_string())
+}
+
+fn written(task: &DagTask, tasks: &[DagTask], at: &str, report: &mut Report<'_>) {
+    let names: Vec<&str> = tasks.iter().map(|t| t.name.as_str()).collect();
     let depends = task.depends.as_deref().filter(|d| !d.is_empty());
     let dependencies = task.dependencies.as_deref().filter(|d| !d.is_empty());
-    if depends.is_some() && dependencies.is_some() {
-        let message = "`depends` and `dependencies` exclude each other";
-        report.error_key("argo::depends-and-dependencies", &format!("{at}/depends"), message);
-        report.also(&format!("{at}/dependencies"), "given here too");
-    }
-    if depends.is_some() && task.continue_on.is_some() {
-        let message = "`continueOn` has no meaning beside `depends`; say it there, as `A.Failed || A.Succeeded`";
-        report.error_key("argo::depends-and-continue-on", &format!("{at}/continueOn"), message);
-    }
     for (d, name) in dependencies.unwrap_or(&[]).iter().enumerate() {
         if !names.contains(&name.as_str()) {
             let at = format!("{at}/dependencies/{d}");
@@ -85,7 +130,14 @@ fn written(task: &DagTask, names: &[&str], at: &str, report: &mut Report<'_>) {
     match Depends::parse(text) {
         Err(fault) => {
             let message = format!("this `depends` cannot be read: {fault}");
-            report.error_in("argo::bad-depends", &at, fault.range, message);
+            // Argo knows the words before the run, and reads the rest when it comes to the task.
+            let word = fault.message.contains("is not a result of a task")
+                || text
+                    .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))
+                    .filter_map(|w| w.split('.').next().filter(|w| !w.is_empty()))
+                    .any(|w| !names.contains(&w));
+            let severity = if word { Severity::Error } else { Severity::Warning };
+            report.part(severity, "argo::bad-depends", &at, fault.range, message);
         }
         Ok(depends) => {
             for reference in depends.references() {
@@ -93,10 +145,23 @@ fn written(task: &DagTask, names: &[&str], at: &str, report: &mut Report<'_>) {
                     let message = format!("there is no task `{}`", reference.task);
                     report.error_in("argo::unknown-task", &at, reference.range.clone(), message);
                     report.suggest(&reference.task, names.iter().copied());
+                    continue;
+                }
+                let of_items = matches!(reference.outcome, Some(Outcome::AnySucceeded | Outcome::AllFailed));
+                let looped = tasks.iter().any(|t| t.name == reference.task && is_looped(t));
+                if of_items && !looped {
+                    let message = format!("`{}` has no items of which any could succeed or all fail", reference.task);
+                    report.error_in("argo::bad-depends", &at, reference.range.clone(), message);
                 }
             }
         }
     }
+}
+
+fn is_looped(task: &DagTask) -> bool {
+    task.with_items.as_ref().is_some_and(|items| !items.is_empty())
+        || task.with_param.as_ref().is_some_and(|p| !p.as_str().is_empty())
+        || task.with_sequence.is_some()
 }
 
 fn circles(tasks: &[DagTask], at: &str, report: &mut Report<'_>) {

@@ -10,7 +10,9 @@ pub(super) fn check(placed: &Placed<'_>, report: &mut Report<'_>) {
         let Some(raw) = raw(placed, &call.pointer) else { continue };
         let given: Vec<&str> = ["withItems", "withParam", "withSequence"]
             .into_iter()
-            .filter(|f| raw.get(f).is_some_and(|v| !v.is_null()))
+            .filter(|f| {
+                raw.get(f).is_some_and(|v| !v.is_null() && v.as_array().is_none_or(|l| !l.is_empty()) && v != "")
+            })
             .collect();
         if let [_, second, ..] = given.as_slice() {
             let message = format!("only one of {} can be given", given.join(", "));
@@ -24,7 +26,7 @@ pub(super) fn check(placed: &Placed<'_>, report: &mut Report<'_>) {
                 report.error("argo::bad-sequence", &at, "`count` and `end` exclude each other");
             }
             (None, None) => {
-                report.error("argo::bad-sequence", &at, "a sequence needs a `count` or an `end`");
+                report.warning("argo::bad-sequence", &at, "a sequence needs a `count` or an `end`");
             }
             _ => {}
         }

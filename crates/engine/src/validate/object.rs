@@ -39,6 +39,10 @@ pub(super) struct Call<'o> {
     pub(super) hooks: Vec<(String, &'o LifecycleHook)>,
     pub(super) on_exit: Option<&'o str>,
     pub(super) looped: bool,
+    /// It loops over items that are written down or made by a step, not over numbers.
+    pub(super) listed: bool,
+    /// The items that are written down.
+    pub(super) items: &'o [Value],
     pub(super) pointer: String,
     /// The group of a step.
     pub(super) group: usize,
@@ -131,6 +135,9 @@ fn of_step(step: &WorkflowStep, pointer: String, group: usize) -> Call<'_> {
         hooks: step.hooks.iter().map(|(k, h)| (child(&format!("{pointer}/hooks"), k), h)).collect(),
         on_exit: step.on_exit.as_deref(),
         looped: step.with_items.is_some() || step.with_param.is_some() || step.with_sequence.is_some(),
+        listed: step.with_items.as_ref().is_some_and(|i| !i.is_empty())
+            || step.with_param.as_ref().is_some_and(|p| !p.as_str().is_empty()),
+        items: step.with_items.as_deref().unwrap_or_default(),
         pointer,
         group,
         task: None,
@@ -148,6 +155,9 @@ fn of_task(task: &DagTask, pointer: String) -> Call<'_> {
         hooks: task.hooks.iter().map(|(k, h)| (child(&format!("{pointer}/hooks"), k), h)).collect(),
         on_exit: task.on_exit.as_deref(),
         looped: task.with_items.is_some() || task.with_param.is_some() || task.with_sequence.is_some(),
+        listed: task.with_items.as_ref().is_some_and(|i| !i.is_empty())
+            || task.with_param.as_ref().is_some_and(|p| !p.as_str().is_empty()),
+        items: task.with_items.as_deref().unwrap_or_default(),
         pointer,
         group: 0,
         task: Some(task),

@@ -15,6 +15,8 @@ pub(super) enum Shape {
     Bool,
     /// A number or a text.
     Loose,
+    /// A number, or a text that is one with a suffix.
+    Quantity,
     List(Box<Shape>),
     Map(Box<Shape>),
     Struct(&'static str),
@@ -49,7 +51,8 @@ fn parse(text: &'static str) -> Shape {
         "int" => Shape::Int,
         "number" => Shape::Number,
         "bool" => Shape::Bool,
-        "quantity" | "int-or-string" | "amount" => Shape::Loose,
+        "quantity" => Shape::Quantity,
+        "int-or-string" | "amount" => Shape::Loose,
         "any" => Shape::Any,
         name => Shape::Struct(name),
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use windlass_lang::expr::Expression;
 use windlass_lang::yaml::child;
-use windlass_lang::{suggest, tags};
+use windlass_lang::{Severity, suggest, tags};
 use windlass_model::Template;
 
 use super::graph;
@@ -50,6 +50,9 @@ impl Checker<'_, '_, '_> {
                 self.value(value, &child(pointer, key), if group { &after } else { &scope }, None);
             }
         }
+        if let Some(target) = raw.pointer("/dag/target") {
+            self.value(target, &format!("{pointer}/dag/target"), &after, None);
+        }
         let edges = template.dag.as_ref().map(|d| graph::edges(&d.tasks)).unwrap_or_default();
         for call in &all {
             let mut before = scope.clone();
@@ -61,18 +64,24 @@ impl Checker<'_, '_, '_> {
             for other in all.iter().filter(earlier) {
                 scope::finished(self.object, other, prefix, self.known, &mut before);
             }
-            self.call(call, &before, &all, prefix);
+            // Items stay in scope for the steps behind, as Argo has it.
+            if call.task.is_none() {
+                let behind = |other: &&Call<'_>| other.pointer != call.pointer;
+                all.iter().take_while(behind).for_each(|other| scope::items(other, &mut before));
+            }
+            self.call(call, &before, &Around { call, all: &all, prefix, after: &after });
         }
     }
 
-    fn call(&mut self, call: &Call<'_>, before: &Scope, all: &[Call<'_>], prefix: &str) {
+    fn call(&mut self, call: &Call<'_>, before: &Scope, around: &Around<'_, '_>) {
         let mut own = before.clone();
-        if call.looped {
-            own.add("item");
-            own.open("item.");
+        scope::items(call, &mut own);
+        // The whole call knows what its inline template takes.
+        for input in call.inline.iter().flat_map(|t| &t.inputs.parameters) {
+            own.add(format!("inputs.parameters.{}", input.name));
         }
         let mut after = own.clone();
-        scope::finished(self.object, call, prefix, self.known, &mut after);
+        scope::finished(self.object, call, around.prefix, self.known, &mut after);
         after.add("workflow.failures");
         let Some(Value::Object(fields)) = self.object.document.value.pointer(&call.pointer) else { return };
         for (key, value) in fields {
@@ -83,13 +92,13 @@ impl Checker<'_, '_, '_> {
                         self.template(template, value, &at, &own);
                     }
                 }
-                "hooks" => self.value(value, &at, &after, Some((call, all, prefix))),
-                _ => self.value(value, &at, &own, Some((call, all, prefix))),
+                "hooks" => self.value(value, &at, &after, Some(around)),
+                _ => self.value(value, &at, &own, Some(around)),
             }
         }
     }
 
-    fn value(&mut self, value: &Value, pointer: &str, scope: &Scope, around: Option<(&Call<'_>, &[Call<'_>], &str)>) {
+    fn value(&mut self, value: &Value, pointer: &str, scope: &Scope, around: Option<&Around<'_, '_>>) {
         match value {
             Value::String(text) => self.text(text, pointer, scope, around),
             Value::Array(items) => {
@@ -106,7 +115,17 @@ impl Checker<'_, '_, '_> {
         }
     }
 
-    fn text(&mut self, text: &str, pointer: &str, scope: &Scope, around: Option<(&Call<'_>, &[Call<'_>], &str)>) {
+    /// A tag without an end runs on to the next one that has one, and Argo finds no such name.
+    fn unclosed(&mut self, text: &str, pointer: &str) {
+        let Some(begin) = text.rfind("{{").filter(|b| !text[*b..].contains("}}")) else { return };
+        if ROOTS.iter().any(|r| text[begin + 2..].trim_start().starts_with(r)) {
+            let message = "this tag has no end: `}}` is missing";
+            self.report.error_in("argo::unclosed-tag", pointer, begin..text.len(), message);
+        }
+    }
+
+    fn text(&mut self, text: &str, pointer: &str, scope: &Scope, around: Option<&Around<'_, '_>>) {
+        self.unclosed(text, pointer);
         for tag in tags::find(text) {
             if let tags::TagKind::Expression(expression, range) = &tag.kind
                 && let Err(fault) = Expression::parse(expression)
@@ -122,13 +141,14 @@ impl Checker<'_, '_, '_> {
             }
             let range = tag.range.clone();
             // A task that is there and not waited for has a fault of its own.
-            if let Some((call, all, prefix)) = around
-                && let Some(rest) = name.strip_prefix(prefix).and_then(|r| r.strip_prefix('.'))
-                && let Some(other) = named(all, rest)
-                && !scope.knows(&format!("{prefix}.{}.id", other.name))
+            if let Some(around) = around
+                && let Some(rest) = name.strip_prefix(around.prefix).and_then(|r| r.strip_prefix('.'))
+                && let Some(other) = named(around.all, rest)
+                && !scope.knows(&format!("{}.{}.id", around.prefix, other.name))
             {
-                let (code, message, help) = order(call, other);
-                self.report.error_in(code, pointer, range, message);
+                let (code, message, help) = order(around.call, other);
+                let severity = around.severity(other, name, text, pointer);
+                self.report.part(severity, code, pointer, range, message);
                 self.report.help(help);
                 continue;
             }
@@ -146,6 +166,36 @@ impl Checker<'_, '_, '_> {
             // The suggestion replaces the name within the tag, not the tag.
             self.report.fix_within(name);
         }
+    }
+}
+
+/// The call that a text belongs to, and those beside it.
+struct Around<'a, 'o> {
+    call: &'a Call<'o>,
+    all: &'a [Call<'o>],
+    prefix: &'a str,
+    /// What is known when all are over.
+    after: &'a Scope,
+}
+
+impl Around<'_, '_> {
+    /// Argo takes some references to what is not over yet, and finds at the run that they have no value.
+    fn severity(&self, other: &Call<'_>, name: &str, text: &str, pointer: &str) -> Severity {
+        let place = |call: &Call<'_>| self.all.iter().position(|c| c.pointer == call.pointer);
+        let status = name.ends_with(".status");
+        let taken = match self.call.task {
+            // A task may name all but the status of any other; what it passes on as a whole it must wait for.
+            Some(task) => {
+                let passed_on = pointer
+                    .strip_prefix(self.call.pointer.as_str())
+                    .is_some_and(|p| p.starts_with("/arguments/") && (p.ends_with("/value") || p.ends_with("/from")));
+                let own = other.pointer == self.call.pointer && !task.hooks.is_empty();
+                (!status || own) && !(passed_on && text.starts_with("{{tasks."))
+            }
+            None if other.pointer == self.call.pointer => status,
+            None => place(other) < place(self.call),
+        };
+        if taken && self.after.knows(name) { Severity::Warning } else { Severity::Error }
     }
 }
 

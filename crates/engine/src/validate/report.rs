@@ -50,7 +50,14 @@ impl<'a> Report<'a> {
         self.key(Severity::Warning, code, pointer, message.into())
     }
 
-    fn key(&mut self, severity: Severity, code: &'static str, pointer: &str, message: String) -> &mut Diagnostic {
+    /// A finding at the key of `pointer`.
+    pub(super) fn key(
+        &mut self,
+        severity: Severity,
+        code: &'static str,
+        pointer: &str,
+        message: String,
+    ) -> &mut Diagnostic {
         let message = self.worded(message, pointer);
         let mut diagnostic = Diagnostic::new(severity, code, message);
         if let Some(span) = self.document.key_span(pointer) {
@@ -81,7 +88,8 @@ impl<'a> Report<'a> {
         self.part(Severity::Warning, code, pointer, range, message.into())
     }
 
-    fn part(
+    /// A finding at a part of the text at `pointer`.
+    pub(super) fn part(
         &mut self,
         severity: Severity,
         code: &'static str,
@@ -95,8 +103,15 @@ impl<'a> Report<'a> {
         }
     }
 
-    fn add(&mut self, severity: Severity, code: &'static str, pointer: &str, message: String) -> &mut Diagnostic {
-        let message = self.worded(message, pointer);
+    /// A finding at the value of `pointer`.
+    pub(super) fn add(
+        &mut self,
+        severity: Severity,
+        code: &'static str,
+        pointer: &str,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        let message = self.worded(message.into(), pointer);
         let mut diagnostic = Diagnostic::new(severity, code, message);
         if let Some(span) = self.document.value_span(pointer) {
             diagnostic = diagnostic.at(span, "");

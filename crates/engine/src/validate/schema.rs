@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use serde_json::Value;
+use windlass_lang::Severity;
 use windlass_lang::yaml::{Document, child};
 use windlass_model::crds::schema_for;
 use windlass_model::{ARGO_API_VERSION, WorkflowSpec};
@@ -28,6 +29,9 @@ pub(super) fn check<'d>(document: &'d Document, report: &mut Report<'_>) -> Opti
     let (_, schema) = SCHEMAS.iter().find(|(k, _)| *k == kind)?;
     let mut walker = Walker { root: schema, report, wrong: Vec::new() };
     walker.node(schema, "", &document.value, "");
+    if let Some(metadata) = document.value.get("metadata") {
+        walker.shape(&Shape::Struct("ObjectMeta"), metadata, "/metadata");
+    }
     let wrong = walker.wrong;
     let base = match kind {
         "CronWorkflow" => "/spec/workflowSpec",
@@ -160,6 +164,7 @@ impl<'s> Walker<'s, '_, '_> {
             Shape::Number => value.is_number(),
             Shape::Bool => value.is_boolean(),
             Shape::Loose => value.is_string() || value.is_number(),
+            Shape::Quantity => value.is_number() || value.as_str().is_some_and(is_quantity),
             Shape::List(_) => value.is_array(),
             Shape::Map(_) | Shape::Struct(_) => value.is_object(),
         };
@@ -170,6 +175,7 @@ impl<'s> Walker<'s, '_, '_> {
                 Shape::Number => word("number"),
                 Shape::Bool => word("boolean"),
                 Shape::Loose => "a number or a string",
+                Shape::Quantity => "a quantity such as `500m`, `2` or `1Gi`",
                 Shape::List(_) => word("array"),
                 _ => word("object"),
             };
@@ -206,7 +212,9 @@ impl<'s> Walker<'s, '_, '_> {
             "" => format!("there is no field `{key}` here"),
             owner => format!("there is no field `{key}` in `{owner}`"),
         };
-        self.report.error_key("argo::unknown-field", at, message);
+        // Below a step Argo passes over what it does not know.
+        let severity = if below_step(parent) { Severity::Warning } else { Severity::Error };
+        self.report.key(severity, "argo::unknown-field", at, message);
         self.report.suggest(key, known);
     }
 
@@ -231,6 +239,23 @@ impl<'s> Walker<'s, '_, '_> {
             }
         }
     }
+}
+
+/// A number with at most a suffix: `500m`, `1Gi`, `1e3`.
+fn is_quantity(text: &str) -> bool {
+    let rest = text.trim_start_matches(['+', '-']);
+    let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+    let (number, suffix) = rest.split_at(digits);
+    let exponent = suffix.strip_prefix(['e', 'E']).is_some_and(|e| e.parse::<i32>().is_ok());
+    const SUFFIXES: [&str; 16] = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    number.parse::<f64>().is_ok() && (exponent || SUFFIXES.contains(&suffix))
+}
+
+/// Whether a place is within a step, not the step itself.
+fn below_step(pointer: &str) -> bool {
+    let parts: Vec<&str> = pointer.split('/').collect();
+    let numbers = |a: &str, b: &str| [a, b].iter().all(|p| p.bytes().all(|b| b.is_ascii_digit()));
+    parts.windows(4).any(|w| w[0] == "steps" && numbers(w[1], w[2]))
 }
 
 /// A schema that says nothing: the model keeps JSON there.

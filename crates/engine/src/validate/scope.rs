@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use windlass_model::template::TemplateKind;
+use serde_json::Value;
+use windlass_model::template::{ContainerSetTemplate, TemplateKind};
 use windlass_model::{Template, WorkflowSpec};
 
 use super::object::{Call, Found, Known, Object, calls};
@@ -42,7 +43,6 @@ pub(super) fn global(object: &Object<'_>, known: &Known<'_>) -> Scope {
         "uid",
         "mainEntrypoint",
         "serviceAccountName",
-        "priority",
         "duration",
         "scheduledTime",
         "parameters",
@@ -72,6 +72,9 @@ pub(super) fn global(object: &Object<'_>, known: &Known<'_>) -> Scope {
         keys.into_iter().flatten().for_each(|(key, _)| scope.add(format!("workflow.{kind}.{key}")));
     }
     let Some(spec) = &object.spec else { return scope };
+    if spec.priority.is_some() {
+        scope.add("workflow.priority");
+    }
     of_spec(spec, &mut scope);
     let stored = matches!(object.kind, "WorkflowTemplate" | "ClusterWorkflowTemplate");
     if stored {
@@ -137,7 +140,14 @@ pub(super) fn own(template: &Template, scope: &mut Scope) {
         scope.add(format!("inputs.artifacts.{}", input.name));
         scope.add(format!("inputs.artifacts.{}.path", input.name));
     }
-    scope.add("pod.name");
+    let makes_pod = [TemplateKind::Container, TemplateKind::ContainerSet, TemplateKind::Script, TemplateKind::Resource]
+        .into_iter()
+        .chain([TemplateKind::Data])
+        .any(|kind| template.kind() == Some(kind));
+    // `templateDefaults` may bring the kind.
+    if makes_pod || template.kind().is_none() {
+        scope.add("pod.name");
+    }
     scope.add("steps.name");
     scope.add("tasks.name");
     // Paths of outputs, and outputs in metrics.
@@ -154,18 +164,27 @@ pub(super) fn finished(object: &Object<'_>, call: &Call<'_>, prefix: &str, known
         scope.open(format!("{prefix}."));
         return;
     }
-    for field in ["id", "ip", "status", "exitCode", "startedAt", "finishedAt", "hostNodeName"] {
+    for field in ["id", "status", "startedAt", "finishedAt", "hostNodeName"] {
         scope.add(format!("{at}.{field}"));
     }
     let Found::Template(template) = known.by_call(object, call) else {
         scope.open(format!("{at}."));
         return;
     };
-    let group = matches!(template.kind(), Some(TemplateKind::Steps | TemplateKind::Dag | TemplateKind::Suspend));
-    if !group || template.outputs.result.is_some() || call.looped {
-        scope.add(format!("{at}.outputs.result"));
+    if template.daemon == Some(true) {
+        scope.add(format!("{at}.ip"));
     }
-    if call.looped {
+    let has_main = |s: &ContainerSetTemplate| s.containers.iter().any(|c| c.get("name").is_some_and(|n| n == "main"));
+    let speaks = match template.kind() {
+        Some(TemplateKind::ContainerSet) => template.container_set.as_ref().is_some_and(has_main) || call.listed,
+        Some(TemplateKind::Steps | TemplateKind::Dag | TemplateKind::Suspend | TemplateKind::Resource) => false,
+        _ => true,
+    };
+    if speaks {
+        scope.add(format!("{at}.outputs.result"));
+        scope.add(format!("{at}.exitCode"));
+    }
+    if call.listed {
         scope.add(format!("{at}.outputs.parameters"));
     }
     for output in &template.outputs.parameters {
@@ -177,5 +196,22 @@ pub(super) fn finished(object: &Object<'_>, call: &Call<'_>, prefix: &str, known
     for output in &template.outputs.artifacts {
         scope.add(format!("{at}.outputs.artifacts.{}", output.name));
     }
-    scope.add(format!("{at}.outputs.artifacts.main-logs"));
+}
+
+/// What the items of a loop bring: their keys where they are written down, anything where a step makes them.
+pub(super) fn items(call: &Call<'_>, scope: &mut Scope) {
+    if !call.looped {
+        return;
+    }
+    scope.add("item");
+    for item in call.items {
+        match item {
+            Value::Object(map) => map.keys().for_each(|key| scope.add(format!("item.{key}"))),
+            Value::Array(list) => (0..list.len()).for_each(|i| scope.add(format!("item.[{i}]"))),
+            _ => {}
+        }
+    }
+    if call.listed && call.items.is_empty() {
+        scope.open("item.");
+    }
 }

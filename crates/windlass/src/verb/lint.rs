@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use windlass_engine::validate::{Templates, validate};
+use windlass_engine::validate::{Templates, is_ours, validate};
 use windlass_lang::diagnostic::has_errors;
 use windlass_lang::yaml::Document;
 use windlass_lang::{Diagnostic, Severity};
@@ -32,15 +32,16 @@ pub(super) async fn run(session: &Session, args: LintArgs) -> Result<ExitCode> {
             fault.severity = Severity::Warning;
         }
     }
-    let objects = manifests.documents.iter().filter(|d| wanted.as_ref().is_none_or(|w| is_of(w, d))).count();
+    let looked_at = |d: &&Document| is_ours(d) && wanted.as_ref().is_none_or(|w| is_of(w, d));
+    let objects = manifests.documents.iter().filter(looked_at).count();
     match args.output {
         Some(LintFormat::Json) => {
             println!("{}", serde_json::to_string_pretty(&windlass_lang::to_json(&faults, &manifests.sources))?);
         }
         _ if objects == 0 && faults.is_empty() => {
             let paths: Vec<_> = args.paths.iter().map(|p| p.display().to_string()).collect();
-            let kinds = if wanted.is_some() { " of these kinds" } else { "" };
-            anyhow::bail!("no objects{kinds} in {}: `lint` reads *.yaml, *.yml and *.json", paths.join(", "));
+            let kinds = if wanted.is_some() { "of these kinds" } else { "of Argo's kinds" };
+            anyhow::bail!("nothing to lint: no object {kinds} in {} (*.yaml, *.yml, *.json)", paths.join(", "));
         }
         _ if faults.is_empty() => println!("✔ no linting errors found in {objects} objects of {} files", files.len()),
         Some(LintFormat::Simple) => faults.iter().for_each(|f| println!("{}", simple(f, &manifests))),

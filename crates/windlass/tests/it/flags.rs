@@ -30,7 +30,7 @@ fn lint_as_scripts_call_it() {
     house.windlass(&["lint", "--strict=false", &file]).ok().says(&["warning[argo::unknown-field]", "1 warning"]);
     house.windlass(&["lint", "--kinds", "workflowtemplates", &file]).ok().says(&["in 1 objects of 1 files"]);
     house.windlass(&["template", "lint", &file]).ok().says(&["in 1 objects of 1 files"]);
-    house.windlass(&["cron", "lint", &file]).exits(1).says(&["no objects of these kinds in"]);
+    house.windlass(&["cron", "lint", &file]).exits(1).says(&["no object of these kinds in"]);
     house.windlass(&["lint", "--kinds", "pods", &file]).exits(1).says(&["--kinds pods: known are workflows"]);
 }
 
