@@ -57,7 +57,11 @@ pub(crate) fn ready(step: &WorkflowStep, scope: &Scope<'_>, is_dag: bool) -> Res
 
 /// Tests `when` where it does not ask for a loop's item.
 fn when_only(mut ready: Ready) -> Result<Ready, String> {
+    let step = &ready.step;
+    let looped = step.with_items.is_some() || step.with_param.is_some() || step.with_sequence.is_some();
     if let Some(when) = &ready.step.when
+        // What is left in it is asked of each item.
+        && !(looped && when.contains("{{"))
         && !when.contains("{{item")
         && !when.contains("{{ item")
         && !when.is_empty()

@@ -71,6 +71,16 @@ fn put(env: &mut Env, path: &[&str], value: Value) {
 
 fn look_up(scope: &Scope<'_>, path: &[&str]) -> Option<Value> {
     let name = path.join(".");
+    // An item with fields is a map of texts here, and JSON text in tags.
+    if let (["item"], Some(serde_json::Value::Object(fields))) = (path, scope.item)
+        && !fields.is_empty()
+    {
+        let text = |key: &String| match scope.name(&format!("item.{key}")) {
+            Lookup::Text(text) => Some((key.clone(), Value::Text(text.into_owned()))),
+            Lookup::Absent | Lookup::Unknown => None,
+        };
+        return Some(Value::Map(fields.keys().filter_map(text).collect()));
+    }
     match scope.name(&name) {
         Lookup::Text(text) => {
             // Parameters as a whole are a map in expressions, and JSON text in tags.
@@ -95,7 +105,6 @@ fn look_up(scope: &Scope<'_>, path: &[&str]) -> Option<Value> {
         });
     }
     match path {
-        ["item"] => scope.item.map(Value::from),
         ["inputs"] => {
             let parameters = whole(scope, "inputs.parameters")?;
             Some(Value::Map(BTreeMap::from([("parameters".to_owned(), parameters)])))

@@ -137,7 +137,27 @@ impl Expression {
 
     /// The first name that `env` does not have at all.
     pub fn missing(&self, env: &Env) -> Option<&Name> {
-        self.names.iter().find(|n| !n.optional && env.get(&n.path).is_none())
+        self.names.iter().find(|n| (!n.optional || n.path.len() == 1) && env.get(&n.path).is_none())
+    }
+
+    /// Whether it asks for something that comes later than what is known now: a loop's item, how a try went, how it all
+    /// ended. Whatever it would give without must not take the place of what it will give.
+    fn is_early(&self, env: &Env) -> bool {
+        const LATER: [&str; 6] = [
+            "lastRetry.exitCode",
+            "lastRetry.status",
+            "lastRetry.duration",
+            "lastRetry.message",
+            "workflow.status",
+            "workflow.failures",
+        ];
+        self.names.iter().any(|name| {
+            let first = name.path.first().map(String::as_str);
+            if matches!(first, Some("item" | "retries")) {
+                return env.get(&name.path[..1]).is_none();
+            }
+            !name.optional && LATER.contains(&name.path.join(".").as_str()) && env.get(&name.path).is_none()
+        })
     }
 
     /// The value.
@@ -158,16 +178,18 @@ pub fn holds(text: &str, env: &Env) -> Result<bool, Fault> {
     }
 }
 
-/// Evaluates the text of a `{{=…}}` tag: unknown while a name in it is missing, a fault when its value is nil.
+/// Evaluates the text of a `{{=…}}` tag. A fault, or no value, is unknown while a name is missing, and a fault otherwise.
 pub fn evaluate_tag(text: &str, env: &Env) -> Evaluated {
     let expression = match Expression::parse(text) {
         Ok(expression) => expression,
         Err(fault) => return Evaluated::Failed(fault),
     };
-    if expression.missing(env).is_some() {
+    if expression.is_early(env) {
         return Evaluated::Unknown;
     }
+    let missing = expression.missing(env).is_some();
     match expression.evaluate(env) {
+        Err(_) | Ok(Value::Null) if missing => Evaluated::Unknown,
         Err(fault) => Evaluated::Failed(fault),
         Ok(Value::Null) => Evaluated::Failed(Fault::new("this expression has no value", 0..text.len())),
         Ok(value) => match value.tag_text() {

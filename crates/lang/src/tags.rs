@@ -184,6 +184,8 @@ fn pass(text: &str, scope: &dyn Resolve, options: &Options<'_>, faults: &mut Vec
             TagKind::Expression(expression, range) => match scope.expression(expression) {
                 Evaluated::Text(value) => out.push_str(&value),
                 Evaluated::Unknown => out.push_str(verbatim),
+                // Where nothing must be known yet, it may come out well later.
+                Evaluated::Failed(_) if options.strict.is_empty() && !options.strict_all => out.push_str(verbatim),
                 Evaluated::Failed(fault) => {
                     let start = range.start + fault.range.start.min(range.len());
                     let end = range.start + fault.range.end.min(range.len());

@@ -39,6 +39,7 @@ fn stamp(at: Timestamp) -> String {
 impl Pod {
     pub(crate) fn new(node_id: String, uid: String, mut object: Value, turn: Turn) -> Self {
         object["metadata"]["uid"] = json!(uid);
+        object["spec"]["nodeName"] = json!("rehearsal");
         let task = object["metadata"]["annotations"]["windlass.dev/task"].as_str();
         let task = task.and_then(|t| serde_json::from_str(t).ok()).unwrap_or_default();
         Self { node_id, uid, turn, task, began: None, object }
@@ -110,7 +111,7 @@ impl Pod {
         }
         let mut error = turn.error.clone();
         let outputs = self.outputs(&mut out, &mut error);
-        let declared = self.task.include_result || !self.task.outputs.is_empty();
+        let declared = self.task.include_result || !self.task.outputs.is_empty() || self.task.logs().next().is_some();
         if declared || error.is_some() {
             let labels = json!({labels::REPORT_OUTPUTS_COMPLETED: "true"});
             let mut report = json!({"metadata": {"name": self.node_id, "labels": labels}, "outputs": outputs});
@@ -169,6 +170,7 @@ impl Pod {
                 *error = Some(format!("artifact \"{}\": {path} does not exist", declared.name));
             }
         }
+        artifacts.extend(task.logs().map(|(_, log)| log));
         if !artifacts.is_empty() {
             outputs["artifacts"] = json!(artifacts);
         }
