@@ -4,6 +4,7 @@
 //! listener. A request walks `rest` (path and verb) → `hooks` (who may, what does the body mean) → `store` (one writer
 //! thread, SQLite, caches and watch rings) and back. Knows nothing of workflows, nodes or images.
 
+mod annex;
 pub mod answer;
 pub mod auth;
 mod background;
@@ -36,6 +37,7 @@ pub mod table;
 pub mod tls;
 mod watch;
 
+pub use annex::Annex;
 pub use answer::{ApiError, Body, FieldError};
 pub use auth::Identity;
 pub use kinds::{PrinterColumn, Registry, Resource};

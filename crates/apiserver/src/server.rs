@@ -2,6 +2,7 @@
 //! other rooms.
 
 use crate::Identity;
+use crate::annex::Annex;
 use crate::answer::{ApiError, Body};
 use crate::edge::Edge;
 use crate::kinds::Registry;
@@ -86,6 +87,7 @@ struct Inner {
     addresses: Addresses,
     edge: Edge,
     kubelet: OnceLock<Arc<dyn Kubelet>>,
+    annex: OnceLock<Arc<dyn Annex>>,
     bookmark_every: Duration,
 }
 
@@ -134,7 +136,15 @@ impl ApiServer {
         let registry = RwLock::new(Arc::new(registry));
         let store = Arc::new(store);
         let edge = Edge::open(options.keys.as_deref(), store.clone()).map_err(OpenError::Keys)?;
-        let inner = Inner { store, registry, addresses, edge, kubelet: OnceLock::new(), bookmark_every };
+        let inner = Inner {
+            store,
+            registry,
+            addresses,
+            edge,
+            kubelet: OnceLock::new(),
+            annex: OnceLock::new(),
+            bookmark_every,
+        };
         let server = Self { inner: Arc::new(inner) };
         tokio::spawn(background::run(WeakServer(Arc::downgrade(&server.inner)), work));
         bootstrap::run(&server).await?;
@@ -182,6 +192,11 @@ impl ApiServer {
     /// Who runs the pods; the first one given counts. Until then, logs are answered with 503.
     pub fn set_kubelet(&self, kubelet: Arc<dyn Kubelet>) {
         let _ = self.inner.kubelet.set(kubelet);
+    }
+
+    /// Who answers paths beside the API's own; the first one given counts.
+    pub fn set_annex(&self, annex: Arc<dyn Annex>) {
+        let _ = self.inner.annex.set(annex);
     }
 
     pub(crate) fn kubelet(&self) -> Option<Arc<dyn Kubelet>> {
@@ -274,6 +289,10 @@ impl ApiServer {
             }
             Err(error) => return ApiError::bad_request(format!("the body could not be read: {error}")).response(),
         };
+        if let Some(annex) = self.inner.annex.get().filter(|annex| annex.has(parts.uri.path())) {
+            let who = parts.extensions.get::<Identity>().cloned().unwrap_or_else(Identity::anonymous);
+            return annex.answer(self.client(who), Request::from_parts(parts, body)).await;
+        }
         match rest::serve(self, parts, body).await {
             Ok(response) => response,
             Err(error) => error.response(),

@@ -3,6 +3,9 @@
 //! Every loop holds a [`kube::Client`] and nothing else of a cluster, so it runs the same against the embedded API and
 //! against a real one. No loop decides by itself: [`workflow`] asks `windlass-engine`.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+pub mod archive;
 pub mod clock;
 pub mod cron;
 pub mod delivery;
@@ -34,6 +37,14 @@ fn within_of(
         Some(namespace) => kube::Api::namespaced_with(client.clone(), namespace, kind),
         None => kube::Api::all_with(client.clone(), kind),
     }
+}
+
+/// Whether a LabelSelector selects these labels; one that cannot be read selects nothing.
+fn selects(selector: &serde_json::Value, labels: &std::collections::BTreeMap<String, String>) -> bool {
+    use kube::core::SelectorExt;
+    let selector = serde_json::from_value::<LabelSelector>(selector.clone()).ok();
+    let selector = selector.and_then(|s| kube::core::Selector::try_from(s).ok());
+    selector.is_some_and(|s| s.matches(labels))
 }
 
 /// What the world answered when a loop acted.

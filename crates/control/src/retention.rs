@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use futures::StreamExt;
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
-use kube::core::{NamespaceResourceScope, Resource, SelectorExt};
+use kube::core::{NamespaceResourceScope, Resource};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tracing::debug;
+use tracing::{debug, warn};
 use windlass_model::workflow::{PodGc, TtlStrategy};
 use windlass_model::{Time, WorkflowPhase, labels};
 use windlass_schedule::retention;
@@ -22,6 +22,10 @@ use windlass_schedule::retention;
 use crate::clock::Clock;
 use crate::pod::PodSeen;
 use crate::within;
+
+/// So long a `ttlStrategy` waits for the archive, and so often it looks.
+const ARCHIVE_WAIT_MAX: SignedDuration = SignedDuration::from_mins(10);
+const ARCHIVE_LOOK: SignedDuration = SignedDuration::from_secs(1);
 
 /// A Workflow as far as its end matters; the node table is passed over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -160,7 +164,7 @@ fn ended(client: &Client, wf: &Ended, clock: &Clock, due: &mut HashMap<String, T
         let (client, wf, clock) = (client.clone(), wf.clone(), clock.clone());
         timers.spawn(async move {
             clock.sleep_until(finished + retention::pod_delay(&gc)).await;
-            if is_as_it_ended(&client, &wf).await {
+            if !matches!(since_it_ended(&client, &wf).await, Since::Changed) {
                 delete_pods(&client, &wf, &gc).await;
             }
         });
@@ -171,8 +175,18 @@ fn ended(client: &Client, wf: &Ended, clock: &Clock, due: &mut HashMap<String, T
         let (client, wf, clock) = (client.clone(), wf.clone(), clock.clone());
         timers.spawn(async move {
             clock.sleep_until(at).await;
-            if !is_as_it_ended(&client, &wf).await {
-                return;
+            let patience = clock.now() + ARCHIVE_WAIT_MAX;
+            loop {
+                match since_it_ended(&client, &wf).await {
+                    Since::Changed => return,
+                    // Archiving may fail for as long as it likes: a delete does not wait for ever.
+                    Since::Unarchived if clock.now() < patience => clock.sleep_until(clock.now() + ARCHIVE_LOOK).await,
+                    Since::Unarchived => {
+                        warn!(workflow = wf.name_any(), "deleted by its ttlStrategy before it could be archived");
+                        break;
+                    }
+                    Since::Nothing => break,
+                }
             }
             let api = Api::<Ended>::namespaced(client, &wf.namespace().unwrap_or_default());
             let name = wf.name_any();
@@ -185,15 +199,30 @@ fn ended(client: &Client, wf: &Ended, clock: &Clock, due: &mut HashMap<String, T
     }
 }
 
-/// Whether nobody has retried the workflow since it ended.
-async fn is_as_it_ended(client: &Client, wf: &Ended) -> bool {
+/// What became of a workflow since it ended.
+enum Since {
+    /// Nothing that matters; or it is gone, its pods may still be there, and nobody runs them.
+    Nothing,
+    /// It has not been archived yet, and is to be.
+    Unarchived,
+    /// Somebody has retried it, or nobody can tell.
+    Changed,
+}
+
+async fn since_it_ended(client: &Client, wf: &Ended) -> Since {
     let api = Api::<Ended>::namespaced(client.clone(), &wf.namespace().unwrap_or_default());
-    let completed = |now: &Ended| now.labels().get(labels::COMPLETED).is_some_and(|v| v == "true");
+    let says = |now: &Ended, label: &str, word: &str| now.labels().get(label).is_some_and(|v| v == word);
     match api.get_opt(&wf.name_any()).await {
-        Ok(Some(now)) => now.uid() == wf.uid() && completed(&now) && now.status.finished_at == wf.status.finished_at,
-        // Gone: its pods may still be there, and nobody runs them.
-        Ok(None) => true,
-        Err(_) => false,
+        Ok(Some(now)) => {
+            let same = now.uid() == wf.uid() && now.status.finished_at == wf.status.finished_at;
+            match same && says(&now, labels::COMPLETED, "true") {
+                true if says(&now, labels::ARCHIVING_STATUS, "Pending") => Since::Unarchived,
+                true => Since::Nothing,
+                false => Since::Changed,
+            }
+        }
+        Ok(None) => Since::Nothing,
+        Err(_) => Since::Changed,
     }
 }
 
@@ -210,10 +239,7 @@ async fn delete_pods(client: &Client, wf: &Ended, gc: &PodGc) {
 
 /// `podGC.labelSelector`: all pods where it says nothing, none where it cannot be read.
 fn selected(gc: &PodGc, pod: &PodSeen) -> bool {
-    let Some(selector) = &gc.label_selector else { return true };
-    let selector = serde_json::from_value::<LabelSelector>(selector.clone()).ok();
-    let selector = selector.and_then(|s| kube::core::Selector::try_from(s).ok());
-    selector.is_some_and(|s| s.matches(pod.labels()))
+    gc.label_selector.as_ref().is_none_or(|selector| crate::selects(selector, pod.labels()))
 }
 
 async fn delete_pod(api: &Api<PodSeen>, pod: &PodSeen) {

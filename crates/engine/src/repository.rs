@@ -33,12 +33,54 @@ pub struct ControllerConfig {
     pub resource_rate_limit: Option<(f64, u32)>,
     /// What workflows leave out: a part of a workflow.
     pub workflow_defaults: Option<Value>,
+    /// Which finished workflows are archived, and for how long.
+    pub archiving: Archiving,
     /// Keys that mean something to Argo's controller and nothing here.
     pub ignored: Vec<String>,
 }
 
 /// The usual form of keys.
 const KEY_FORMAT: &str = "{{workflow.name}}/{{pod.name}}";
+/// What `persistence` says of the archive.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Archiving {
+    /// `archive`; where it is not said, whoever has an archive uses it.
+    pub on: Option<bool>,
+    /// `archiveTTL` in milliseconds; for ever where it is not said.
+    pub ttl_ms: Option<i64>,
+    /// `archiveLabelSelector`; all of them where it is not said.
+    pub selector: Option<Value>,
+}
+
+impl Archiving {
+    /// Reads `persistence`; the keys that have no effect are told too.
+    fn read(mut value: Value) -> Result<(Self, Vec<String>), String> {
+        let Some(settings) = value.as_object_mut() else { return Err("it is a map of settings".to_owned()) };
+        let on = match settings.remove("archive") {
+            None | Some(Value::Null) => None,
+            Some(Value::Bool(on)) => Some(on),
+            Some(_) => return Err("archive: it is true or false".to_owned()),
+        };
+        let ttl_ms = match settings.remove("archiveTTL") {
+            None | Some(Value::Null) => None,
+            Some(text) => {
+                let ms = text.as_str().and_then(crate::duration::parse_ms).filter(|ms| *ms >= 0);
+                // Argo has no limit for an empty one.
+                let empty = text.as_str().is_some_and(|t| t.is_empty() || ms == Some(0));
+                if ms.is_none() && !empty {
+                    return Err("archiveTTL: it is a duration such as 30d or 12h".to_owned());
+                }
+                ms.filter(|ms| *ms > 0)
+            }
+        };
+        let selector = settings.remove("archiveLabelSelector").filter(|v| !v.is_null());
+        if selector.as_ref().is_some_and(|s| !s.is_object()) {
+            return Err("archiveLabelSelector: it has matchLabels and matchExpressions".to_owned());
+        }
+        let ignored = settings.keys().map(|key| format!("persistence.{key}")).collect();
+        Ok((Self { on, ttl_ms, selector }, ignored))
+    }
+}
 
 impl Repository {
     /// Reads one repository, as `artifact-repositories` and the controller's configuration have it.
@@ -111,8 +153,14 @@ impl Repository {
 }
 
 /// Settings whose text is read.
-const READ: [&str; 5] =
-    ["artifactRepository", "parallelism", "namespaceParallelism", "resourceRateLimit", "workflowDefaults"];
+const READ: [&str; 6] = [
+    "artifactRepository",
+    "parallelism",
+    "namespaceParallelism",
+    "resourceRateLimit",
+    "workflowDefaults",
+    "persistence",
+];
 
 /// Reads the data of `workflow-controller-configmap`: a key for each setting, or all of them as the text of `config`.
 pub fn controller_config(data: &BTreeMap<String, String>) -> Result<ControllerConfig, String> {
@@ -157,13 +205,18 @@ pub fn controller_config(data: &BTreeMap<String, String>) -> Result<ControllerCo
     if workflow_defaults.as_ref().is_some_and(|value| !value.is_object()) {
         return Err("workflowDefaults: it is a part of a workflow".to_owned());
     }
+    let (archiving, ignored) = match settings.remove("persistence").filter(|value| !value.is_null()) {
+        None => Default::default(),
+        Some(value) => Archiving::read(value).map_err(|e| format!("persistence: {e}"))?,
+    };
     Ok(ControllerConfig {
         repository,
         parallelism,
         namespace_parallelism,
         resource_rate_limit,
         workflow_defaults,
-        ignored: settings.into_keys().collect(),
+        archiving,
+        ignored: settings.into_keys().chain(ignored).collect(),
     })
 }
 
@@ -241,6 +294,27 @@ mod tests {
         ] {
             let fault = controller_config(&data(&[(key, text)])).unwrap_err();
             assert!(fault.starts_with(key), "{fault}");
+        }
+    }
+
+    #[test]
+    fn what_is_archived() {
+        let text = "archive: true\narchiveTTL: 10d\narchiveLabelSelector: {matchLabels: {keep: 'yes'}}\npostgresql: {host: db}\n";
+        let indented: String = text.lines().map(|l| format!("  {l}\n")).collect();
+        let read = controller_config(&data(&[("persistence", text)])).unwrap();
+        assert_eq!(read, controller_config(&data(&[("config", &format!("persistence:\n{indented}"))])).unwrap());
+        assert_eq!((read.archiving.on, read.archiving.ttl_ms), (Some(true), Some(864_000_000)));
+        assert_eq!(read.archiving.selector, Some(json!({"matchLabels": {"keep": "yes"}})));
+        assert_eq!(read.ignored, ["persistence.postgresql"]);
+        assert_eq!(controller_config(&data(&[("persistence", "archive: false")])).unwrap().archiving.on, Some(false));
+        assert_eq!(controller_config(&BTreeMap::new()).unwrap().archiving, Archiving::default());
+        for (text, word) in [
+            ("archive: sometimes", "archive"),
+            ("archiveTTL: later", "archiveTTL"),
+            ("archiveLabelSelector: a=b", "Selector"),
+        ] {
+            let fault = controller_config(&data(&[("persistence", text)])).unwrap_err();
+            assert!(fault.starts_with("persistence: ") && fault.contains(word), "{fault}");
         }
     }
 

@@ -4,6 +4,8 @@
 pub const WORKFLOW: &str = "workflows.argoproj.io/workflow";
 /// Label: whether the workflow or the pod's node has ended.
 pub const COMPLETED: &str = "workflows.argoproj.io/completed";
+/// Label: how far a finished workflow's archiving has come: `Pending`, `Archived`; on the copy that is kept `Persisted`.
+pub const ARCHIVING_STATUS: &str = "workflows.argoproj.io/workflow-archiving-status";
 /// Label: the workflow's phase.
 pub const PHASE: &str = "workflows.argoproj.io/phase";
 /// Label: the WorkflowTemplate a workflow was made from.

@@ -1,7 +1,9 @@
-//! What other programs call: webhooks, events and health. It only has a `kube::Client`; it must never know whether the API
-//! behind it is embedded, and never evaluate what arrives: expressions come from bindings, events are what they look at.
+//! What other programs call: webhooks, events, health, and what outlives objects. It only has a `kube::Client`; it must
+//! never know whether the API behind it is embedded, and never evaluate what arrives: expressions come from bindings,
+//! events are what they look at.
 
 pub mod answer;
+pub mod archived;
 pub mod event;
 pub mod health;
 pub mod listen;

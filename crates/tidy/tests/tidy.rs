@@ -19,13 +19,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("oci", &[]),
     ("sandbox", &[]),
     ("artifacts", &[]),
+    ("archive", &[]),
     ("build", &["oci", "sandbox", "lang"]),
     ("apiserver", &["model"]),
     ("executor", &["model", "lang", "artifacts"]),
     ("node", &["model", "sandbox", "oci", "artifacts", "executor", "build"]),
     ("workloads", &["model", "schedule"]),
-    ("control", &["model", "lang", "engine", "schedule", "artifacts"]),
-    ("server", &["model", "lang", "schedule"]),
+    ("control", &["model", "lang", "engine", "schedule", "artifacts", "archive"]),
+    ("server", &["model", "lang", "schedule", "archive"]),
     // The harness of recorded and own cases: it sees the loops and a client, and no API server.
     ("conformance-argo", &["model", "lang", "engine", "control"]),
 ];

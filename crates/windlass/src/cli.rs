@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+mod archive;
 mod by_hand;
 mod cluster;
 mod hook;
@@ -14,6 +15,7 @@ mod workflow;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use archive::*;
 pub(crate) use by_hand::*;
 pub(crate) use cluster::*;
 pub(crate) use hook::*;
@@ -161,6 +163,12 @@ pub(crate) enum Verb {
     /// Cluster workflow templates: list, get, create, lint, update, delete
     #[command(subcommand, after_help = "Example:\n  windlass cluster-template list")]
     ClusterTemplate(TemplateVerb),
+    /// Finished workflows that are kept: list, get, delete, retry, resubmit, and their labels
+    #[command(
+        subcommand,
+        after_help = "Example:\n  windlass archive list -l team=red\n  windlass archive retry nightly-x7k2p\n  windlass archive list-label-values -l team"
+    )]
+    Archive(ArchiveVerb),
     /// Set what a suspend step waits for
     #[command(subcommand)]
     Node(NodeVerb),

@@ -1,6 +1,7 @@
 //! The whole embedded cluster in this process: API, node agent, workload loops, workflow and delivery loops, registry and
 //! webhooks. Only wiring: every part gets what it needs and nothing else, and no part knows that it is embedded.
 
+mod annex;
 mod kaniko;
 mod kubelet;
 mod nodes;
@@ -21,13 +22,14 @@ use tokio_util::task::TaskTracker;
 use windlass_apiserver::auth::StaticToken;
 use windlass_apiserver::kubeconfig::Kubeconfig;
 use windlass_apiserver::{ApiServer, Identity, Options, listener, tls};
+use windlass_archive::{Archive, SqliteArchive};
 use windlass_artifacts::AllowPaths;
 use windlass_artifacts::git::{GitAccess, Mirrors};
 use windlass_artifacts::store::LocalStore;
 use windlass_build::ConfinedUnpacker;
 use windlass_control::clock::Clock;
 use windlass_control::form::{Executor, PodExecutor};
-use windlass_control::{cron, delivery, garbage, retention, workflow};
+use windlass_control::{archive, cron, delivery, garbage, retention, workflow};
 use windlass_engine::pod_form::PodForm;
 use windlass_executor::inputs::Stores;
 use windlass_node::Agent;
@@ -110,6 +112,8 @@ impl Cluster {
         let api = ApiServer::open(options).await.context("cannot open the state")?;
         api.ensure_crds(&windlass_model::crds::manifests()).await.context("cannot install the kinds")?;
 
+        let kept: Arc<dyn Archive> = Arc::new(SqliteArchive::new(home.archive()));
+        api.set_annex(Arc::new(annex::Routes(windlass_server::archived::routes(kept.clone()))));
         let api_listener = bind(listen.api, "the API", "--api-listen").await?;
         let api_address = api_listener.local_addr()?;
         let authority = tls::Authority::load_or_create(&home.run(), &[], jiff::Timestamp::now())?;
@@ -198,6 +202,7 @@ impl Cluster {
                 }),
             },
             metrics,
+            archive: Some(kept.clone()),
             ..workflow::Settings::default()
         };
         let agent = Agent::new(windlass_node::Config {
@@ -235,6 +240,7 @@ impl Cluster {
         tasks.spawn(windlass_workloads::run(controller.clone(), ca, stop.clone()));
         tasks.spawn(retention::run(controller.clone(), None, Clock::default(), stop.clone()));
         tasks.spawn(cron::run(controller.clone(), None, Clock::default(), stop.clone()));
+        tasks.spawn(archive::run(controller.clone(), loops.clone(), stop.clone()));
         tasks.spawn(garbage::run(controller.clone(), loops.clone(), stop.clone()));
         tasks.spawn(workflow::run(controller, loops, stop.clone()));
         tasks.close();

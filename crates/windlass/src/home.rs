@@ -64,6 +64,9 @@ impl Home {
     pub(crate) fn state(&self) -> PathBuf {
         self.root.join("state.db")
     }
+    pub(crate) fn archive(&self) -> PathBuf {
+        self.root.join("archive.db")
+    }
     pub(crate) fn images(&self) -> PathBuf {
         self.root.join("images")
     }

@@ -1,5 +1,6 @@
 //! `windlass`: the one binary. Roles in which it runs itself come first, then the command line.
 
+mod archived;
 mod cli;
 mod cluster;
 mod connect;

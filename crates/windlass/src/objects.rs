@@ -14,6 +14,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use windlass_model::{ARGO_GROUP, VERSION, WINDLASS_GROUP, Workflow, WorkflowPhase};
 
+use crate::archived;
 use crate::connect::Connection;
 
 /// Workflows of one namespace, or of all.
@@ -106,6 +107,18 @@ pub(crate) async fn resolve(c: &Connection, name: &str) -> Result<String> {
     let newest = all.into_iter().max_by_key(|w| w.metadata.creation_timestamp.as_ref().map(|t| t.0));
     let newest = newest.and_then(|w| w.metadata.name);
     newest.ok_or_else(|| anyhow!("there is no workflow in namespace {}", c.namespace))
+}
+
+/// Reads one workflow, from the archive where it is not there any more.
+pub(crate) async fn read_or_archived(c: &Connection, name: &str) -> Result<Workflow> {
+    if let Some(object) = workflows(c, false).get_opt(name).await? {
+        return typed(object);
+    }
+    match archived::newest(c, name).await {
+        Ok(Some(kept)) => archived::typed(&kept),
+        Err(error) if !archived::has_none(&error) => Err(error),
+        _ => read(c, name).await,
+    }
 }
 
 /// Reads one workflow.

@@ -15,7 +15,7 @@ use kube::runtime::watcher::{self, Event, watch_object};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 use tracing::warn;
-use windlass_engine::repository::{ControllerConfig, controller_config};
+use windlass_engine::repository::{Archiving, ControllerConfig, controller_config};
 use windlass_schedule::throttle::{Bucket, Limits};
 
 use super::{Settings, Sight, Sights, repository, seen};
@@ -31,6 +31,7 @@ struct Now {
     defaults: Option<Value>,
     rate: Option<(f64, u32)>,
     bucket: Option<Bucket>,
+    archiving: Archiving,
 }
 
 /// A handle on the configuration.
@@ -47,6 +48,13 @@ impl Live {
         self.now().defaults.clone()
     }
 
+    /// Whether a workflow with these labels is to be archived, by who has an archive.
+    pub(crate) fn is_archived(&self, labels: &BTreeMap<String, String>) -> bool {
+        let now = self.now();
+        now.archiving.on != Some(false)
+            && now.archiving.selector.as_ref().is_none_or(|selector| crate::selects(selector, labels))
+    }
+
     /// Whether one more pod may be made now.
     pub(crate) fn may_create(&self) -> bool {
         self.now().bucket.as_mut().is_none_or(|bucket| bucket.take(Timestamp::now()))
@@ -56,6 +64,7 @@ impl Live {
     pub(crate) fn take(&self, config: ControllerConfig, own: BTreeMap<String, usize>) -> Limits {
         let mut now = self.now();
         now.defaults = config.workflow_defaults;
+        now.archiving = config.archiving;
         if now.rate != config.resource_rate_limit {
             now.rate = config.resource_rate_limit;
             now.bucket = now.rate.map(|(rate, burst)| Bucket::new(rate, burst, Timestamp::now()));

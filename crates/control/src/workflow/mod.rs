@@ -11,6 +11,7 @@ pub(crate) mod seen;
 mod stray;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
+use windlass_archive::Archive;
 use windlass_engine::Observation;
 use windlass_engine::repository::ControllerConfig;
 use windlass_model::{WorkflowPhase, labels};
@@ -36,6 +38,7 @@ use seen::WorkflowSeen;
 use stray::Strays;
 use windlass_schedule::throttle::Throttle;
 
+pub(crate) use live::read as configuration;
 pub(crate) use repository::CONFIGURATION;
 pub(crate) use seen::config_maps;
 
@@ -50,6 +53,8 @@ pub struct Settings {
     pub executor: Executor,
     /// Where the user's own metrics are counted.
     pub metrics: crate::metrics::Metrics,
+    /// Where finished workflows are kept; nowhere when it is not said.
+    pub archive: Option<Arc<dyn Archive>>,
     /// The only namespace whose workflows are ours; all of them when it is not said.
     pub managed_namespace: Option<String>,
     /// Where the controller's own ConfigMaps are.
@@ -67,6 +72,7 @@ impl Default for Settings {
             clock: Clock::default(),
             executor: Executor::default(),
             metrics: crate::metrics::Metrics::default(),
+            archive: None,
             managed_namespace: None,
             controller_namespace: "windlass-system".to_owned(),
             status_pause_min: Duration::from_millis(100),
@@ -139,7 +145,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
                     if fault.is_panic() {
                         let text = panic_text(fault.into_panic());
                         error!(namespace = key.0, workflow = key.1, fault = text, "a decision broke an invariant");
-                        mark_broken(&house.client, &key, &text).await;
+                        mark_broken(&house.client, &key, &text, house.settings.archive.is_some()).await;
                     }
                     house.is_over(&key);
                 }
@@ -363,12 +369,15 @@ fn panic_text(payload: Box<dyn std::any::Any + Send>) -> String {
 }
 
 /// We were wrong about this one run: it ends as Error and says so, and the others go on.
-async fn mark_broken(client: &Client, key: &Key, text: &str) {
+async fn mark_broken(client: &Client, key: &Key, text: &str, archived: bool) {
     let api: Api<WorkflowSeen> = Api::namespaced(client.clone(), &key.0);
-    let patch = json!({
+    let mut patch = json!({
         "metadata": {"labels": {labels::PHASE: WorkflowPhase::Error, labels::COMPLETED: "true"}},
         "status": {"phase": WorkflowPhase::Error, "message": format!("internal error, please report it: {text}")},
     });
+    if archived {
+        patch["metadata"]["labels"][labels::ARCHIVING_STATUS] = json!("Pending");
+    }
     if let Err(e) = api.patch(&key.1, &kube::api::PatchParams::default(), &kube::api::Patch::Merge(patch)).await {
         warn!(namespace = key.0, workflow = key.1, error = %e, "could not mark the workflow");
     }

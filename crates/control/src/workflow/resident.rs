@@ -4,7 +4,7 @@
 //! States: *loaded* → (letters → decision → commands, status due) → *ended*. A version of the workflow that is not ours
 //! makes it load again, after what is pending has been written.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -69,6 +69,8 @@ pub(crate) struct Resident {
     known: VecDeque<String>,
     uid: String,
     spec: SpecSeen,
+    /// The workflow's labels as we have read or written them.
+    labels: BTreeMap<String, String>,
     reported: HashSet<String>,
     /// What is done once the status is written.
     held: Vec<Command>,
@@ -113,6 +115,7 @@ impl Resident {
             known: VecDeque::new(),
             uid: String::new(),
             spec: SpecSeen::default(),
+            labels: BTreeMap::new(),
             reported: HashSet::new(),
             held: Vec::new(),
             written_at: None,
@@ -202,6 +205,7 @@ impl Resident {
             self.locks.forget(&self.seat().owner);
         }
         self.uid = uid;
+        self.labels = object.metadata.labels.clone().unwrap_or_default();
         let mut value = serde_json::to_value(object).map_err(kube::Error::SerdeError)?;
         self.spec = serde_json::from_value(value["spec"].clone()).unwrap_or_default();
         self.locks.give_back_untold(&self.seat().owner, &value["status"]["synchronization"]);
@@ -521,18 +525,39 @@ impl Resident {
         let Some(mut change) = patch.take() else { return Ok(()) };
         // A workflow that was deleted and made again under the same name must not inherit this status.
         change["metadata"]["uid"] = json!(self.uid);
+        self.mark_for_archive(&mut change["metadata"]["labels"]);
         let begun = Instant::now();
         // Only the version is asked back: the object is as large as the run.
         let answer = self.workflows().patch_metadata(&self.key.1, &PatchParams::default(), &Patch::Merge(change)).await;
         self.write_took = begun.elapsed();
         self.written_at = Some(Instant::now());
         match answer {
-            Ok(object) => self.know(object.metadata.resource_version),
+            Ok(object) => {
+                self.labels = object.metadata.labels.unwrap_or_default();
+                self.know(object.metadata.resource_version);
+            }
             Err(kube::Error::Api(s)) if s.code == 404 => {}
             Err(e) => return Err(e.into()),
         }
         self.perform_held().await;
         Ok(())
+    }
+
+    /// What ends is to be archived, if it is one of those: said together with the end, so that nothing deletes it before.
+    fn mark_for_archive(&self, written: &mut Value) {
+        if self.settings.archive.is_none() || written[labels::COMPLETED] != "true" {
+            return;
+        }
+        let mut after = self.labels.clone();
+        for (key, value) in written.as_object().into_iter().flatten() {
+            match value.as_str() {
+                Some(value) => drop(after.insert(key.clone(), value.to_owned())),
+                None => drop(after.remove(key)),
+            }
+        }
+        if self.live.is_archived(&after) {
+            written[labels::ARCHIVING_STATUS] = json!("Pending");
+        }
     }
 
     /// The reports are in the status: the objects have done their work.

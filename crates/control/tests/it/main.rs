@@ -1,6 +1,7 @@
 //! The loops over the embedded API in this process.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod archive;
 mod cron;
 mod deliveries;
 mod garbage;

@@ -24,7 +24,7 @@ const OWN: &[&str] = &[
     "workflows.argoproj.io/creator-preferred-username",
     labels::PHASE,
     labels::COMPLETED,
-    "workflows.argoproj.io/workflow-archiving-status",
+    labels::ARCHIVING_STATUS,
 ];
 
 /// The object to create.

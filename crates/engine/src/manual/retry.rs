@@ -86,7 +86,7 @@ pub fn retry(workflow: &Value, how: &Retry, now: Timestamp) -> Result<Retried, S
         }
     }
     let mut patch = json!({
-        "metadata": {"labels": {windlass_model::labels::COMPLETED: null, ARCHIVING: null}},
+        "metadata": {"labels": {windlass_model::labels::COMPLETED: null, windlass_model::labels::ARCHIVING_STATUS: null}},
         "spec": {"shutdown": null},
         "status": {
             "phase": null, "message": null, "finishedAt": null, "persistentVolumeClaims": null,
@@ -111,8 +111,6 @@ pub fn retry(workflow: &Value, how: &Retry, now: Timestamp) -> Result<Retried, S
     }
     Ok(Retried { pods: pods.into_iter().collect(), patch })
 }
-
-const ARCHIVING: &str = "workflows.argoproj.io/workflow-archiving-status";
 
 fn conditions(status: &Value) -> Value {
     let mut all = status["conditions"].as_array().cloned().unwrap_or_default();

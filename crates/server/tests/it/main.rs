@@ -1,6 +1,7 @@
 //! Webhooks against the embedded API in this process, and the listener over a real socket.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod archived;
 mod event;
 
 use std::time::Duration;

@@ -12,6 +12,7 @@ pub(crate) struct ListLook {
     pub(crate) namespaces: bool,
     pub(crate) headers: bool,
     pub(crate) wide: bool,
+    pub(crate) uids: bool,
 }
 
 /// The whole text.
@@ -22,6 +23,9 @@ pub(crate) fn draw(all: &[Workflow], look: ListLook, now: Timestamp) -> String {
         head.extend(["NAME", "STATUS", "AGE", "DURATION", "PRIORITY", "MESSAGE"]);
         if look.wide {
             head.extend(["P/R/C", "PARAMETERS"]);
+        }
+        if look.uids {
+            head.push("UID");
         }
         rows.push(head.into_iter().map(str::to_owned).collect());
     }
@@ -52,6 +56,9 @@ pub(crate) fn draw(all: &[Workflow], look: ListLook, now: Timestamp) -> String {
             let parameters = wf.spec.arguments.parameters.iter();
             let shown = parameters.filter_map(|p| Some(format!("{}={}", p.name, p.value.as_ref()?)));
             row.push(shown.collect::<Vec<_>>().join(","));
+        }
+        if look.uids {
+            row.push(wf.metadata.uid.clone().unwrap_or_default());
         }
         rows.push(row);
     }

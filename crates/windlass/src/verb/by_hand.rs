@@ -130,7 +130,7 @@ pub(super) async fn chosen(c: &Connection, which: &Which) -> Result<Vec<String>>
     Ok(names)
 }
 
-fn pairs(texts: &[String], flag: &str) -> Result<Vec<(String, String)>> {
+pub(super) fn pairs(texts: &[String], flag: &str) -> Result<Vec<(String, String)>> {
     let one = |text: &String| pair(text, flag).map(|(name, value)| (name.to_owned(), value.to_owned()));
     texts.iter().map(one).collect()
 }
@@ -166,7 +166,7 @@ async fn change(
 }
 
 /// Deletes pods of a run that has ended, and its reports, and waits until the pods are gone.
-async fn delete_pods(c: &Connection, workflow: &Value, names: &[String]) -> Result<()> {
+pub(super) async fn delete_pods(c: &Connection, workflow: &Value, names: &[String]) -> Result<()> {
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Pod"), "pods");
     let pods = Api::<DynamicObject>::namespaced_with(c.client.clone(), &c.namespace, &resource);
     let uid = workflow["metadata"]["uid"].as_str().unwrap_or_default();
@@ -197,7 +197,7 @@ async fn delete_pods(c: &Connection, workflow: &Value, names: &[String]) -> Resu
 }
 
 /// Five characters nobody else has, from the clock and this process.
-fn suffix() -> String {
+pub(super) fn suffix() -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut left = Timestamp::now().as_nanosecond().unsigned_abs() ^ (u128::from(std::process::id()) << 40);
     // The last digits of a clock repeat: everything above them is folded in.

@@ -17,7 +17,7 @@ use windlass_engine::repository::Repository;
 use windlass_model::artifact::{Artifact, ArtifactLocation, LocalArtifact};
 use windlass_model::{NodeStatus, Workflow};
 
-use crate::cli::CopyArgs;
+use crate::cli::{CopyArgs, RemapArgs};
 use crate::connect::{Connection, connect};
 use crate::home::Home;
 use crate::names::Names;
@@ -27,33 +27,64 @@ use crate::start::Session;
 pub(super) async fn run(session: &Session, args: CopyArgs) -> Result<ExitCode> {
     let connection = connect(&session.global).await?;
     let name = objects::resolve(&connection, &args.name).await?;
-    let wf = objects::read(&connection, &name).await?;
-    let home = Home::find(session.global.home.as_deref())?;
-    let outside = Names::read(&args.names, &home)?.outside()?;
-    let elsewhere = session.global.kubeconfig.is_some() || session.global.context.is_some();
-    let store = (!elsewhere).then(|| home.artifacts());
-    let repository = repository(&wf);
+    let wf = objects::read_or_archived(&connection, &name).await?;
+    let places = Places::of(session, &args.names, &wf)?;
     let found = chosen(&wf, &args);
     if found.is_empty() {
         bail!("workflow {name} has no such artifacts: `windlass get {name} -o wide` shows what its nodes made");
     }
     for (node, artifact) in found {
-        let mut location = artifact.location();
-        location.relocate(&repository);
-        let key = location.key().unwrap_or_default().to_owned();
-        let mut placed = artifact.clone();
-        placed.set_location(location);
-        let value = serde_json::to_value(&placed)?;
-        let secrets = secrets(&connection, &value).await?;
-        let place = Location::parse(&value, &|r: &SecretRef| secrets.get(&(r.name.clone(), r.key.clone())).cloned())?;
+        let (place, key) = places.find(&connection, artifact).await?;
         let dir = args.to.join(folder(&args, &connection.namespace, &name, node, artifact)?);
-        let (store, outside) = (store.clone(), outside.clone());
         let file = Path::new(&key).file_name().map_or_else(|| artifact.name.clone().into(), ToOwned::to_owned);
-        let copied = tokio::task::spawn_blocking(move || copy(&place, store.as_deref(), &outside, &dir, &file));
+        let places = places.clone();
+        let copied = tokio::task::spawn_blocking(move || copy(places.open(&place)?, &dir, &file));
         let path = copied.await?.with_context(|| format!("artifact {} of {}", artifact.name, node.display_name))?;
         println!("{}", path.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the artifacts of one run are, and how they are reached.
+#[derive(Clone)]
+pub(super) struct Places {
+    store: Option<PathBuf>,
+    outside: Outside,
+    repository: ArtifactLocation,
+}
+
+impl Places {
+    pub(super) fn of(session: &Session, names: &RemapArgs, wf: &Workflow) -> Result<Self> {
+        let home = Home::find(session.global.home.as_deref())?;
+        let outside = Names::read(names, &home)?.outside()?;
+        let elsewhere = session.global.kubeconfig.is_some() || session.global.context.is_some();
+        let store = (!elsewhere).then(|| home.artifacts());
+        Ok(Self { store, outside, repository: repository(wf) })
+    }
+
+    /// The place of an artifact, with its Secrets, and its key.
+    pub(super) async fn find(&self, c: &Connection, artifact: &Artifact) -> Result<(Location, String)> {
+        let mut location = artifact.location();
+        location.relocate(&self.repository);
+        let key = location.key().unwrap_or_default().to_owned();
+        let mut placed = artifact.clone();
+        placed.set_location(location);
+        let value = serde_json::to_value(&placed)?;
+        let secrets = secrets(c, &value).await?;
+        let place = Location::parse(&value, &|r: &SecretRef| secrets.get(&(r.name.clone(), r.key.clone())).cloned())?;
+        Ok((place, key))
+    }
+
+    /// Opens it; this may take its time.
+    pub(super) fn open(&self, place: &Location) -> Result<Content> {
+        let store = match (place, self.store.as_deref()) {
+            (Location::Local { .. }, None) => bail!("it is in the built-in store of another machine"),
+            (_, Some(dir)) => LocalStore::look(dir).context("the built-in store cannot be read")?,
+            // It is not asked for anything.
+            (_, None) => LocalStore::look(Path::new("."))?,
+        };
+        Ok(place.driver(&store, &self.outside)?.load(&Cancel::new())?)
+    }
 }
 
 /// The run's own repository; the built-in store where none is said.
@@ -108,20 +139,7 @@ async fn secrets(c: &Connection, artifact: &Value) -> Result<HashMap<(String, St
     Ok(found)
 }
 
-fn copy(
-    place: &Location,
-    store: Option<&Path>,
-    outside: &Outside,
-    dir: &Path,
-    file: &std::ffi::OsStr,
-) -> Result<PathBuf> {
-    let store = match (place, store) {
-        (Location::Local { .. }, None) => bail!("it is in the built-in store of another machine"),
-        (_, Some(dir)) => LocalStore::look(dir).context("the built-in store cannot be read")?,
-        // It is not asked for anything.
-        (_, None) => LocalStore::look(Path::new("."))?,
-    };
-    let content = place.driver(&store, outside)?.load(&Cancel::new())?;
+fn copy(content: Content, dir: &Path, file: &std::ffi::OsStr) -> Result<PathBuf> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let mut path = dir.join(file);
     let mut from: Box<dyn Read + Send> = match content {

@@ -26,7 +26,7 @@ pub(super) async fn run(session: &Session, args: GetArgs) -> Result<ExitCode> {
     let look = Look { utf8: !args.no_utf8, columns, ..session.look };
     for (i, name) in args.names.iter().enumerate() {
         let name = objects::resolve(&connection, name).await?;
-        let wf = objects::read(&connection, &name).await?;
+        let wf = objects::read_or_archived(&connection, &name).await?;
         match args.output {
             Some(Format::Json) => println!("{}", serde_json::to_string_pretty(&wf)?),
             Some(Format::Yaml) => print!("{}", print::yaml(&serde_json::to_value(&wf)?)?),

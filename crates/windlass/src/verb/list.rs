@@ -1,5 +1,6 @@
 //! `windlass list`, with the columns and flags of `argo list`.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -7,8 +8,9 @@ use jiff::Timestamp;
 use kube::api::ListParams;
 use windlass_model::{Workflow, labels};
 
+use crate::archived::{self, Query};
 use crate::cli::{Format, ListArgs};
-use crate::connect::connect;
+use crate::connect::{Connection, connect};
 use crate::objects;
 use crate::print;
 use crate::print::list::{ListLook, draw};
@@ -50,6 +52,7 @@ pub(super) async fn run(session: &Session, args: ListArgs) -> Result<ExitCode> {
         }
     }
     let mut all = items.into_iter().map(objects::typed).collect::<Result<Vec<_>>>()?;
+    all.extend(archived(&connection, &args, &params, &all).await?);
     all.retain(|wf| {
         let status = wf.status.as_ref();
         let age = |t: Option<&windlass_model::Time>| t.map(|t| time::seconds(t.0, now));
@@ -73,9 +76,33 @@ pub(super) async fn run(session: &Session, args: ListArgs) -> Result<ExitCode> {
             let wide = format == Some(Format::Wide);
             print!(
                 "{}",
-                draw(&all, ListLook { namespaces: args.all_namespaces, headers: !args.no_headers, wide }, now)
+                draw(
+                    &all,
+                    ListLook { namespaces: args.all_namespaces, headers: !args.no_headers, wide, uids: false },
+                    now
+                )
             );
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Those that are only in the archive, where there is one.
+async fn archived(c: &Connection, args: &ListArgs, params: &ListParams, live: &[Workflow]) -> Result<Vec<Workflow>> {
+    if args.running || args.field_selector.is_some() {
+        return Ok(Vec::new());
+    }
+    let query = Query {
+        namespace: (!args.all_namespaces).then(|| c.namespace.clone()),
+        selector: params.label_selector.clone().filter(|s| !s.is_empty()),
+        prefix: args.prefix.clone(),
+        chunk_size: args.chunk_size,
+        ..Query::default()
+    };
+    let kept = match archived::list(c, &query).await {
+        Err(error) if archived::has_none(&error) => return Ok(Vec::new()),
+        answer => answer?,
+    };
+    let there: HashSet<&str> = live.iter().filter_map(|wf| wf.metadata.uid.as_deref()).collect();
+    Ok(kept.into_iter().filter(|wf| !wf.metadata.uid.as_deref().is_some_and(|uid| there.contains(uid))).collect())
 }

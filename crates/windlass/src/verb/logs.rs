@@ -1,6 +1,7 @@
 //! `windlass logs`, and the log lines that other verbs show: all pods of a workflow, each line led by its pod's name.
 
 use std::collections::{HashMap, HashSet};
+use std::io::Read;
 use std::process::ExitCode;
 
 use anstyle::AnsiColor;
@@ -13,12 +14,14 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use windlass_artifacts::store::Content;
 use windlass_model::{NodePhase, NodeType, Workflow, labels};
 
-use crate::cli::LogsArgs;
+use crate::cli::{LogsArgs, RemapArgs};
 use crate::connect::{Connection, connect};
 use crate::print::{Look, time, workflow};
 use crate::start::Session;
+use crate::verb::cp::Places;
 use crate::{objects, verb::wait};
 
 const COLORS: [AnsiColor; 6] =
@@ -29,7 +32,7 @@ const LAST_LINES: i64 = 10;
 pub(super) async fn run(session: &Session, args: LogsArgs) -> Result<ExitCode> {
     let connection = connect(&session.global).await?;
     let name = objects::resolve(&connection, &args.name).await?;
-    objects::read(&connection, &name).await?;
+    let wf = objects::read_or_archived(&connection, &name).await?;
     let since_seconds = match &args.since {
         Some(text) => Some(time::parse(text).context("--since: write a number and s, m, h or d")?),
         None => None,
@@ -44,7 +47,7 @@ pub(super) async fn run(session: &Session, args: LogsArgs) -> Result<ExitCode> {
     };
     let wanted = Wanted { pod: args.pod, selector: args.selector, grep: args.grep, params };
     let look = session.look;
-    if args.follow {
+    if args.follow && !objects::has_ended(&wf) {
         let tail = stream(connection.clone(), name.clone(), wanted, look);
         wait::until_ended(&connection, &name, |_| {}).await?;
         tail.finish().await;
@@ -52,11 +55,18 @@ pub(super) async fn run(session: &Session, args: LogsArgs) -> Result<ExitCode> {
         let selector = wanted.selector(&name);
         let mut pods = pods(&connection).list(&ListParams::default().labels(&selector)).await?.items;
         pods.sort_by_key(|p| p.metadata.creation_timestamp.as_ref().map(|t| t.0));
+        let there: HashSet<String> = pods.iter().map(ResourceExt::name_any).collect();
         for pod in pods {
             let name = pod.name_any();
             if wanted.pod.as_ref().is_none_or(|p| *p == name) {
                 one(&connection, &name, &wanted, look, color_of(&name)).await;
             }
+        }
+        let gone = kept(session, &connection, &wf, &there, &wanted).await?;
+        if gone && there.is_empty() {
+            eprintln!(
+                "the pods of {name} are gone, and their logs were not kept as artifacts; `archiveLogs: true` keeps those of later runs"
+            );
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -86,6 +96,53 @@ impl Wanted {
         let own = format!("{}={workflow}", labels::WORKFLOW);
         self.selector.iter().fold(own, |all, more| format!("{all},{more}"))
     }
+}
+
+/// Prints the logs that were kept as artifacts (`archiveLogs`) of pods that are not there any more; whether there were pods
+/// and no such logs.
+async fn kept(
+    session: &Session,
+    c: &Connection,
+    wf: &Workflow,
+    there: &HashSet<String>,
+    wanted: &Wanted,
+) -> Result<bool> {
+    let container = wanted.params.container.as_deref().unwrap_or("main");
+    let artifact = format!("{container}-logs");
+    let places = Places::of(session, &RemapArgs::default(), wf)?;
+    let mut nodes: Vec<_> = wf.status.iter().flat_map(|s| s.nodes.values()).collect();
+    nodes.retain(|node| node.type_ == NodeType::Pod && wanted.selector.is_none());
+    nodes.sort_by_key(|node| node.started_at.as_ref().map(|t| t.0));
+    let (mut gone, mut printed) = (false, false);
+    for node in nodes {
+        let pod = workflow::pod_name(wf, node);
+        if there.contains(&pod) || wanted.pod.as_ref().is_some_and(|p| *p != pod) {
+            continue;
+        }
+        gone = true;
+        let artifacts = node.outputs.iter().flat_map(|outputs| &outputs.artifacts);
+        let Some(artifact) = artifacts.into_iter().find(|a| a.name == artifact) else { continue };
+        printed = true;
+        let (place, _) = places.find(c, artifact).await?;
+        let opened = places.clone();
+        let text = tokio::task::spawn_blocking(move || -> Result<String> {
+            let mut bytes = Vec::new();
+            match opened.open(&place)? {
+                Content::File(mut from) | Content::Tree(mut from) => from.read_to_end(&mut bytes)?,
+            };
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        });
+        let text = text.await?.with_context(|| format!("the kept logs of {pod}"))?;
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = wanted.params.tail_lines.and_then(|n| usize::try_from(n).ok()).unwrap_or(lines.len());
+        let lead = session.look.paint(&format!("{pod}:"), color_of(&pod));
+        for line in &lines[lines.len().saturating_sub(tail)..] {
+            if wanted.grep.as_ref().is_none_or(|text| line.contains(text.as_str())) {
+                println!("{lead} {line}");
+            }
+        }
+    }
+    Ok(gone && !printed)
 }
 
 fn color_of(pod: &str) -> AnsiColor {

@@ -1,6 +1,7 @@
 //! One file a verb. A verb reads its flags, talks to a cluster or starts one, and prints; what it prints is drawn in
 //! `print/`.
 
+mod archive;
 mod backfill;
 mod build;
 mod by_hand;
@@ -59,6 +60,7 @@ pub(crate) async fn run(session: Session, verb: Verb) -> Result<ExitCode> {
         Verb::Cron(verb) => stored::run_cron(&session, verb).await,
         Verb::Template(verb) => stored::run_template(&session, false, verb).await,
         Verb::ClusterTemplate(verb) => stored::run_template(&session, true, verb).await,
+        Verb::Archive(verb) => archive::run(&session, verb).await,
         Verb::Node(verb) => by_hand::node(&session, verb).await,
         Verb::Delete(args) => delete::run(&session, args).await,
         Verb::Lint(args) => lint::run(&session, args).await,

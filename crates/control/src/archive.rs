@@ -1,0 +1,219 @@
+//! The archive's loop: a workflow that ended and says that it is to be archived is kept, and then says that it is. One that
+//! is deleted before its turn is kept as it was when it went. Nothing waits for this loop for ever, and it holds no delete
+//! up: there is no finalizer.
+//!
+//! | label `workflow-archiving-status` | means | next |
+//! |---|---|---|
+//! | `Pending` (written together with the end) | it is to be kept | kept, then `Archived` |
+//! | `Archived` | there is a copy, which says `Persisted` | gone by its `ttlStrategy`, or by hand; a retry takes the label away |
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Patch, PatchParams};
+use kube::core::{NamespaceResourceScope, Resource};
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, ResourceExt};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use windlass_archive::Archive;
+use windlass_model::labels;
+
+use crate::within;
+use crate::workflow::{Settings, configuration};
+
+/// So many that are ready at a time are one write.
+const BATCH_MAX: usize = 64;
+/// So many labels are written at a time.
+const LABELS_MAX: usize = 16;
+/// How often a workflow is asked to say that it was archived.
+const ATTEMPTS: u32 = 6;
+/// How often the copies that are too old are looked for.
+const EXPIRE_EVERY: SignedDuration = SignedDuration::from_mins(10);
+
+/// A finished Workflow as it came: text, and what a watch must know of it.
+#[derive(Clone, Debug)]
+struct Finished {
+    metadata: ObjectMeta,
+    text: Box<RawValue>,
+}
+
+impl<'de> Deserialize<'de> for Finished {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Object {
+            #[serde(default)]
+            metadata: ObjectMeta,
+        }
+        let text = Box::<RawValue>::deserialize(from)?;
+        let Object { metadata } = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
+        Ok(Self { metadata, text })
+    }
+}
+
+impl Resource for Finished {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind(_: &()) -> Cow<'_, str> {
+        "Workflow".into()
+    }
+    fn group(_: &()) -> Cow<'_, str> {
+        windlass_model::ARGO_GROUP.into()
+    }
+    fn version(_: &()) -> Cow<'_, str> {
+        windlass_model::VERSION.into()
+    }
+    fn plural(_: &()) -> Cow<'_, str> {
+        "workflows".into()
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// Runs until `stop` is cancelled; what is not kept by then still says so at the next start.
+pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
+    let Some(archive) = settings.archive.clone() else { return };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = keep_all(&client, settings.managed_namespace.as_deref(), archive.as_ref()) => {}
+        () = expire(&client, &settings, &archive) => {}
+    }
+}
+
+async fn keep_all(client: &Client, managed: Option<&str>, archive: &dyn Archive) {
+    let selector = format!("{}=true,{}=Pending", labels::COMPLETED, labels::ARCHIVING_STATUS);
+    let api: Api<Finished> = within(client, managed);
+    let events = watcher::watcher(api, watcher::Config::default().labels(&selector));
+    let mut batches = Box::pin(events.ready_chunks(BATCH_MAX));
+    // The versions that are kept, until their workflow is not in the watch any more.
+    let mut kept: HashMap<String, Option<String>> = HashMap::new();
+    while let Some(batch) = batches.next().await {
+        let (mut there, mut gone) = (Vec::new(), Vec::new());
+        let mut failed = false;
+        for event in batch {
+            match event {
+                Ok(Event::Apply(wf) | Event::InitApply(wf)) => there.push(wf),
+                // It was deleted, or says by now that it is archived.
+                Ok(Event::Delete(wf)) if kept.remove(&wf.uid().unwrap_or_default()).is_none() => gone.push(wf),
+                Ok(Event::InitDone) => kept.clear(),
+                Ok(_) => {}
+                Err(error) => {
+                    debug!(%error, "watch interrupted");
+                    failed = true;
+                }
+            }
+        }
+        // The same in several versions: the last one counts.
+        let known = |wf: &Finished| kept.get(&wf.uid().unwrap_or_default()) == Some(&wf.resource_version());
+        let there: Vec<Finished> = there.into_iter().filter(|wf| !known(wf)).collect();
+        let done = keep(archive, there.iter().chain(&gone).collect()).await;
+        let mut labelled = Vec::new();
+        for wf in there {
+            let uid = wf.uid().unwrap_or_default();
+            if done.contains(&uid) {
+                kept.insert(uid, wf.resource_version());
+                labelled.push(label(client.clone(), wf.metadata));
+            }
+        }
+        futures::stream::iter(labelled).buffer_unordered(LABELS_MAX).collect::<()>().await;
+        if failed {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+}
+
+/// Keeps what can be kept, however long the database needs; the uids of those.
+async fn keep(archive: &dyn Archive, all: Vec<&Finished>) -> Vec<String> {
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let texts = |some: &[&Finished]| some.iter().map(|wf| wf.text.get().to_owned()).collect::<Vec<_>>();
+    if keep_patiently(archive, texts(&all)).await.is_ok() {
+        return all.iter().map(|wf| wf.uid().unwrap_or_default()).collect();
+    }
+    // One of them is at fault; the others are not to pay for it.
+    let mut done = Vec::new();
+    for wf in all {
+        match keep_patiently(archive, texts(&[wf])).await {
+            Ok(()) => done.push(wf.uid().unwrap_or_default()),
+            Err(error) => {
+                let (namespace, workflow) = (wf.namespace(), wf.name_any());
+                warn!(namespace, workflow, %error, "it cannot be archived");
+            }
+        }
+    }
+    done
+}
+
+async fn keep_patiently(archive: &dyn Archive, texts: Vec<String>) -> Result<(), windlass_archive::Error> {
+    const PAUSE_MAX: Duration = Duration::from_secs(60);
+    let mut pause = Duration::from_secs(1);
+    loop {
+        match archive.keep(texts.clone()).await {
+            Err(error) if error.is_transient() => {
+                warn!(%error, "nothing can be archived; tried again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// The workflow says that there is a copy; of another version than was kept it does not.
+async fn label(client: Client, of: ObjectMeta) {
+    let api: Api<Finished> = Api::namespaced(client, &of.namespace.unwrap_or_default());
+    let name = of.name.unwrap_or_default();
+    let patch = json!({"metadata": {
+        "uid": of.uid, "resourceVersion": of.resource_version, "labels": {labels::ARCHIVING_STATUS: "Archived"},
+    }});
+    let mut pause = Duration::from_millis(250);
+    for _ in 0..ATTEMPTS {
+        match api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Ok(_) => return,
+            // Gone, or changed: then the watch tells it again.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => return,
+            Err(error) => debug!(workflow = name, %error, "could not say that it is archived"),
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+/// Takes out what is older than `archiveTTL`, by the configuration as it is then.
+async fn expire(client: &Client, settings: &Settings, archive: &Arc<dyn Archive>) {
+    let clock = &settings.clock;
+    loop {
+        match configuration(client, settings).await {
+            Ok(config) => {
+                let ttl = config.archiving.ttl_ms.map(SignedDuration::from_millis);
+                let before = ttl.and_then(|ttl| clock.now().checked_sub(ttl).ok()).map(text);
+                if let Some(before) = before
+                    && let Err(error) = archive.expire(before).await
+                {
+                    warn!(%error, "archived workflows that are too old stay");
+                }
+            }
+            Err(error) => debug!(%error, "the controller's configuration cannot be read"),
+        }
+        clock.sleep_until(clock.now() + EXPIRE_EVERY).await;
+    }
+}
+
+/// A time as objects have it.
+fn text(time: Timestamp) -> String {
+    time.strftime("%FT%TZ").to_string()
+}

@@ -1,0 +1,210 @@
+//! `windlass archive …`: finished runs that are kept after their Workflow was deleted. What a retry or a resubmit comes to
+//! is decided by the engine, as for those that are still there.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow, bail};
+use jiff::Timestamp;
+use kube::api::{DynamicObject, PostParams};
+use serde_json::{Value, json};
+use windlass_engine::manual::{self, Resubmit, Retry, Selector};
+
+use super::by_hand::{delete_pods, pairs, suffix};
+use crate::archived::{self, Query};
+use crate::cli::{
+    ArchiveDeleteArgs, ArchiveGetArgs, ArchiveListArgs, ArchiveResubmitArgs, ArchiveRetryArgs, ArchiveVerb, Format,
+    WhichArchived,
+};
+use crate::connect::{Connection, connect};
+use crate::print::list::{ListLook, draw};
+use crate::start::Session;
+use crate::verb::follow;
+use crate::{objects, print};
+
+pub(super) async fn run(session: &Session, verb: ArchiveVerb) -> Result<ExitCode> {
+    let connection = connect(&session.global).await?;
+    let within = |all: bool| (!all).then(|| connection.namespace.clone());
+    match verb {
+        ArchiveVerb::List(args) => list(&connection, args).await,
+        ArchiveVerb::Get(args) => get(session, &connection, args).await,
+        ArchiveVerb::Delete(args) => delete(&connection, args).await,
+        ArchiveVerb::ListLabelKeys(args) => {
+            lines(&archived::label_keys(&connection, within(args.all_namespaces).as_deref()).await?)
+        }
+        ArchiveVerb::ListLabelValues(args) => {
+            let namespace = within(args.place.all_namespaces);
+            lines(&archived::label_values(&connection, namespace.as_deref(), &args.selector).await?)
+        }
+        ArchiveVerb::Retry(args) => retry(session, &connection, *args).await,
+        ArchiveVerb::Resubmit(args) => resubmit(session, &connection, *args).await,
+    }
+}
+
+fn lines(all: &[String]) -> Result<ExitCode> {
+    all.iter().for_each(|line| println!("{line}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(c: &Connection, args: ArchiveListArgs) -> Result<ExitCode> {
+    let namespace = (!args.place.all_namespaces).then(|| c.namespace.clone());
+    let query = Query { namespace, selector: args.selector, chunk_size: args.chunk_size, ..Query::default() };
+    let all = archived::list(c, &query).await?;
+    match args.output {
+        Some(Format::Json) => println!("{}", serde_json::to_string_pretty(&all)?),
+        Some(Format::Yaml) => print!("{}", print::yaml(&serde_json::to_value(&all)?)?),
+        Some(Format::Name) => all.iter().for_each(|wf| println!("{}", wf.metadata.name.as_deref().unwrap_or_default())),
+        _ if all.is_empty() => println!("No archived workflows found"),
+        _ => {
+            let look = ListLook { namespaces: true, headers: true, uids: true, ..ListLook::default() };
+            print!("{}", draw(&all, look, Timestamp::now()));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn get(session: &Session, c: &Connection, args: ArchiveGetArgs) -> Result<ExitCode> {
+    for (i, name) in args.names.iter().enumerate() {
+        let uid = archived::uid(c, name, args.named.force_uid, args.named.force_name).await?;
+        let wf = archived::get(c, &uid).await?;
+        match args.output {
+            Some(Format::Json) => println!("{}", serde_json::to_string_pretty(&wf)?),
+            Some(Format::Yaml) => print!("{}", print::yaml(&wf)?),
+            Some(Format::Name) => println!("{}", wf["metadata"]["name"].as_str().unwrap_or_default()),
+            _ => {
+                if i > 0 {
+                    println!();
+                }
+                print!("{}", print::workflow::draw(&archived::typed(&wf)?, session.look, Timestamp::now()));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn delete(c: &Connection, args: ArchiveDeleteArgs) -> Result<ExitCode> {
+    for name in &args.names {
+        let uid = archived::uid(c, name, args.named.force_uid, args.named.force_name).await?;
+        archived::delete(c, &uid).await?;
+        println!("Archived workflow '{name}' deleted");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The uids that a verb is for, each once.
+async fn chosen(c: &Connection, which: &WhichArchived) -> Result<Vec<String>> {
+    let mut uids = Vec::new();
+    if which.selector.is_some() || which.field_selector.is_some() {
+        let query = Query {
+            namespace: Some(c.namespace.clone()),
+            selector: which.selector.clone(),
+            field_selector: which.field_selector.clone(),
+            ..Query::default()
+        };
+        uids.extend(archived::list(c, &query).await?.into_iter().filter_map(|wf| wf.metadata.uid));
+    } else if which.names.is_empty() {
+        bail!("name archived workflows, or select them with -l or --field-selector");
+    }
+    for name in &which.names {
+        let uid = archived::uid(c, name, which.named.force_uid, which.named.force_name).await?;
+        if !uids.contains(&uid) {
+            uids.push(uid);
+        }
+    }
+    Ok(uids)
+}
+
+/// Where the workflow lived, and lives again.
+fn home(c: &Connection, wf: &Value) -> Connection {
+    let namespace = wf["metadata"]["namespace"].as_str().map_or_else(|| c.namespace.clone(), str::to_owned);
+    Connection { namespace, ..c.clone() }
+}
+
+async fn create(c: &Connection, object: Value) -> Result<DynamicObject> {
+    let object: DynamicObject = serde_json::from_value(object)?;
+    Ok(objects::workflows(c, false).create(&PostParams::default(), &object).await?)
+}
+
+async fn retry(session: &Session, c: &Connection, args: ArchiveRetryArgs) -> Result<ExitCode> {
+    let how = Retry {
+        restart_successful: args.restart_successful,
+        selector: Selector::parse(&args.node_field_selector).map_err(|e| anyhow!(e))?,
+        parameters: pairs(&args.parameters, "-p")?,
+    };
+    let mut retried = Vec::new();
+    for uid in chosen(c, &args.which).await? {
+        let mut wf = archived::get(c, &uid).await?;
+        let c = home(c, &wf);
+        let name = wf["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        if objects::workflows(&c, false).get_metadata_opt(&name).await?.is_some() {
+            bail!("workflow {name} is still in the cluster: `windlass retry {name}` runs it again");
+        }
+        let decided = manual::retry(&wf, &how, Timestamp::now()).map_err(|e| anyhow!("cannot retry {name}: {e}"))?;
+        delete_pods(&c, &wf, &decided.pods).await?;
+        merge(&mut wf, decided.patch);
+        if let Some(metadata) = wf["metadata"].as_object_mut() {
+            for field in ["uid", "resourceVersion", "generation", "creationTimestamp", "selfLink", "deletionTimestamp"]
+            {
+                metadata.remove(field);
+            }
+            // Whoever owned it may be gone; it would be taken for garbage.
+            metadata.remove("ownerReferences");
+        }
+        let created = create(&c, wf).await?;
+        retried.push((c, follow::show(session, &args.follow, created)?));
+    }
+    follow::until_ended(session, &args.follow, &retried).await
+}
+
+async fn resubmit(session: &Session, c: &Connection, args: ArchiveResubmitArgs) -> Result<ExitCode> {
+    let parameters = pairs(&args.parameters, "-p")?;
+    let mut made = Vec::new();
+    for uid in chosen(c, &args.which).await? {
+        let wf = archived::get(c, &uid).await?;
+        let c = home(c, &wf);
+        let how = Resubmit { memoized: args.memoized.then(suffix), parameters: parameters.clone() };
+        let name = wf["metadata"]["name"].as_str().unwrap_or_default();
+        let mut object =
+            manual::resubmit(&wf, &how, Timestamp::now()).map_err(|e| anyhow!("cannot resubmit {name}: {e}"))?;
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("ownerReferences");
+        }
+        if let Some(priority) = args.priority {
+            object["spec"]["priority"] = json!(priority);
+        }
+        let created = create(&c, object).await?;
+        made.push((c, follow::show(session, &args.follow, created)?));
+    }
+    follow::until_ended(session, &args.follow, &made).await
+}
+
+/// A merge patch, applied.
+fn merge(into: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *into = patch;
+        return;
+    };
+    if !into.is_object() {
+        *into = json!({});
+    }
+    for (key, value) in patch {
+        match value {
+            Value::Null => drop(into.as_object_mut().and_then(|o| o.remove(&key))),
+            value => merge(&mut into[key], value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merge_patch_takes_away_and_adds() {
+        let mut wf = json!({"status": {"phase": "Failed", "nodes": {"a": {"phase": "Failed"}, "b": {}}}});
+        merge(
+            &mut wf,
+            json!({"status": {"phase": null, "nodes": {"a": null, "b": {"phase": "Running"}}}, "spec": {"x": {"y": 1}}}),
+        );
+        assert_eq!(wf, json!({"status": {"nodes": {"b": {"phase": "Running"}}}, "spec": {"x": {"y": 1}}}));
+    }
+}
