@@ -1,14 +1,17 @@
-//! What outlives objects: finished runs, kept after their Workflow was deleted.
+//! What outlives objects: finished runs, kept after their Workflow was deleted, and outputs that are remembered.
 //!
-//! [`Archive`] is the port: who has one need not know where it keeps things. [`SqliteArchive`] keeps them in one file. It
+//! [`Archive`] and [`Memory`] are the ports: who has one need not know where it keeps things. [`SqliteArchive`] keeps all
+//! of it in one file. It
 //! reads of a Workflow what it is found by; it must never know an engine, a cluster, or what a node is.
 
+mod memory;
 mod record;
 mod selector;
 mod sqlite;
 
 use std::collections::BTreeMap;
 
+pub use memory::{Memory, Remembered};
 pub use selector::Selector;
 pub use sqlite::SqliteArchive;
 

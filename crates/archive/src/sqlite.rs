@@ -43,7 +43,7 @@ impl SqliteArchive {
     }
 
     /// Works on the database, on a thread that may wait.
-    async fn with<T: Send + 'static>(
+    pub(crate) async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
@@ -70,6 +70,7 @@ fn open(path: &std::path::Path) -> Result<Connection, Error> {
         return Err(Error::TooNew { found, known: FORMAT });
     }
     connection.execute_batch(SCHEMA)?;
+    connection.execute_batch(crate::memory::SCHEMA)?;
     Ok(connection)
 }
 

@@ -126,7 +126,7 @@ pub enum Observation {
     Cache {
         /// The node that asked.
         node_id: String,
-        /// The whole ConfigMap, or nothing.
+        /// The whole ConfigMap, or nothing; of our own cache in the same form, with the key of interest alone.
         object: Option<Value>,
     },
     /// The answer to [`Command::AskLocks`]; it may come more than once while somebody waits.
@@ -241,17 +241,19 @@ pub enum Command {
         /// Of which node (empty: of the run as a whole); everything of the run when it is not said.
         node_id: Option<String>,
     },
-    /// Get the ConfigMap of a cache and answer with [`Observation::Cache`].
+    /// Get a cache and answer with [`Observation::Cache`].
     LoadCache {
         /// The node that asks.
         node_id: String,
-        /// Its name.
-        config_map: String,
+        /// The ConfigMap's name, or a part of our own cache ([`crate::is_own_cache`]).
+        cache: String,
+        /// The key of interest.
+        key: String,
     },
-    /// Write one entry into the ConfigMap of a cache; make it, labelled as a cache, if it is not there.
+    /// Write one entry into a cache; a ConfigMap is made, labelled as a cache, if it is not there.
     SaveCache {
-        /// Its name.
-        config_map: String,
+        /// As in [`Command::LoadCache`].
+        cache: String,
         /// The entry's key.
         key: String,
         /// The entry.

@@ -45,5 +45,6 @@ pub mod validate;
 pub use door::{Command, Config, Decision, Observation};
 pub use duration::parse_ms as duration_ms;
 pub use locks::held_in;
+pub use memo::is_own_cache;
 pub use names::{node_id, pod_name};
 pub use run::Run;

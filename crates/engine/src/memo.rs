@@ -1,5 +1,11 @@
-//! Remembered outputs (`memoize`): what a cache's ConfigMap says of a key, and what is written into it. The entries are
-//! Argo's own. It reads no ConfigMap, and a cache that cannot be written costs nothing but the next hit.
+//! Remembered outputs: what a cache says of a key, and what is written into it. The entries are Argo's own. It reads no
+//! cache, and one that cannot be written costs nothing but the next hit.
+//!
+//! | the template has | is remembered in | under |
+//! |---|---|---|
+//! | `memoize` | the ConfigMap | its key |
+//! | `memoize` and the annotation `windlass.dev/cache` | our own cache, the part `windlass.dev/cache/CONFIGMAP` | its key, of any form |
+//! | the annotation alone (its own, or its workflow's) | our own cache, `windlass.dev/cache` | what it is made of: template and inputs |
 //!
 //! A node asks before it begins (and after it has its locks). A hit ends it well without anything having run; a miss lets
 //! it begin; a cache that is none ends it as an error.
@@ -9,9 +15,9 @@ use std::collections::HashMap;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use windlass_lang::tags::{self, Options};
 use windlass_model::parameter::{Inputs, Outputs};
-use windlass_model::template::Memoize;
 use windlass_model::{NodePhase, NodeType, Template, Time, labels};
 
 use crate::door::Command;
@@ -35,9 +41,65 @@ struct Entry {
 /// Where a node's outputs are remembered.
 #[derive(Clone, Debug, PartialEq)]
 struct Place {
-    config_map: String,
+    /// A ConfigMap, or a part of our own cache.
+    cache: String,
     key: String,
     max_age_ms: Option<i64>,
+}
+
+/// How a template wants to be remembered.
+struct Wish {
+    /// As in [`Place`].
+    cache: Option<String>,
+    /// The user's own; else it is made of what the template is.
+    key: Option<String>,
+    max_age: Option<String>,
+}
+
+/// What says nothing of what a template makes: neither the names of things, nor how often, when and where it is tried.
+const NOT_MADE_OF: [&str; 19] = [
+    "name",
+    "metadata",
+    "annotations",
+    "memoize",
+    "retryStrategy",
+    "synchronization",
+    "parallelism",
+    "timeout",
+    "activeDeadlineSeconds",
+    "priority",
+    "priorityClassName",
+    "schedulerName",
+    "metrics",
+    "failFast",
+    "nodeSelector",
+    "affinity",
+    "tolerations",
+    "archiveLocation",
+    "inputs",
+];
+
+/// Whether a cache is a part of our own, and no ConfigMap: those have no `/` in their names.
+pub fn is_own_cache(name: &str) -> bool {
+    name.strip_prefix(labels::CACHE).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a template does work of its own that follows from what it is given.
+pub(crate) fn can_be_remembered(template: &Template) -> bool {
+    let works = template.container.is_some()
+        || template.script.is_some()
+        || template.container_set.is_some()
+        || template.data.is_some();
+    works && template.daemon != Some(true)
+}
+
+/// Whether it mounts what nobody can see into.
+fn has_mounts(template: &Template) -> bool {
+    let parts = [&template.container, &template.script];
+    parts.into_iter().flatten().any(|c| c["volumeMounts"].as_array().is_some_and(|mounts| !mounts.is_empty()))
+        || template.container_set.as_ref().is_some_and(|set| {
+            !set.volume_mounts.is_empty() || set.containers.iter().any(|c| c["volumeMounts"].is_array())
+        })
 }
 
 /// What a node that asked knows.
@@ -56,51 +118,85 @@ pub(crate) struct Memo {
 }
 
 impl Run {
-    fn memo_place(&self, memoize: &Memoize, inputs: &Inputs) -> Result<Place, String> {
+    /// How a template wants to be remembered, if it does.
+    fn memo_wish(&self, template: &Template) -> Option<Wish> {
+        let own = template.annotations.get(labels::CACHE).or_else(|| template.metadata.annotations.get(labels::CACHE));
+        let whole = self.meta.annotations.get(labels::CACHE);
+        let (said, by_whole) = match (own, whole) {
+            (Some(own), _) => (own.trim(), false),
+            (None, Some(whole)) => (whole.trim(), true),
+            (None, None) => ("false", true),
+        };
+        let age = Some(said.to_owned()).filter(|said| said != "true");
+        match &template.memoize {
+            // The workflow's word does not take away the place that a template names itself.
+            Some(memoize) => {
+                let map = memoize.cache.as_ref().and_then(|c| c.config_map.as_ref()).map(|m| m.name.clone());
+                let map = map.filter(|n| !n.is_empty());
+                let max_age = memoize.max_age.clone().filter(|t| !t.is_empty());
+                let key = Some(memoize.key.clone());
+                if by_whole || said == "false" {
+                    return Some(Wish { cache: map, key, max_age });
+                }
+                let cache = map.map_or_else(|| labels::CACHE.to_owned(), |map| format!("{}/{map}", labels::CACHE));
+                Some(Wish { cache: Some(cache), key, max_age: max_age.or(age) })
+            }
+            None if said == "false" || !can_be_remembered(template) || (by_whole && has_mounts(template)) => None,
+            None => Some(Wish { cache: Some(labels::CACHE.to_owned()), key: None, max_age: age }),
+        }
+    }
+
+    fn memo_place(&self, wish: &Wish, template: &Template, inputs: &Inputs) -> Result<Place, String> {
         let scope = Scope { run: self, boundary: None, inputs: Some(inputs), locals: &[], globals: true, item: None };
         let text = |t: &str| {
             tags::substitute(t, &scope, &Options::default()).map_err(|faults| crate::inputs::first_message(&faults))
         };
-        let map = memoize.cache.as_ref().and_then(|c| c.config_map.as_ref()).map(|m| m.name.as_str());
-        let config_map = text(map.filter(|n| !n.is_empty()).ok_or("memoize.cache.configMap.name is required")?)?;
-        let key = text(&memoize.key)?;
+        let cache = text(wish.cache.as_deref().ok_or("memoize.cache.configMap.name is required")?)?;
+        let key = match &wish.key {
+            Some(key) => text(key)?,
+            None => made_of(template, inputs, &scope)?,
+        };
         let plain = |c: char| c.is_ascii_alphanumeric();
-        if !key.starts_with(plain) || !key.chars().all(|c| plain(c) || c == '-') {
+        let fits = key.starts_with(plain) && key.chars().all(|c| plain(c) || c == '-');
+        if key.is_empty() || !(fits || is_own_cache(&cache)) {
             return Err(format!("invalid cache key: {key}"));
         }
-        let max_age_ms = match memoize.max_age.as_deref().filter(|t| !t.is_empty()) {
+        let max_age_ms = match wish.max_age.as_deref() {
             None => None,
             Some(age) => {
                 let age = text(age)?;
                 Some(crate::duration::parse_ms(&age).ok_or_else(|| format!("invalid maxAge: '{age}' is no duration"))?)
             }
         };
-        Ok(Place { config_map, key, max_age_ms })
+        Ok(Place { cache, key, max_age_ms })
     }
 
     /// What a row says of its cache.
     pub(crate) fn memo_told(&self, template: &Template, inputs: &Inputs, hit: bool) -> Option<Value> {
-        let place = self.memo_place(template.memoize.as_ref()?, inputs).ok()?;
-        Some(json!({"hit": hit, "key": place.key, "cacheName": place.config_map}))
+        let place = self.memo_place(&self.memo_wish(template)?, template, inputs).ok()?;
+        Some(json!({"hit": hit, "key": place.key, "cacheName": place.cache}))
     }
 
-    /// Whether the cache has been asked for a node, and has answered; asks it if not.
-    pub(crate) fn ask_memo(&mut self, id: &str, memoize: &Memoize, inputs: &Inputs) -> bool {
+    /// Whether the cache has been asked for a node, and has answered; asks it if not. True where there is none to ask.
+    pub(crate) fn ask_memo(&mut self, id: &str, template: &Template, inputs: &Inputs) -> bool {
         match self.memo.asked.get(id) {
             Some(Asked::Reading(_)) => false,
             Some(_) => true,
-            None => match self.memo_place(memoize, inputs) {
-                Ok(place) => {
-                    let config_map = place.config_map.clone();
-                    self.memo.asked.insert(id.to_owned(), Asked::Reading(place));
-                    self.commands.push(Command::LoadCache { node_id: id.to_owned(), config_map });
-                    false
+            None => {
+                let Some(wish) = self.memo_wish(template) else { return true };
+                match self.memo_place(&wish, template, inputs) {
+                    Ok(place) => {
+                        let (cache, key) = (place.cache.clone(), place.key.clone());
+                        self.memo.asked.insert(id.to_owned(), Asked::Reading(place));
+                        self.commands.push(Command::LoadCache { node_id: id.to_owned(), cache, key });
+                        false
+                    }
+                    Err(message) => {
+                        self.memo.asked.insert(id.to_owned(), Asked::Wrong(message));
+                        true
+                    }
                 }
-                Err(message) => {
-                    self.memo.asked.insert(id.to_owned(), Asked::Wrong(message));
-                    true
-                }
-            },
+            }
         }
     }
 
@@ -112,7 +208,7 @@ impl Run {
         template: &Template,
         inputs: &Inputs,
     ) -> Option<Opened> {
-        let memoize = template.memoize.as_ref()?;
+        self.memo_wish(template)?;
         let id = names::node_id(self.workflow_name(), &call.name);
         let existing = self.nodes.find(&id);
         if let Some(ix) = existing {
@@ -124,7 +220,7 @@ impl Run {
                 return None;
             }
         }
-        if !self.ask_memo(&id, memoize, inputs) {
+        if !self.ask_memo(&id, template, inputs) {
             if let Some(parent) = call.parent {
                 self.waiting.insert(parent);
             }
@@ -162,7 +258,7 @@ impl Run {
         let answer = match self.entry(&place, object) {
             Ok(Some(mut entry)) => {
                 entry.last_hit_timestamp = Time::from_timestamp(self.now);
-                self.write_entry(&place.config_map, &place.key, &entry);
+                self.write_entry(&place.cache, &place.key, &entry);
                 Asked::Hit(entry.outputs)
             }
             Ok(None) => Asked::Miss,
@@ -203,7 +299,7 @@ impl Run {
             return;
         };
         let text = |field: &str| memo[field].as_str().unwrap_or_default().to_owned();
-        let (config_map, key) = (text("cacheName"), text("key"));
+        let (cache, key) = (text("cacheName"), text("key"));
         let now = Time::from_timestamp(self.now);
         let entry = Entry {
             node_id: row.id.clone(),
@@ -211,12 +307,78 @@ impl Run {
             creation_timestamp: now,
             last_hit_timestamp: now,
         };
-        self.write_entry(&config_map, &key, &entry);
+        self.write_entry(&cache, &key, &entry);
     }
 
-    fn write_entry(&mut self, config_map: &str, key: &str, entry: &Entry) {
+    fn write_entry(&mut self, cache: &str, key: &str, entry: &Entry) {
         let Ok(entry) = serde_json::to_string(entry) else { return };
-        let (config_map, key) = (config_map.to_owned(), key.to_owned());
-        self.commands.push(Command::SaveCache { config_map, key, entry });
+        let (cache, key) = (cache.to_owned(), key.to_owned());
+        self.commands.push(Command::SaveCache { cache, key, entry });
+    }
+}
+
+/// A key of what a template is made of: itself, with its tags replaced, and its inputs. An artifact counts by its place, an
+/// image by its name, which is its content where that has a digest.
+fn made_of(template: &Template, inputs: &Inputs, scope: &Scope<'_>) -> Result<String, String> {
+    let template = crate::pod_spec::substituted_template(template, scope)?;
+    let mut value = serde_json::to_value(&template).map_err(|e| e.to_string())?;
+    if let Some(fields) = value.as_object_mut() {
+        NOT_MADE_OF.iter().for_each(|field| drop(fields.remove(*field)));
+    }
+    let inputs = serde_json::to_value(inputs).map_err(|e| e.to_string())?;
+    let mut text = String::new();
+    write_sorted(&json!({"form": 1, "template": value, "inputs": inputs}), &mut text);
+    Ok(hex::encode(Sha256::digest(text.as_bytes())))
+}
+
+/// JSON with the keys of maps in order, so that the same says the same however it was written.
+fn write_sorted(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let mut fields: Vec<_> = map.iter().collect();
+            fields.sort_by_key(|(key, _)| key.as_str());
+            out.push('{');
+            for (key, value) in fields {
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push(':');
+                write_sorted(value, out);
+                out.push(',');
+            }
+            out.push('}');
+        }
+        Value::Array(list) => {
+            out.push('[');
+            for value in list {
+                write_sorted(value, out);
+                out.push(',');
+            }
+            out.push(']');
+        }
+        plain => out.push_str(&plain.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_says_the_same_is_the_same() {
+        let text = |value: Value| {
+            let mut out = String::new();
+            write_sorted(&value, &mut out);
+            out
+        };
+        let one: Value = serde_json::from_str(r#"{"b": [1, {"y": null, "x": "a"}], "a": true}"#).unwrap_or_default();
+        let same: Value = serde_json::from_str(r#"{"a": true, "b": [1, {"x": "a", "y": null}]}"#).unwrap_or_default();
+        assert_eq!(text(one.clone()), text(same));
+        assert_eq!(text(one), r#"{"a":true,"b":[1,{"x":"a","y":null,},],}"#);
+        assert_ne!(text(json!(["a", "b"])), text(json!(["a,b"])));
+    }
+
+    #[test]
+    fn own_caches_have_names_that_no_config_map_has() {
+        assert!(is_own_cache("windlass.dev/cache") && is_own_cache("windlass.dev/cache/mine"));
+        assert!(!is_own_cache("windlass.dev") && !is_own_cache("cache") && !is_own_cache("windlass.dev/caches"));
     }
 }

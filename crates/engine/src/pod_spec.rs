@@ -582,7 +582,7 @@ fn with_mirrored_mounts(container: &Value, mounts: Option<&Value>) -> Value {
 }
 
 /// A leaf's template with every tag replaced; twice, since a value may hold tags itself.
-fn substituted_template(raw: &Template, scope: &Scope<'_>) -> Result<Template, String> {
+pub(crate) fn substituted_template(raw: &Template, scope: &Scope<'_>) -> Result<Template, String> {
     let value = serde_json::to_value(raw).map_err(|e| e.to_string())?;
     if !tags::has_tags(&value) {
         return Ok(raw.clone());

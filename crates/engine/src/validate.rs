@@ -112,6 +112,7 @@ fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
         memoize::check(&template, report);
         garbage::check(&template, report);
     }
+    memoize::check_whole(object, report);
     legacy::check(object, report);
     locks::check(object, report);
     unsupported::check(object, report);

@@ -50,6 +50,8 @@ pub const POD_NAME_FORMAT: &str = "workflows.argoproj.io/pod-name-format";
 pub const DISPLAY_NAME: &str = "workflows.argoproj.io/display-name";
 /// Annotation on a workflow: when its schedule meant it to run.
 pub const SCHEDULED_TIME: &str = "workflows.argoproj.io/scheduled-time";
+/// Annotation on a workflow or a template: outputs are remembered by what they are made of. `true`, `false`, or how long.
+pub const CACHE: &str = "windlass.dev/cache";
 /// Annotation: a title for people.
 pub const TITLE: &str = "workflows.argoproj.io/title";
 /// Annotation: a description for people.

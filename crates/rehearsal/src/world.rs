@@ -279,17 +279,17 @@ impl<'s> World<'s> {
                 }
             }
             Command::ReleaseLocks { node_id } => self.around.release(node_id),
-            Command::LoadCache { node_id, config_map } => {
-                let object = match self.around.cache(&config_map) {
+            Command::LoadCache { node_id, cache, .. } => {
+                let object = match self.around.cache(&cache) {
                     Some(map) => Some(map),
                     // A cache that is not there yet is nothing that is missing.
-                    None => self.objects.iter().find(|o| is(o, "ConfigMap", &config_map)).cloned(),
+                    None => self.objects.iter().find(|o| is(o, "ConfigMap", &cache)).cloned(),
                 };
                 seen.push(Observation::Cache { node_id, object });
             }
-            Command::SaveCache { config_map, key, entry } => {
-                let there = self.objects.iter().find(|o| is(o, "ConfigMap", &config_map));
-                self.around.remember(&config_map, there, &key, &entry);
+            Command::SaveCache { cache, key, entry } => {
+                let there = self.objects.iter().find(|o| is(o, "ConfigMap", &cache));
+                self.around.remember(&cache, there, &key, &entry);
             }
             Command::FetchTemplate { cluster, name } => {
                 let kind = if cluster { "ClusterWorkflowTemplate" } else { "WorkflowTemplate" };

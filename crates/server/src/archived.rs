@@ -10,18 +10,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use http::StatusCode;
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReviewStatus,
-};
-use kube::api::{Api, PostParams};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use windlass_archive::{Archive, Error, Name, Selector, Wanted};
-use windlass_model::ARGO_GROUP;
 
-/// Who asks: a client that has the caller's rights and no others.
-#[derive(Clone)]
-pub struct Caller(pub kube::Client);
+pub use crate::caller::Caller;
+use crate::caller::Refusal;
 
 /// Everything about archived workflows. Each request has to bring its [`Caller`] as an extension.
 pub fn routes(archive: Arc<dyn Archive>) -> Router {
@@ -39,76 +33,8 @@ pub fn has(path: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || rest.starts_with("-label-"))
 }
 
-/// Why there is no answer.
-struct Refusal {
-    code: StatusCode,
-    reason: &'static str,
-    message: String,
-}
-
-impl Refusal {
-    fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into() }
-    }
-
-    fn not_found(uid: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NotFound", format!("there is no archived workflow {uid:?}"))
-    }
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Question(why) => Self::new(StatusCode::BAD_REQUEST, "BadRequest", why),
-            error => {
-                tracing::warn!(%error, "the archive did not answer");
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", error.to_string())
-            }
-        }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let body = json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
-        });
-        (self.code, Json(body)).into_response()
-    }
-}
-
 type Answer = Result<Json<Value>, Refusal>;
 type Asked = Query<BTreeMap<String, String>>;
-
-impl Caller {
-    /// Whether RBAC lets the caller do this with workflows.
-    async fn may(&self, verb: &str, namespace: Option<&str>, name: Option<&str>) -> Result<(), Refusal> {
-        let text = |t: Option<&str>| t.filter(|t| !t.is_empty()).map(str::to_owned);
-        let attributes = ResourceAttributes {
-            verb: Some(verb.to_owned()),
-            group: Some(ARGO_GROUP.to_owned()),
-            resource: Some("workflows".to_owned()),
-            namespace: text(namespace),
-            name: text(name),
-            ..ResourceAttributes::default()
-        };
-        let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
-        let review = SelfSubjectAccessReview { spec, ..Default::default() };
-        let place = namespace.map_or_else(|| "all namespaces".to_owned(), |n| format!("namespace {n:?}"));
-        let no = || {
-            let message = format!("you may not {verb} workflows in {place}, and so not those that are archived");
-            Refusal::new(StatusCode::FORBIDDEN, "Forbidden", message)
-        };
-        match Api::<SelfSubjectAccessReview>::all(self.0.clone()).create(&PostParams::default(), &review).await {
-            Ok(SelfSubjectAccessReview { status: Some(SubjectAccessReviewStatus { allowed: true, .. }), .. }) => Ok(()),
-            Ok(_) => Err(no()),
-            // Whoever may not even ask is nobody.
-            Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403) => Err(no()),
-            Err(error) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", error.to_string())),
-        }
-    }
-}
 
 fn said<'q>(query: &'q BTreeMap<String, String>, key: &str) -> Option<&'q str> {
     query.get(key).map(String::as_str).filter(|text| !text.is_empty())

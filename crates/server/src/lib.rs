@@ -4,10 +4,12 @@
 
 pub mod answer;
 pub mod archived;
+mod caller;
 pub mod event;
 pub mod health;
 pub mod listen;
 pub mod metrics;
+pub mod remembered;
 pub mod signature;
 pub mod webhook;
 

@@ -34,7 +34,11 @@ struct Meta {
     more: Option<String>,
 }
 
-async fn ask<T: serde::de::DeserializeOwned>(c: &Connection, method: &str, path: &str) -> Result<T, kube::Error> {
+pub(crate) async fn ask<T: serde::de::DeserializeOwned>(
+    c: &Connection,
+    method: &str,
+    path: &str,
+) -> Result<T, kube::Error> {
     let request = http::Request::builder().method(method).uri(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
     c.client.request(request).await
 }
@@ -45,7 +49,7 @@ pub(crate) fn has_none(error: &anyhow::Error) -> bool {
     matches!(status, Some(kube::Error::Api(status)) if matches!(status.code, 403 | 404))
 }
 
-fn told(error: kube::Error) -> anyhow::Error {
+pub(crate) fn told(error: kube::Error) -> anyhow::Error {
     match &error {
         kube::Error::Api(status) if status.code == 404 && !status.message.contains("archived workflow") => {
             anyhow!(error).context("this cluster has no archive of workflows that can be asked; `windlass up` has one")

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 mod archive;
 mod by_hand;
+mod cache;
 mod cluster;
 mod hook;
 mod image;
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use archive::*;
 pub(crate) use by_hand::*;
+pub(crate) use cache::*;
 pub(crate) use cluster::*;
 pub(crate) use hook::*;
 pub(crate) use image::*;
@@ -169,6 +171,9 @@ pub(crate) enum Verb {
         after_help = "Example:\n  windlass archive list -l team=red\n  windlass archive retry nightly-x7k2p\n  windlass archive list-label-values -l team"
     )]
     Archive(ArchiveVerb),
+    /// Outputs that are remembered (`windlass.dev/cache`): list, clear
+    #[command(subcommand, after_help = "Example:\n  windlass cache list\n  windlass cache clear --key some-key")]
+    Cache(CacheVerb),
     /// Set what a suspend step waits for
     #[command(subcommand)]
     Node(NodeVerb),

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use windlass_apiserver::auth::StaticToken;
 use windlass_apiserver::kubeconfig::Kubeconfig;
 use windlass_apiserver::{ApiServer, Identity, Options, listener, tls};
-use windlass_archive::{Archive, SqliteArchive};
+use windlass_archive::SqliteArchive;
 use windlass_artifacts::AllowPaths;
 use windlass_artifacts::git::{GitAccess, Mirrors};
 use windlass_artifacts::store::LocalStore;
@@ -112,8 +112,8 @@ impl Cluster {
         let api = ApiServer::open(options).await.context("cannot open the state")?;
         api.ensure_crds(&windlass_model::crds::manifests()).await.context("cannot install the kinds")?;
 
-        let kept: Arc<dyn Archive> = Arc::new(SqliteArchive::new(home.archive()));
-        api.set_annex(Arc::new(annex::Routes(windlass_server::archived::routes(kept.clone()))));
+        let kept = Arc::new(SqliteArchive::new(home.archive()));
+        api.set_annex(Arc::new(annex::Routes::new(kept.clone())));
         let api_listener = bind(listen.api, "the API", "--api-listen").await?;
         let api_address = api_listener.local_addr()?;
         let authority = tls::Authority::load_or_create(&home.run(), &[], jiff::Timestamp::now())?;
@@ -203,6 +203,7 @@ impl Cluster {
             },
             metrics,
             archive: Some(kept.clone()),
+            memory: Some(kept),
             ..workflow::Settings::default()
         };
         let agent = Agent::new(windlass_node::Config {

@@ -115,18 +115,28 @@ pub(crate) async fn act(
             locks.release(&seat.owner, node_id.as_deref());
             Outcome::Done
         }
-        Command::LoadCache { node_id, config_map } => {
-            let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::config_maps());
-            match get(&api, &config_map).await {
+        Command::LoadCache { node_id, cache, key } => {
+            let object = if windlass_engine::is_own_cache(&cache) {
+                Ok(recall(settings, namespace, &cache, &key).await)
+            } else {
+                let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::config_maps());
+                get(&api, &cache).await
+            };
+            match object {
                 Ok(object) => Outcome::Observed(Box::new(Observation::Cache { node_id, object })),
-                Err(_) => Outcome::Again(Command::LoadCache { node_id, config_map }, Duration::from_secs(1)),
+                Err(_) => Outcome::Again(Command::LoadCache { node_id, cache, key }, Duration::from_secs(1)),
             }
         }
-        Command::SaveCache { config_map, key, entry } => {
-            let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::config_maps());
-            if let Err(e) = save(&api, &config_map, &key, &entry).await {
+        Command::SaveCache { cache, key, entry } => {
+            let saved = if windlass_engine::is_own_cache(&cache) {
+                remember(settings, namespace, &cache, &key, entry).await
+            } else {
+                let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::config_maps());
+                save(&api, &cache, &key, &entry).await.map_err(|e| Error::from(e).to_string())
+            };
+            if let Err(error) = saved {
                 // What was made is there all the same, and is made again the next time.
-                warn!(namespace, config_map, key, error = %Error::from(e), "outputs could not be remembered");
+                warn!(namespace, cache, key, error, "outputs could not be remembered");
             }
             Outcome::Done
         }
@@ -181,6 +191,28 @@ async fn save(api: &Api<DynamicObject>, name: &str, key: &str, entry: &str) -> R
         Err(kube::Error::Api(s)) if s.code == 409 => api.patch(name, &params, &patch).await.map(drop),
         created => created.map(drop),
     }
+}
+
+/// What our own cache has under a key, in the form of a ConfigMap. One that cannot be read knows nothing: the work is done.
+async fn recall(settings: &Settings, namespace: &str, cache: &str, key: &str) -> Option<Value> {
+    let memory = settings.memory.as_ref()?;
+    match memory.recall(namespace.to_owned(), cache.to_owned(), key.to_owned()).await {
+        Ok(entry) => {
+            entry.map(|entry| json!({"metadata": {"labels": {labels::CONFIGMAP_TYPE: "Cache"}}, "data": {key: entry}}))
+        }
+        Err(error) => {
+            warn!(namespace, cache, key, %error, "remembered outputs could not be read");
+            None
+        }
+    }
+}
+
+async fn remember(settings: &Settings, namespace: &str, cache: &str, key: &str, entry: String) -> Result<(), String> {
+    let Some(memory) = &settings.memory else {
+        // Where there is none, nothing is remembered, and every step runs.
+        return Ok(());
+    };
+    memory.remember(namespace.to_owned(), cache.to_owned(), key.to_owned(), entry).await.map_err(|e| e.to_string())
 }
 
 async fn get(api: &Api<DynamicObject>, name: &str) -> Result<Option<Value>, Error> {

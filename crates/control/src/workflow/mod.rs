@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
-use windlass_archive::Archive;
+use windlass_archive::{Archive, Memory};
 use windlass_engine::Observation;
 use windlass_engine::repository::ControllerConfig;
 use windlass_model::{WorkflowPhase, labels};
@@ -55,6 +55,8 @@ pub struct Settings {
     pub metrics: crate::metrics::Metrics,
     /// Where finished workflows are kept; nowhere when it is not said.
     pub archive: Option<Arc<dyn Archive>>,
+    /// Where outputs are remembered that name no ConfigMap; nowhere when it is not said.
+    pub memory: Option<Arc<dyn Memory>>,
     /// The only namespace whose workflows are ours; all of them when it is not said.
     pub managed_namespace: Option<String>,
     /// Where the controller's own ConfigMaps are.
@@ -73,6 +75,7 @@ impl Default for Settings {
             executor: Executor::default(),
             metrics: crate::metrics::Metrics::default(),
             archive: None,
+            memory: None,
             managed_namespace: None,
             controller_namespace: "windlass-system".to_owned(),
             status_pause_min: Duration::from_millis(100),

@@ -133,9 +133,9 @@ impl Run {
                 self.blocked.insert(ix);
             }
             Some(Hold::Held(_)) => {
-                let memoize = self.nodes.list[ix].template.as_ref().and_then(|t| t.memoize.clone());
+                let template = self.nodes.list[ix].template.clone();
                 let inputs = machine.inputs.clone();
-                if memoize.is_none_or(|memoize| self.ask_memo(&id, &memoize, &inputs)) {
+                if template.is_none_or(|template| self.ask_memo(&id, &template, &inputs)) {
                     self.let_in(ix, &machine.call);
                     return;
                 }

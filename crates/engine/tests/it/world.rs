@@ -162,10 +162,10 @@ impl<'a> World<'a> {
             Command::AskLocks { .. } | Command::ReleaseLocks { .. } => {
                 self.commands.extend(self.locks.perform(&command));
             }
-            Command::LoadCache { node_id, config_map } => seen.push(self.caches.load(node_id, &config_map)),
-            Command::SaveCache { config_map, key, entry } => {
-                self.commands.push(format!("remember {key} in {config_map}: {entry}"));
-                self.caches.save(&config_map, &key, &entry);
+            Command::LoadCache { node_id, cache, .. } => seen.push(self.caches.load(node_id, &cache)),
+            Command::SaveCache { cache, key, entry } => {
+                self.commands.push(format!("remember {key} in {cache}: {entry}"));
+                self.caches.save(&cache, &key, &entry);
             }
             Command::FetchTemplate { cluster, name } => {
                 let kind = if cluster { "ClusterWorkflowTemplate" } else { "WorkflowTemplate" };

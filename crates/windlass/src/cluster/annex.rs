@@ -1,21 +1,31 @@
 //! What the API's listener answers beside Kubernetes: the routes of `server`, each with its caller's own client. Only the
 //! bridge between the two.
 
+use std::sync::Arc;
+
 use axum::Router;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use http::{Request, Response};
 use tower::ServiceExt;
 use windlass_apiserver::{Annex, Body};
+use windlass_archive::SqliteArchive;
 use windlass_server::archived::{self, Caller};
+use windlass_server::remembered;
 
 /// The routes.
-pub(super) struct Routes(pub(super) Router);
+pub(super) struct Routes(Router);
+
+impl Routes {
+    pub(super) fn new(kept: Arc<SqliteArchive>) -> Self {
+        Self(archived::routes(kept.clone()).merge(remembered::routes(kept)))
+    }
+}
 
 #[async_trait::async_trait]
 impl Annex for Routes {
     fn has(&self, path: &str) -> bool {
-        archived::has(path)
+        archived::has(path) || remembered::has(path)
     }
 
     async fn answer(&self, caller: kube::Client, request: Request<Bytes>) -> Response<Body> {

@@ -5,6 +5,7 @@ mod archive;
 mod backfill;
 mod build;
 mod by_hand;
+mod cache;
 mod completion;
 mod controller;
 mod convert;
@@ -61,6 +62,7 @@ pub(crate) async fn run(session: Session, verb: Verb) -> Result<ExitCode> {
         Verb::Template(verb) => stored::run_template(&session, false, verb).await,
         Verb::ClusterTemplate(verb) => stored::run_template(&session, true, verb).await,
         Verb::Archive(verb) => archive::run(&session, verb).await,
+        Verb::Cache(verb) => cache::run(&session, verb).await,
         Verb::Node(verb) => by_hand::node(&session, verb).await,
         Verb::Delete(args) => delete::run(&session, args).await,
         Verb::Lint(args) => lint::run(&session, args).await,
