@@ -35,7 +35,8 @@ impl Run {
             let status = &node.status;
             let daemon = status.daemoned == Some(true);
             !status.phase.is_fulfilled()
-                && (((is_executable(status.type_) || status.type_ == NodeType::Http) && !daemon)
+                && (((is_executable(status.type_) || matches!(status.type_, NodeType::Http | NodeType::Plugin))
+                    && !daemon)
                     || status.type_ == NodeType::Suspend
                     || status.synchronization_status.is_some()
                     || (matches!(node.machine, Machine::Admission(_)) && self.hold(&status.id).is_some()))

@@ -103,6 +103,11 @@ pub enum Observation {
         /// The whole object, or nothing.
         object: Option<Value>,
     },
+    /// The answer to [`Command::FetchPlugins`]: the ConfigMaps, those of the workflow's namespace first.
+    Plugins {
+        /// The whole objects.
+        objects: Vec<Value>,
+    },
     /// A claim that was asked for is there.
     ClaimMade {
         /// Its name.
@@ -272,6 +277,9 @@ pub enum Command {
         /// Its name: the node's id.
         name: String,
     },
+    /// List the ConfigMaps that are executor plugins ([`crate::PLUGIN_KIND`]) in the workflow's namespace and then in the
+    /// controller's, and answer with [`Observation::Plugins`].
+    FetchPlugins,
     /// Get a ConfigMap of the workflow's namespace and answer with [`Observation::ConfigMap`].
     FetchConfigMap {
         /// Its name.

@@ -286,7 +286,7 @@ impl Run {
             }
             match node.status.type_ {
                 NodeType::Pod if daemon => {}
-                NodeType::Pod | NodeType::Http => {
+                NodeType::Pod | NodeType::Http | NodeType::Plugin => {
                     let known = match &node.machine {
                         Machine::Pod(machine) => machine.uid.clone().map(|uid| (machine.name.clone(), uid)),
                         _ => None,

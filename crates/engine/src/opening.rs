@@ -70,7 +70,7 @@ impl Run {
                 if !adopted {
                     return Opened::Node { ix, new: false };
                 }
-                if matches!(self.nodes.list[ix].status.type_, NodeType::Pod | NodeType::Http) {
+                if matches!(self.nodes.list[ix].status.type_, NodeType::Pod | NodeType::Http | NodeType::Plugin) {
                     self.attach(ix, call);
                     if self.nodes.list[ix].status.is_fulfilled() {
                         self.tell_parent(ix);
@@ -103,6 +103,12 @@ impl Run {
             if !self.has_place(call, found.template.is_pod()) {
                 return Opened::Blocked;
             }
+        }
+        if found.template.plugin.is_some() && !self.knows_plugins() {
+            if let Some(parent) = call.parent {
+                self.waiting.insert(parent);
+            }
+            return Opened::Waiting;
         }
         let kept = existing.and_then(|ix| self.nodes.list[ix].status.inputs.clone());
         let inputs = match kept {
@@ -191,7 +197,7 @@ impl Run {
             NodeType::Steps => self.begin_steps(ix, &found.template, &inputs),
             NodeType::Dag => self.begin_dag(ix, &found.template, &inputs),
             NodeType::Suspend => self.begin_suspend(ix, found.template.clone()),
-            NodeType::Pod | NodeType::Http => {
+            NodeType::Pod | NodeType::Http | NodeType::Plugin => {
                 self.nodes.list[ix].template = Some(found.template.clone());
                 if let Err(message) = self.begin_pod(ix, new) {
                     self.mark(ix, NodePhase::Error, Some(&message));

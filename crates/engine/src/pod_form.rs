@@ -162,6 +162,13 @@ pub fn wrap(mut pod: Value, form: &PodForm, commands: &BTreeMap<String, ImageCom
     let inputs = Inputs::of(task, &main)?;
     let init = init_container(&needs, form, &inputs, &main, &security);
 
+    let inits = pod.pointer_mut("/spec/initContainers").and_then(Value::as_array_mut);
+    for container in inits.into_iter().flatten() {
+        if container["command"][2] == TOKENS && container["command"][1] == VERB {
+            container["image"] = json!(form.image);
+            set(container, "imagePullPolicy", json!(form.pull_policy));
+        }
+    }
     let spec = pod["spec"].as_object_mut().ok_or_else(|| "the pod has no spec".to_owned())?;
     let mut users: Vec<Value> = match spec.remove("containers") {
         Some(Value::Array(list)) => list,

@@ -24,6 +24,7 @@ impl Run {
     pub(crate) fn expects_report(&self, ix: Ix) -> bool {
         let Some(template) = &self.nodes.list[ix].template else { return false };
         template.http.is_some()
+            || template.plugin.is_some()
             || template.data.is_some()
             || !template.outputs.is_empty()
             || self.archives_logs(template)
@@ -129,6 +130,7 @@ impl Run {
                 template.init_containers.iter().map(|c| with_mirrored_mounts(c, mounts.as_ref())).collect();
             spec.insert("initContainers".to_owned(), Value::Array(inits));
         }
+        let plugins = if template.plugin.is_some() { self.all_plugins()? } else { Vec::new() };
         spec.insert("restartPolicy".to_owned(), json!("Never"));
         let volume_scope = Scope {
             boundary: node.boundary,
@@ -145,6 +147,9 @@ impl Run {
         if !volumes.is_empty() {
             spec.insert("volumes".to_owned(), Value::Array(volumes));
         }
+        if !plugins.is_empty() {
+            crate::plugins::add(&mut spec, &plugins, &self.config.executor_image);
+        }
         self.add_placement(&mut spec, &template, node.boundary);
         let deadline_seconds = self.pod_deadline_seconds(ix, &template)?;
         if let Some(seconds) = deadline_seconds {
@@ -160,6 +165,11 @@ impl Run {
 
         let mut task = self.task(ix, &template, &inputs, script, &scope, deadline_seconds, machine.attempt)?;
         task.http = http.map(|(http, _)| http);
+        if template.plugin.is_some() {
+            // As in Argo a plugin is told where its inputs are; nobody brings them.
+            task.inputs.clear();
+            task.plugin = Some(self.plugin_task(&plugins, &template, &inputs)?);
+        }
         task.data = template.data.as_ref().map(|data| self.data_task(data)).transpose()?;
         let mut labels = Map::new();
         let mut annotations = Map::new();
@@ -294,6 +304,7 @@ impl Run {
             template: template.name.clone(),
             // The answer and the data are there to be the result.
             include_result: template.http.is_some()
+                || template.plugin.is_some()
                 || template.data.is_some()
                 || (template.has_main_container() && self.includes_result(ix)),
             script,
@@ -560,7 +571,7 @@ fn main_container(template: &Template, executor_image: &str) -> Result<(Value, O
     if template.container_set.is_some() {
         return Ok((json!({}), None));
     }
-    if template.resource.is_some() || template.data.is_some() || template.http.is_some() {
+    if template.resource.is_some() || template.data.is_some() || template.http.is_some() || template.plugin.is_some() {
         let container = json!({"image": executor_image, "command": [IMAGE_PROGRAM, VERB, WORK]});
         return Ok((container, None));
     }

@@ -61,6 +61,8 @@ pub struct Run {
     pub(crate) active_pods: i64,
     pub(crate) daemons: Vec<Ix>,
     pub(crate) config_maps: BTreeMap<String, Option<Value>>,
+    /// The ConfigMaps of executor plugins, once they were asked for.
+    pub(crate) plugins: Option<Vec<Value>>,
     /// The claims of the run that were asked for.
     pub(crate) claims: BTreeMap<String, Claim>,
     pub(crate) locks: Locks,
@@ -80,7 +82,7 @@ pub struct Run {
     /// Nodes with members that wait for a place, and for something to be fetched.
     pub(crate) blocked: BTreeSet<Ix>,
     pub(crate) waiting: BTreeSet<Ix>,
-    asked: BTreeSet<(u8, String)>,
+    pub(crate) asked: BTreeSet<(u8, String)>,
     pub(crate) changed: BTreeSet<Ix>,
     pub(crate) written: Value,
     pub(crate) written_templates: usize,
@@ -126,6 +128,7 @@ impl Run {
             active_pods: 0,
             daemons: Vec::new(),
             config_maps: BTreeMap::new(),
+            plugins: None,
             claims: BTreeMap::new(),
             locks: Locks::default(),
             memo: Memo::default(),
@@ -260,6 +263,10 @@ impl Run {
             }
             Observation::ConfigMap { name, object } => {
                 self.config_maps.insert(name.clone(), object.clone());
+                self.look_again_at_waiting();
+            }
+            Observation::Plugins { objects } => {
+                self.plugins = Some(objects.clone());
                 self.look_again_at_waiting();
             }
             Observation::ClaimMade { name } => self.observe_claim(name, None),

@@ -21,6 +21,7 @@ mod memoize;
 mod names;
 mod object;
 mod outputs;
+mod plugins;
 mod pod_types;
 mod references;
 mod report;
@@ -107,6 +108,7 @@ fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
         conditions::check(&template, report);
         graph::check(object, &template, report);
         requests::check(&template, report);
+        plugins::check(&template, report);
         references::check(object, &template, known, report);
         injection::check(&template, report);
         memoize::check(&template, report);
@@ -115,5 +117,6 @@ fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
     memoize::check_whole(object, report);
     legacy::check(object, report);
     locks::check(object, report);
+    plugins::own(object, report);
     unsupported::check(object, report);
 }

@@ -16,6 +16,7 @@ pub mod garbage;
 pub mod http;
 pub mod inputs;
 pub mod outputs;
+pub mod plugin;
 pub mod pod;
 pub mod report;
 pub mod resource;

@@ -10,7 +10,8 @@ use windlass_model::task::Task;
 
 /// The object to create; `None` where there is nothing to report.
 pub fn task_result(task: &Task, outputs: &Outputs, message: Option<&str>) -> Option<Value> {
-    if outputs.is_empty() && message.is_none() {
+    // A plugin may have nothing to give, and that it is done is told all the same.
+    if outputs.is_empty() && message.is_none() && task.plugin.is_none() {
         return None;
     }
     let mut object = json!({

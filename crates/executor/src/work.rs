@@ -1,5 +1,5 @@
-//! The executor's own work in a container of its own image: a `resource`, `http` or `data` template, or the removal of
-//! artifacts. The task comes in a file, the outputs go out in one; it runs with the step's ServiceAccount and network, and sees no other Secret than those
+//! The executor's own work in a container of its own image: a `resource`, `http`, `data` or `plugin` template, or the removal
+//! of artifacts. The task comes in a file, the outputs go out in one; it runs with the step's ServiceAccount and network, and sees no other Secret than those
 //! that its environment brings.
 
 use std::path::Path;
@@ -11,7 +11,7 @@ use windlass_model::places::EXIT_EXECUTOR;
 use windlass_model::task::Task;
 
 use crate::inputs::{Secrets, Stores};
-use crate::{EXCHANGE_DIR, ExecutorError, data, garbage, http, resource};
+use crate::{EXCHANGE_DIR, ExecutorError, data, garbage, http, plugin, resource};
 
 /// The task, in [`EXCHANGE_DIR`].
 pub const TASK_FILE: &str = "task.json";
@@ -55,6 +55,8 @@ fn carry_out(exchange: &Path) -> Result<(), String> {
     let task: Task = serde_json::from_slice(&bytes).map_err(|e| format!("the task cannot be read: {e}"))?;
     let (outputs, problem) = if let Some(http) = &task.http {
         http::run(http, &|name| std::env::var(name).ok())
+    } else if let Some(asked) = &task.plugin {
+        plugin::run(&task, asked)
     } else if task.has_source() {
         let file = exchange.join(SOURCE_FILE);
         let bytes = std::fs::read(&file).map_err(|e| at(&file, &e))?;

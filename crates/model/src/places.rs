@@ -46,8 +46,13 @@ pub const MAIN: &str = "main";
 pub const MEMBER: &str = "member";
 /// Role: runs a sidecar's command until the step has ended.
 pub const SIDECAR: &str = "sidecar";
-/// Role: carries out a `resource`, `http` or `data` template.
+/// Role: carries out a `resource`, `http`, `data` or `plugin` template.
 pub const WORK: &str = "work";
+
+/// Role: makes the tokens of executor plugins; the next words are the plugins' containers.
+pub const TOKENS: &str = "plugin-tokens";
+/// Where a plugin finds its `token`, and who asks them finds all of them: `NAME/token`.
+pub const PLUGIN_DIR: &str = "/var/run/argo";
 
 /// Role: builds an image with kaniko's flags.
 pub const BUILD: &str = "kaniko";

@@ -44,6 +44,9 @@ pub struct Task {
     /// ([`crate::garbage`]), `node_id` and `workflow_uid` are the ledger's name and uid.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub garbage: Vec<Artifact>,
+    /// A plugin template's, as well: who is to be asked, and what.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<PluginTask>,
     /// Where the log of `main` goes when it is to be kept as an artifact (`main-logs`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub archive_logs: bool,
@@ -66,7 +69,7 @@ pub struct Task {
 impl Task {
     /// Whether the work is the executor's own, in a container of its own image.
     pub fn is_ours(&self) -> bool {
-        self.resource.is_some() || self.http.is_some() || self.has_source()
+        self.resource.is_some() || self.http.is_some() || self.plugin.is_some() || self.has_source()
     }
 
     /// Whether something is done in stores before the work begins, by whoever holds their Secrets.
@@ -194,6 +197,28 @@ pub struct ResourceTask {
     /// kubectl's flags, as the user wrote them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
+}
+
+/// A plugin template, and the executor plugins beside it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PluginTask {
+    /// The workflow's namespace.
+    pub namespace: String,
+    /// The template as plugins see it, with every tag replaced and its inputs.
+    pub template: serde_json::Value,
+    /// The plugins, in the order in which they are asked.
+    pub plugins: Vec<PluginAddress>,
+}
+
+/// Where a plugin answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PluginAddress {
+    /// Its container's name; its token is beneath it.
+    pub name: String,
+    /// Its port, in the pod.
+    pub port: u16,
 }
 
 /// An http template's request, with every tag replaced.

@@ -169,7 +169,9 @@ impl Context {
         let image = container.image.as_deref().unwrap_or("");
         let words = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
         if windlass_executor::is_executor_image(image) {
-            if self.step.as_ref().is_some_and(|s| s.task.is_ours()) {
+            // Only the step's own container does its work; others of our image say what they are.
+            let works = words(&container.command).get(2).is_none_or(|role| role == windlass_model::places::WORK);
+            if works && self.step.as_ref().is_some_and(|s| s.task.is_ours()) {
                 return Ok(Some(Base::Executor { role: Some(windlass_executor::WORK_ROLE) }));
             }
             // The pod form: the roles are named by the command.

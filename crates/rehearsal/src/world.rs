@@ -297,6 +297,8 @@ impl<'s> World<'s> {
             }
             // What there is was told with the pod's end.
             Command::FetchReport { name } => seen.push(Observation::NoTaskResult { name }),
+            // What a plugin answers is the case's business; that there is one is enough.
+            Command::FetchPlugins => seen.push(Observation::Plugins { objects: vec![stand_in()] }),
             Command::FetchConfigMap { name } => {
                 seen.push(Observation::ConfigMap { object: self.object("ConfigMap", &name), name });
             }
@@ -357,4 +359,13 @@ pub fn created(mut workflow: Value, at: Timestamp) -> Value {
     meta["uid"] = json!("00000000-0000-4000-8000-000000000001");
     meta["creationTimestamp"] = json!(windlass_model::Time::from_timestamp(at).to_string());
     workflow
+}
+
+/// An executor plugin that is never asked.
+fn stand_in() -> Value {
+    let container = json!({
+        "name": "rehearsal", "image": "rehearsal", "ports": [{"containerPort": 1}],
+        "resources": {"requests": {}, "limits": {}}, "securityContext": {},
+    });
+    json!({"metadata": {"name": "rehearsal-executor-plugin"}, "data": {"sidecar.container": container.to_string()}})
 }

@@ -22,6 +22,18 @@ pub struct Limits {
     pub own: BTreeMap<String, usize>,
 }
 
+impl Limits {
+    /// The limit of a namespace, if it has one.
+    pub fn within(&self, namespace: &str) -> Option<usize> {
+        self.own.get(namespace).copied().or(self.namespace).filter(|limit| *limit > 0)
+    }
+
+    /// The limit in all, if there is one.
+    pub fn in_all(&self) -> Option<usize> {
+        self.total.filter(|total| *total > 0)
+    }
+}
+
 /// Who runs, and who waits.
 #[derive(Debug, Default)]
 pub struct Throttle {
@@ -98,14 +110,14 @@ impl Throttle {
     }
 
     fn has_room(&self, namespace: &str) -> bool {
-        let limit = self.limits.own.get(namespace).copied().or(self.limits.namespace).filter(|limit| *limit > 0);
+        let limit = self.limits.within(namespace);
         limit.is_none_or(|limit| self.running.get(namespace).map_or(0, BTreeSet::len) < limit)
     }
 
     /// Lets in as many as fit: of the first in each namespace that has room, the best.
     fn admit(&mut self) -> Vec<Key> {
         let mut admitted = Vec::new();
-        while self.limits.total.filter(|total| *total > 0).is_none_or(|total| self.count < total) {
+        while self.limits.in_all().is_none_or(|total| self.count < total) {
             let heads = self.waiting.iter().filter(|(namespace, _)| self.has_room(namespace));
             let best = heads.filter_map(|(namespace, queue)| Some((queue.first()?, namespace))).min();
             let Some((place, namespace)) = best else { break };

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ pub(crate) async fn act(
 ) -> Outcome {
     let pods = || Api::<PodSeen>::namespaced(client.clone(), namespace);
     match command {
-        Command::CreatePod { node_id, .. } if !seat.live.may_create() => {
+        Command::CreatePod { node_id, .. } if !seat.live.may_create(settings.clock.now()) => {
             refused(node_id, "resource creation rate-limit reached".to_owned(), true)
         }
         Command::CreatePod { node_id, name, pod } => match &settings.executor {
@@ -152,6 +152,10 @@ pub(crate) async fn act(
                 Err(_) => Outcome::Again(Command::FetchTemplate { cluster, name }, Duration::from_secs(1)),
             }
         }
+        Command::FetchPlugins => match plugins(client, [namespace, &settings.controller_namespace]).await {
+            Ok(objects) => Outcome::Observed(Box::new(Observation::Plugins { objects })),
+            Err(_) => Outcome::Again(Command::FetchPlugins, Duration::from_secs(1)),
+        },
         Command::FetchReport { name } => {
             let kind = seen::task_results();
             let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &kind);
@@ -213,6 +217,25 @@ async fn remember(settings: &Settings, namespace: &str, cache: &str, key: &str, 
         return Ok(());
     };
     memory.remember(namespace.to_owned(), cache.to_owned(), key.to_owned(), entry).await.map_err(|e| e.to_string())
+}
+
+/// The executor plugins of a namespace, and then of the controller's, each by name.
+async fn plugins(client: &Client, namespaces: [&str; 2]) -> Result<Vec<Value>, Error> {
+    let labelled = format!("{}={}", labels::CONFIGMAP_TYPE, windlass_engine::PLUGIN_KIND);
+    let params = ListParams::default().labels(&labelled);
+    let mut all = Vec::new();
+    for (i, namespace) in namespaces.iter().enumerate().filter(|(i, ns)| *i == 0 || **ns != namespaces[0]) {
+        let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::config_maps());
+        let mut found = match api.list(&params).await {
+            Ok(list) => list.items,
+            // A controller of one namespace may have no right to look elsewhere.
+            Err(kube::Error::Api(status)) if i > 0 && status.code == 403 => continue,
+            Err(e) => return Err(e.into()),
+        };
+        found.sort_by_key(ResourceExt::name_any);
+        all.extend(found.iter().filter_map(|object| serde_json::to_value(object).ok()));
+    }
+    Ok(all)
 }
 
 async fn get(api: &Api<DynamicObject>, name: &str) -> Result<Option<Value>, Error> {

@@ -21,8 +21,8 @@ use windlass_schedule::throttle::{Bucket, Limits};
 use super::{Settings, Sight, Sights, repository, seen};
 use crate::Error;
 
-/// A namespace's own limit.
-const LIMIT: &str = "workflows.argoproj.io/parallelism-limit";
+/// Label of a namespace: its own limit.
+pub const LIMIT: &str = "workflows.argoproj.io/parallelism-limit";
 /// A watch that is not allowed, say, is not asked for all the time.
 const PAUSE: Duration = Duration::from_secs(15);
 
@@ -56,18 +56,18 @@ impl Live {
     }
 
     /// Whether one more pod may be made now.
-    pub(crate) fn may_create(&self) -> bool {
-        self.now().bucket.as_mut().is_none_or(|bucket| bucket.take(Timestamp::now()))
+    pub(crate) fn may_create(&self, now: Timestamp) -> bool {
+        self.now().bucket.as_mut().is_none_or(|bucket| bucket.take(now))
     }
 
     /// Takes a new configuration; the limits by it, with what namespaces say themselves.
-    pub(crate) fn take(&self, config: ControllerConfig, own: BTreeMap<String, usize>) -> Limits {
+    pub(crate) fn take(&self, config: ControllerConfig, own: BTreeMap<String, usize>, at: Timestamp) -> Limits {
         let mut now = self.now();
         now.defaults = config.workflow_defaults;
         now.archiving = config.archiving;
         if now.rate != config.resource_rate_limit {
             now.rate = config.resource_rate_limit;
-            now.bucket = now.rate.map(|(rate, burst)| Bucket::new(rate, burst, Timestamp::now()));
+            now.bucket = now.rate.map(|(rate, burst)| Bucket::new(rate, burst, at));
         }
         Limits { total: config.parallelism, namespace: config.namespace_parallelism, own }
     }

@@ -38,8 +38,9 @@ use seen::WorkflowSeen;
 use stray::Strays;
 use windlass_schedule::throttle::Throttle;
 
+pub use live::LIMIT;
 pub(crate) use live::read as configuration;
-pub(crate) use repository::CONFIGURATION;
+pub use repository::CONFIGURATION;
 pub(crate) use seen::config_maps;
 
 /// How the loop does its work; the same on one machine and on a cluster.
@@ -85,7 +86,7 @@ impl Default for Settings {
 }
 
 /// What a workflow says for which there is no room yet; Argo's words.
-const POSTPONED: &str = "Workflow processing has been postponed because too many workflows are already running";
+pub const POSTPONED: &str = "Workflow processing has been postponed because too many workflows are already running";
 
 /// How long a stop waits for ends that are being written.
 const FINISH_MAX: Duration = Duration::from_secs(5);
@@ -180,7 +181,7 @@ impl House {
     fn new(client: Client, settings: Settings, locks: locks::Locks, config: ControllerConfig) -> Self {
         let live = live::Live::default();
         let mut throttle = Throttle::default();
-        throttle.set_limits(live.take(config.clone(), BTreeMap::new()));
+        throttle.set_limits(live.take(config.clone(), BTreeMap::new(), settings.clock.now()));
         Self {
             client,
             settings,
@@ -263,7 +264,7 @@ impl House {
     }
 
     fn limit(&mut self, own: BTreeMap<String, usize>) {
-        let limits = self.live.take(self.config.clone(), own);
+        let limits = self.live.take(self.config.clone(), own, self.settings.clock.now());
         let admitted = self.throttle.set_limits(limits);
         self.let_in(admitted);
     }

@@ -18,7 +18,7 @@ const REPOSITORIES: &str = "artifact-repositories";
 /// Which key of it is the default.
 const DEFAULT_KEY: &str = "workflows.argoproj.io/default-artifact-repository";
 /// The controller's configuration.
-pub(crate) const CONFIGURATION: &str = "workflow-controller-configmap";
+pub const CONFIGURATION: &str = "workflow-controller-configmap";
 
 /// The engine's configuration for this workflow; the inner error is the user's, and ends the run.
 pub(crate) async fn resolve(

@@ -64,6 +64,15 @@ pub enum Reason {
         /// How many run.
         active: i64,
     },
+    /// The controller lets no more workflows run; who explains says so, for a run knows nothing of others.
+    Limit {
+        /// The namespace whose limit it is; the controller's own where nothing stands.
+        namespace: Option<String>,
+        /// The limit.
+        limit: usize,
+        /// How many run.
+        running: usize,
+    },
     /// The workflow is suspended as a whole.
     RunSuspended,
     /// A sibling failed, and `failFast` lets nothing new begin.

@@ -211,8 +211,9 @@ impl Look<'_> {
                 }
             }
             // Whoever waits for a lock has no pod to tell of.
-            NodeType::Pod | NodeType::Http if reasons.iter().any(|r| matches!(r, Reason::Lock { .. })) => {}
-            NodeType::Pod | NodeType::Http => reasons.push(self.pod(row)),
+            NodeType::Pod | NodeType::Http | NodeType::Plugin
+                if reasons.iter().any(|r| matches!(r, Reason::Lock { .. })) => {}
+            NodeType::Pod | NodeType::Http | NodeType::Plugin => reasons.push(self.pod(row)),
             NodeType::Steps | NodeType::Dag | NodeType::StepGroup | NodeType::TaskGroup => {
                 let open = self.members(row, |n| !n.is_fulfilled());
                 let count = open.len();

@@ -76,6 +76,12 @@ impl fmt::Display for Reason {
             Self::Parallelism { template: Some(name), limit, active } => {
                 write!(f, "the parallelism of template `{name}` is {limit}, and {active} run")
             }
+            Self::Limit { namespace: None, limit, running } => {
+                write!(f, "the controller runs at most {limit} workflows (`parallelism`), and {running} run")
+            }
+            Self::Limit { namespace: Some(namespace), limit, running } => {
+                write!(f, "at most {limit} workflows run in the namespace {namespace}, and {running} do")
+            }
             Self::RunSuspended => f.write_str("the workflow is suspended: `windlass resume` lets it go on"),
             Self::FailFast => f.write_str("a sibling failed, and failFast lets nothing new begin"),
             Self::Asks => f.write_str("a template or ConfigMap that it names has been asked for and is not here yet"),

@@ -65,7 +65,7 @@ pub fn retry(workflow: &Value, how: &Retry, now: Timestamp) -> Result<Retried, S
     let mut nodes = Map::new();
     for (id, row) in &status.nodes {
         if removed.contains(id) || is_exit(row) {
-            if matches!(row.type_, NodeType::Pod | NodeType::Http) {
+            if matches!(row.type_, NodeType::Pod | NodeType::Http | NodeType::Plugin) {
                 let template = row.template_ref.as_ref().map(|r| r.template.as_str()).or(row.template_name.as_deref());
                 pods.insert(crate::names::pod_name(&name, &row.name, template.unwrap_or_default()));
             }

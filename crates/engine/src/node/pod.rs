@@ -302,7 +302,7 @@ impl Run {
             self.release_if_ended(ix, pod);
             return;
         }
-        let is_request = self.nodes.list[ix].status.type_ == NodeType::Http;
+        let is_request = matches!(self.nodes.list[ix].status.type_, NodeType::Http | NodeType::Plugin);
         if !is_request
             && let Some(host) = pod["spec"]["nodeName"].as_str()
             && self.nodes.list[ix].status.host_node_name.as_deref() != Some(host)
@@ -432,7 +432,7 @@ impl Run {
         let missing = machine.expects_report && report.is_none();
         let synced = report.is_some();
         let (mut phase, mut message) = (outcome.phase, outcome.message);
-        let is_request = template.http.is_some();
+        let is_request = template.http.is_some() || template.plugin.is_some();
         if is_request && let Some(words) = pod_outcome::main_message(pod) {
             message = words;
         }

@@ -171,6 +171,13 @@ impl<'a> World<'a> {
                 let kind = if cluster { "ClusterWorkflowTemplate" } else { "WorkflowTemplate" };
                 seen.push(Observation::Template { cluster, object: self.object(kind, &name), name });
             }
+            Command::FetchPlugins => {
+                let is_plugin = |o: &&Value| {
+                    o["metadata"]["labels"]["workflows.argoproj.io/configmap-type"] == windlass_engine::PLUGIN_KIND
+                };
+                let objects = self.script.objects.iter().filter(is_plugin).cloned().collect();
+                seen.push(Observation::Plugins { objects });
+            }
             Command::FetchReport { name } => seen.push(Observation::NoTaskResult { name }),
             Command::FetchConfigMap { name } => {
                 seen.push(Observation::ConfigMap { object: self.object("ConfigMap", &name), name });

@@ -6,7 +6,8 @@
 //! | `init` | `init` | puts this program, the script and the inputs in place (`init`) |
 //! | `supervise` | `supervisor` | lets the others begin, takes the step's outputs, reports (`supervise`) |
 //! | `main`, `member`, `sidecar` | the user's | runs the command that comes after `--` (`wrap`) |
-//! | `work` | `main` | the work of a `resource`, `http` or `data` template ([`crate::work`]) |
+//! | `plugin-tokens` | `plugin-tokens` | makes a token for each executor plugin of the pod ([`crate::plugin`]) |
+//! | `work` | `main` | the work of a `resource`, `http`, `data` or `plugin` template ([`crate::work`]) |
 //!
 //! The supervisor listens on a socket in the pod; who wraps a command keeps a connection as long as it lives (`link`).
 
@@ -39,6 +40,10 @@ pub(crate) fn main(words: &[OsString]) -> i32 {
         places::MAIN => return ended(wrap::main(rest)),
         places::MEMBER => return ended(wrap::member(rest)),
         places::SIDECAR => return ended(wrap::sidecar(rest)),
+        places::TOKENS => {
+            let names: Vec<&str> = rest.iter().filter_map(|name| name.to_str()).collect();
+            crate::plugin::make_tokens(&names)
+        }
         places::WORK => return crate::work::main(),
         other => Err(format!("executor: there is no role {other:?}; a step's pod uses this verb, nobody else")),
     };

@@ -133,6 +133,12 @@ pub(crate) struct GetArgs {
     /// Without box characters
     #[arg(long)]
     pub(crate) no_utf8: bool,
+    /// Only nodes of this phase: Pending, Running, Succeeded, Skipped, Failed, Error
+    #[arg(long, value_name = "PHASE")]
+    pub(crate) status: Option<String>,
+    /// Only nodes that fit: displayName=build,phase!=Succeeded
+    #[arg(long, value_name = "SELECTOR")]
+    pub(crate) node_field_selector: Option<String>,
     /// Form of the output
     #[arg(short, long, value_enum, value_name = "FORM")]
     pub(crate) output: Option<Format>,

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
+use windlass_engine::manual::Selector;
 use windlass_model::{NodePhase, NodeStatus, NodeType, Workflow};
 
 use super::time;
@@ -11,22 +12,39 @@ use super::{Columns, Look, columns};
 
 /// Draws the table STEP TEMPLATE PODNAME DURATION MESSAGE. `pod_name` tells the pod of a node.
 pub(crate) fn draw(wf: &Workflow, pod_name: &dyn Fn(&NodeStatus) -> String, look: Look, now: Timestamp) -> String {
-    columns(&rows(wf, pod_name, look, now))
+    draw_selected(wf, &Selector::default(), pod_name, look, now)
+}
+
+/// The same of some nodes; what is beneath one that is left out takes its place.
+pub(crate) fn draw_selected(
+    wf: &Workflow,
+    selector: &Selector,
+    pod_name: &dyn Fn(&NodeStatus) -> String,
+    look: Look,
+    now: Timestamp,
+) -> String {
+    columns(&rows(wf, selector, pod_name, look, now))
 }
 
 /// The same for a run that has no pods: without their column.
 pub(crate) fn draw_without_pods(wf: &Workflow, look: Look, now: Timestamp) -> String {
-    let mut rows = rows(wf, &|_| String::new(), look, now);
+    let mut rows = rows(wf, &Selector::default(), &|_| String::new(), look, now);
     for row in rows.iter_mut().filter(|r| r.len() > 2) {
         row.remove(2);
     }
     columns(&rows)
 }
 
-fn rows(wf: &Workflow, pod_name: &dyn Fn(&NodeStatus) -> String, look: Look, now: Timestamp) -> Vec<Vec<String>> {
+fn rows(
+    wf: &Workflow,
+    selector: &Selector,
+    pod_name: &dyn Fn(&NodeStatus) -> String,
+    look: Look,
+    now: Timestamp,
+) -> Vec<Vec<String>> {
     let Some(status) = &wf.status else { return Vec::new() };
     let name = wf.metadata.name.clone().unwrap_or_default();
-    let mut drawing = Drawing { wf, pod_name, look, now, rows: Vec::new(), drawn: HashSet::new() };
+    let mut drawing = Drawing { wf, selector, pod_name, look, now, rows: Vec::new(), drawn: HashSet::new() };
     let head: &[&str] = match look.columns {
         Columns::Plain => &["STEP", "TEMPLATE", "PODNAME", "DURATION", "MESSAGE"],
         Columns::Short => &["STEP", "TEMPLATE", "PODNAME", "DURATION", "MESSAGE", "NODENAME"],
@@ -51,6 +69,7 @@ fn rows(wf: &Workflow, pod_name: &dyn Fn(&NodeStatus) -> String, look: Look, now
 
 struct Drawing<'a> {
     wf: &'a Workflow,
+    selector: &'a Selector,
     pod_name: &'a dyn Fn(&NodeStatus) -> String,
     look: Look,
     now: Timestamp,
@@ -127,6 +146,13 @@ impl<'a> Drawing<'a> {
 
     fn node(&mut self, node: &'a NodeStatus, lead: &str, follow: &str) {
         if !self.drawn.insert(node.id.as_str()) {
+            return;
+        }
+        let shown = if node.type_ == NodeType::Retry { self.single(node).unwrap_or(node) } else { node };
+        if !self.selector.matches(shown) {
+            for member in self.beneath(node).into_iter().flatten() {
+                self.node(member, lead, follow);
+            }
             return;
         }
         self.row(node, lead);
@@ -236,4 +262,41 @@ fn is_attempt(node: &NodeStatus) -> bool {
 
 fn is_member(node: &NodeStatus) -> bool {
     is_attempt(node) || node.name.ends_with(')')
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn some_nodes() {
+        let row = |name: &str, kind: &str, phase: &str, children: Vec<&str>| {
+            let boundary = if name == "w" { "" } else { "w" };
+            let display = name.rsplit('.').next().unwrap();
+            json!({"id": name, "name": name, "displayName": display, "type": kind, "phase": phase, "boundaryID": boundary,
+                "templateName": "t", "children": children})
+        };
+        let nodes = json!({
+            "w": row("w", "Steps", "Failed", vec!["w[0]"]),
+            "w[0]": row("w[0]", "StepGroup", "Failed", vec!["w[0].a", "w[0].b", "w[0].c"]),
+            "w[0].a": row("w[0].a", "Pod", "Succeeded", vec![]),
+            "w[0].b": row("w[0].b", "Pod", "Failed", vec![]),
+            "w[0].c": row("w[0].c", "Pod", "Failed", vec![]),
+        });
+        let wf = json!({"metadata": {"name": "w"}, "spec": {}, "status": {"nodes": nodes}});
+        let wf: Workflow = serde_json::from_value(wf).unwrap();
+        let look = Look { utf8: true, color: false, columns: Columns::Plain };
+        let steps = |selector: &str| {
+            let selector = Selector::parse(selector).unwrap();
+            let rows = rows(&wf, &selector, &|_| String::new(), look, Timestamp::UNIX_EPOCH);
+            rows.into_iter().skip(1).map(|row| row[0].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(steps(""), [" ✖ w", " └─┬─✔ a", "   ├─✖ b", "   └─✖ c"]);
+        // As in Argo the lines of those that stay are as they were.
+        assert_eq!(steps("phase=Failed"), [" ✖ w", "   ├─✖ b", "   └─✖ c"]);
+        assert_eq!(steps("displayName=b"), [" ✖ b"]);
+        assert!(steps("displayName=nobody").is_empty());
+    }
 }

@@ -1,6 +1,7 @@
 //! One workflow as `argo get` prints it: a block of labelled lines, a blank line, the tree.
 
 use jiff::Timestamp;
+use windlass_engine::manual::Selector;
 use windlass_model::{NodeStatus, Workflow};
 
 use super::time::{seconds, stamp, words};
@@ -30,6 +31,11 @@ fn go(seconds: i64) -> String {
 
 /// The whole text.
 pub(crate) fn draw(wf: &Workflow, look: Look, now: Timestamp) -> String {
+    draw_selected(wf, &Selector::default(), look, now)
+}
+
+/// The whole text, with some nodes only.
+pub(crate) fn draw_selected(wf: &Workflow, selector: &Selector, look: Look, now: Timestamp) -> String {
     let mut out = String::new();
     let status = wf.status.clone().unwrap_or_default();
     line(&mut out, "Name:", wf.metadata.name.as_deref().unwrap_or_default());
@@ -79,7 +85,7 @@ pub(crate) fn draw(wf: &Workflow, look: Look, now: Timestamp) -> String {
         }
     }
     let pod_name = |node: &NodeStatus| pod_name(wf, node);
-    let tree = tree::draw(wf, &pod_name, look, now);
+    let tree = tree::draw_selected(wf, selector, &pod_name, look, now);
     if !tree.is_empty() {
         out.push('\n');
         out.push_str(&tree);

@@ -5,14 +5,17 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod};
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
+use windlass_control::workflow;
 use windlass_engine::Config;
 use windlass_engine::explain::{Explanation, Reason, explain};
+use windlass_engine::repository::{ControllerConfig, controller_config};
 use windlass_lang::suggest::nearest;
-use windlass_model::labels;
+use windlass_model::{WorkflowPhase, labels};
+use windlass_schedule::throttle::Limits;
 
 use crate::cli::{ExplainArgs, Format};
 use crate::connect::{Connection, connect};
@@ -34,6 +37,7 @@ pub(super) async fn run(session: &Session, mut args: ExplainArgs) -> Result<Exit
         let pods = if objects::has_ended(&wf) { Vec::new() } else { pods(&connection, &name).await? };
         let mut explanation = explain(&wf, &pods, &Config::default(), now);
         tell_events(&connection, &mut explanation).await?;
+        tell_limit(&connection, &mut explanation).await?;
         explanation
     };
     let wanted = match &args.node {
@@ -82,6 +86,45 @@ async fn pods(connection: &Connection, name: &str) -> Result<Vec<Value>> {
     let own = ListParams::default().labels(&format!("{}={name}", labels::WORKFLOW));
     let found = api.list(&own).await?.items;
     Ok(found.iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
+}
+
+/// Where the controller let it wait, the limit that is reached. What somebody may not see is left out.
+async fn tell_limit(connection: &Connection, explanation: &mut Explanation) -> Result<()> {
+    if explanation.phase != WorkflowPhase::Pending || explanation.message.as_deref() != Some(workflow::POSTPONED) {
+        return Ok(());
+    }
+    let client = &connection.client;
+    let controller = workflow::Settings::default().controller_namespace;
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &controller);
+    let config = match maybe(maps.get_opt(workflow::CONFIGURATION).await)?.flatten().and_then(|map| map.data) {
+        Some(data) => controller_config(&data).unwrap_or_default(),
+        None => ControllerConfig::default(),
+    };
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let found = maybe(namespaces.get_opt(&connection.namespace).await)?.flatten();
+    let own = found.and_then(|ns| ns.metadata.labels).and_then(|labels| labels.get(workflow::LIMIT)?.parse().ok());
+    let own = own.map(|limit| (connection.namespace.clone(), limit)).into_iter().collect();
+    let limits = Limits { total: config.parallelism, namespace: config.namespace_parallelism, own };
+    for (limit, namespace) in
+        [(limits.in_all(), None), (limits.within(&connection.namespace), Some(connection.namespace.clone()))]
+    {
+        let Some(limit) = limit else { continue };
+        let running = ListParams::default().labels(&format!("{}=Running", labels::PHASE));
+        let list = objects::workflows(connection, namespace.is_none()).list_metadata(&running).await;
+        let Some(running) = maybe(list)?.map(|list| list.items.len()) else { continue };
+        if running >= limit {
+            explanation.reasons.push(Reason::Limit { namespace, limit, running });
+        }
+    }
+    Ok(())
+}
+
+/// Nothing where it may not be seen.
+fn maybe<T>(answer: Result<T, kube::Error>) -> Result<Option<T>> {
+    match answer {
+        Err(kube::Error::Api(s)) if s.code == 403 => Ok(None),
+        other => Ok(Some(other?)),
+    }
 }
 
 /// The newest warning of each pod that is pending and says nothing itself.

@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use jiff::Timestamp;
 use kube::api::ListParams;
 use serde_json::Value;
+use windlass_engine::manual::Selector;
 
 use crate::cli::{Format, GetArgs};
 use crate::connect::{Connection, connect};
@@ -23,6 +24,12 @@ pub(super) async fn run(session: &Session, args: GetArgs) -> Result<ExitCode> {
         Some(Format::Short) => Columns::Short,
         _ => Columns::Plain,
     };
+    let text = match (&args.status, &args.node_field_selector) {
+        (Some(_), Some(_)) => bail!("cannot use both --status and --node-field-selector"),
+        (Some(phase), None) => format!("phase={phase}"),
+        (None, text) => text.clone().unwrap_or_default(),
+    };
+    let selector = Selector::parse(&text).map_err(|e| anyhow!(e))?;
     let look = Look { utf8: !args.no_utf8, columns, ..session.look };
     for (i, name) in args.names.iter().enumerate() {
         let name = objects::resolve(&connection, name).await?;
@@ -35,7 +42,7 @@ pub(super) async fn run(session: &Session, args: GetArgs) -> Result<ExitCode> {
                 if i > 0 {
                     println!();
                 }
-                print!("{}", print::workflow::draw(&wf, look, Timestamp::now()));
+                print!("{}", print::workflow::draw_selected(&wf, &selector, look, Timestamp::now()));
                 logs::print_failures(&connection, &wf, look).await;
             }
         }

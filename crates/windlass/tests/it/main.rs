@@ -25,6 +25,7 @@ mod kubectl;
 mod names;
 mod nodes;
 mod on_a_cluster;
+mod plugins;
 mod quickstart;
 mod rehearsal;
 mod rights;

@@ -491,7 +491,7 @@ fn the_pod_form_runs_on_one_machine() {
 }
 
 /// What needs no artifact repository.
-const FORMS: [&str; 5] = ["basics.yaml", "others.yaml", "requests.yaml", "resources.yaml", "sets.yaml"];
+const FORMS: [&str; 6] = ["basics.yaml", "others.yaml", "plugins.yaml", "requests.yaml", "resources.yaml", "sets.yaml"];
 
 /// What `install` makes in a namespace, and the token that a cluster's own controller would write.
 fn set_up(house: &House, kubeconfig: &Path) {

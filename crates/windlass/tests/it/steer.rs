@@ -1,6 +1,8 @@
 //! People steer runs: retry, suspend and resume, what a suspend step waits for, resubmit, stop.
 
-use crate::house::House;
+use std::process::Command;
+
+use crate::house::{House, LONG, not_run, program, run, until};
 
 const SPEC: &str = "entrypoint: main
 arguments: {parameters: [{name: code, value: \"1\"}]}
@@ -145,4 +147,44 @@ fn a_workflow_may_call_what_the_cluster_has() {
     up.end();
     // A fault of the file is told also where no cluster runs.
     house.windlass(&["submit", &calls("stored", "word")]).exits(1).says(&["there is no WorkflowTemplate `stored`"]);
+}
+
+/// A workflow for which the controller has no room: `explain` names the limit and who takes the places; `get` shows the nodes
+/// that are asked for.
+#[test]
+fn a_limit_of_the_controller_is_explained() {
+    let case = "the controller's limit is explained";
+    if program("kubectl").is_none() {
+        return not_run(case, "there is no kubectl");
+    }
+    let house = House::empty();
+    let kubectl = |args: &[&str]| {
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(house.home().join("run/kubeconfig")).args(args);
+        run(&mut command)
+    };
+    let up = house.up(&[]);
+    kubectl(&["create", "namespace", "windlass-system"]);
+    let limit = "--from-literal=parallelism=1";
+    kubectl(&["-n", "windlass-system", "create", "configmap", "workflow-controller-configmap", limit]).ok();
+    up.end().exits(0);
+    // From its start on the limit holds.
+    let up = house.up(&[]);
+    let file = house.workflow("waits", "entrypoint: main\ntemplates: [{name: main, suspend: {}}]");
+    let name = || house.windlass(&["submit", &file, "-o", "name"]).ok().stdout.trim().to_owned();
+    let first = name();
+    until("the first runs", LONG, || house.windlass(&["get", &first]).ok().stdout.contains("Running").then_some(()));
+    let second = name();
+    until("the second waits", LONG, || {
+        house.windlass(&["get", &second]).ok().stdout.contains("postponed").then_some(())
+    });
+    house
+        .windlass(&["explain", &second])
+        .ok()
+        .says(&["the controller runs at most 1 workflows (`parallelism`), and 1 run"]);
+    let shown = |more: &[&str]| house.windlass(&[&["get", &first][..], more].concat()).ok().stdout.contains("STEP");
+    assert!(shown(&["--status", "Running"]) && shown(&["--node-field-selector", "templateName=main"]));
+    assert!(!shown(&["--status", "Failed"]));
+    house.windlass(&["get", &first, "--status", "Failed", "--node-field-selector", "phase=Failed"]).exits(1);
+    up.end().exits(0);
 }
