@@ -56,25 +56,8 @@ impl Plugin {
     }
 
     fn checked(name: &str, container: Value, with_account: bool) -> Result<Self, String> {
-        if !container.is_object() {
-            return Err("there is no sidecar.container".to_owned());
-        }
-        let port = container["ports"][0]["containerPort"].as_u64().and_then(|port| u16::try_from(port).ok());
-        let port = port.ok_or("sidecar is invalid: at least one port is mandatory")?;
-        for (field, words) in [("requests", "resources requests"), ("limits", "resources limits")] {
-            if !container["resources"][field].is_object() {
-                return Err(format!("sidecar is invalid: {words} are mandatory"));
-            }
-        }
-        if !container["securityContext"].is_object() {
-            return Err("sidecar is invalid: security context is mandatory".to_owned());
-        }
-        let container_name = container["name"].as_str().unwrap_or_default().to_owned();
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        let ours = ["main", "init", "wait", "supervisor", TOKENS].contains(&container_name.as_str());
-        if container_name.is_empty() || ours || !container_name.bytes().all(plain) {
-            return Err(format!("sidecar is invalid: {container_name:?} cannot be its container's name"));
-        }
+        let port = port_of(&container)?;
+        let container_name = name_of(&container)?;
         Ok(Self { name: name.to_owned(), container, container_name, port, with_account })
     }
 
@@ -95,9 +78,40 @@ impl Plugin {
     }
 }
 
-/// What is wrong with one of the workflow's own.
-pub(crate) fn fault(own: &Value) -> Option<String> {
-    Plugin::of_spec(own).err()
+/// The port of a plugin's container that Argo would take.
+fn port_of(container: &Value) -> Result<u16, String> {
+    if !container.is_object() {
+        return Err("there is no sidecar.container".to_owned());
+    }
+    let port = container["ports"][0]["containerPort"].as_u64().and_then(|port| u16::try_from(port).ok());
+    let port = port.ok_or("sidecar is invalid: at least one port is mandatory")?;
+    for (field, words) in [("requests", "resources requests"), ("limits", "resources limits")] {
+        if !container["resources"][field].is_object() {
+            return Err(format!("sidecar is invalid: {words} are mandatory"));
+        }
+    }
+    if !container["securityContext"].is_object() {
+        return Err("sidecar is invalid: security context is mandatory".to_owned());
+    }
+    Ok(port)
+}
+
+/// Its name, which no other container of the pod may have.
+fn name_of(container: &Value) -> Result<String, String> {
+    let name = container["name"].as_str().unwrap_or_default();
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let ours = ["main", "init", "wait", "supervisor", TOKENS].contains(&name);
+    if name.is_empty() || ours || !name.bytes().all(plain) {
+        return Err(format!("sidecar is invalid: {name:?} cannot be its container's name"));
+    }
+    Ok(name.to_owned())
+}
+
+/// What is wrong with one of the workflow's own, and whether Argo refuses it too.
+pub(crate) fn fault(own: &Value) -> Option<(String, bool)> {
+    let container = &own["spec"]["sidecar"]["container"];
+    let refused = port_of(container).err().map(|fault| (fault, true));
+    refused.or_else(|| name_of(container).err().map(|fault| (fault, false)))
 }
 
 /// The plugins of a run, and why others are none.

@@ -108,7 +108,6 @@ fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
         conditions::check(&template, report);
         graph::check(object, &template, report);
         requests::check(&template, report);
-        plugins::check(&template, report);
         references::check(object, &template, known, report);
         injection::check(&template, report);
         memoize::check(&template, report);
@@ -117,6 +116,6 @@ fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
     memoize::check_whole(object, report);
     legacy::check(object, report);
     locks::check(object, report);
-    plugins::own(object, report);
+    plugins::check(object, report);
     unsupported::check(object, report);
 }

@@ -20,9 +20,8 @@ pub struct Unsupported {
 ///
 /// `template.` fields are looked for in every template, `spec.` fields in the workflow's spec. These are warnings in
 /// lint (the manifest is right), and errors when a run is submitted ([`refuse`]).
-pub const TABLE: &[Unsupported] = &[
-    Unsupported { field: "template.executorPlugins", what: "executor plugins", issue: 5 },
-];
+pub const TABLE: &[Unsupported] =
+    &[Unsupported { field: "template.executorPlugins", what: "executor plugins", issue: 5 }];
 
 /// Locks that are kept in a database. Not in [`TABLE`], for other locks, in the same fields, do run.
 const DATABASE: Unsupported = Unsupported { field: "….database", what: "locks in a database", issue: 5 };
