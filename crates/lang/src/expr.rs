@@ -22,6 +22,7 @@ mod sprig;
 mod time;
 mod url;
 mod value;
+mod words;
 
 use std::collections::BTreeMap;
 

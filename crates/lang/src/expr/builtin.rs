@@ -169,7 +169,8 @@ pub(super) fn call(name: &str, values: &[Value]) -> Result<Value, String> {
         "split" | "splitAfter" => {
             count(v, 2, 3)?;
             let n = if v.len() == 3 { int(v, 2)? } else { -1 };
-            texts(split(text(v, 0)?, text(v, 1)?, n, name == "splitAfter").into_iter())
+            let parts = split(text(v, 0)?, text(v, 1)?, n, name == "splitAfter");
+            if n == 0 { Value::Null } else { texts(parts.into_iter()) }
         }
         "replace" => {
             count(v, 3, 4)?;
@@ -311,7 +312,8 @@ pub(super) fn call(name: &str, values: &[Value]) -> Result<Value, String> {
             for i in 0..v.len() {
                 out.extend_from_slice(list(v, i)?);
             }
-            Value::List(out)
+            // Go's list of nothing is nil.
+            if out.is_empty() { Value::Null } else { Value::List(out) }
         }
         "flatten" => {
             count(v, 1, 1)?;

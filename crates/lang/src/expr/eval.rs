@@ -323,7 +323,7 @@ impl Machine<'_> {
                     "one" => Value::Bool(count == 1),
                     "count" => Value::Int(count),
                     "find" | "findLast" => found.map_or(Value::Null, |i| items[i].clone()),
-                    "findIndex" | "findLastIndex" => Value::Int(found.map_or(-1, |i| i as i64)),
+                    "findIndex" | "findLastIndex" => found.map_or(Value::Null, |i| Value::Int(i as i64)),
                     _ => return Err(fault(format!("there is no function `{name}`"), range)),
                 }
             }

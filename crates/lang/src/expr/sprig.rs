@@ -233,6 +233,15 @@ fn to_int(value: &Value) -> i64 {
     }
 }
 
+/// What Go's `Atoi` gives beside its error, which sprig passes over.
+fn out_of_range(error: &std::num::ParseIntError) -> i64 {
+    match error.kind() {
+        std::num::IntErrorKind::PosOverflow => i64::MAX,
+        std::num::IntErrorKind::NegOverflow => i64::MIN,
+        _ => 0,
+    }
+}
+
 /// Text as a whole number, a fraction of zeros cut off, prefixes of other bases known.
 fn whole(text: &str) -> Option<i64> {
     let text = match text.split_once('.') {
@@ -248,6 +257,7 @@ fn whole(text: &str) -> Option<i64> {
         Some("0x") => i64::from_str_radix(&lower[2..], 16),
         Some("0o") => i64::from_str_radix(&lower[2..], 8),
         Some("0b") => i64::from_str_radix(&lower[2..], 2),
+        Some(_) if lower.starts_with('0') => i64::from_str_radix(&lower[1..], 8),
         _ => lower.parse(),
     };
     value.ok().map(|n: i64| n * sign)
@@ -327,7 +337,7 @@ fn numbers(name: &str, v: &[Value]) -> Option<Answer> {
         "round" => round(v),
         "int" | "int64" => Ok(Value::Int(to_int(&v[0]))),
         "float64" => Ok(Value::Float(to_float(&v[0]))),
-        "atoi" => text(v, 0).map(|t| Value::Int(t.parse().unwrap_or(0))),
+        "atoi" => text(v, 0).map(|t| Value::Int(t.parse().unwrap_or_else(|e| out_of_range(&e)))),
         "toDecimal" => Ok(Value::Int(i64::from_str_radix(&shown(&v[0]), 8).unwrap_or(0))),
         "until" => count(v, 0).map(|n| {
             let n = n.clamp(-100_000, 100_000);
@@ -338,7 +348,10 @@ fn numbers(name: &str, v: &[Value]) -> Option<Answer> {
             })
         }),
         "untilStep" => {
-            let (from, to, step) = (to_int(&v[0]), to_int(&v[1]), to_int(&v[2]));
+            let (from, to, step) = match (count(v, 0), count(v, 1), count(v, 2)) {
+                (Ok(from), Ok(to), Ok(step)) => (from, to, step),
+                (Err(message), ..) | (_, Err(message), _) | (.., Err(message)) => return Some(Err(message)),
+            };
             let mut out = Vec::new();
             let mut at = from;
             while out.len() < 100_000 && ((step > 0 && at < to) || (step < 0 && at > to)) {
@@ -348,7 +361,10 @@ fn numbers(name: &str, v: &[Value]) -> Option<Answer> {
             Ok(Value::List(out))
         }
         "seq" => {
-            let n: Vec<i64> = v.iter().map(to_int).collect();
+            let n: Vec<i64> = match (0..v.len()).map(|i| count(v, i)).collect() {
+                Ok(n) => n,
+                Err(message) => return Some(Err(message)),
+            };
             let (from, step, to) = match n.as_slice() {
                 [to] => (1, if *to < 1 { -1 } else { 1 }, *to),
                 [from, to] => (*from, if to < from { -1 } else { 1 }, *to),
@@ -486,15 +502,9 @@ fn texts_inner(name: &str, v: &[Value]) -> Result<Option<Value>, String> {
             };
             out(text(v, 0)?.chars().map(swap).collect())
         }
-        "snakecase" => out(parts(text(v, 0)?).join("_")),
-        "kebabcase" => out(parts(text(v, 0)?).join("-")),
-        "camelcase" => out(parts(text(v, 0)?)
-            .iter()
-            .map(|p| {
-                let mut chars = p.chars();
-                chars.next().map_or(String::new(), |c| c.to_uppercase().collect::<String>() + chars.as_str())
-            })
-            .collect()),
+        "snakecase" => out(super::words::parted(text(v, 0)?, '_')),
+        "kebabcase" => out(super::words::parted(text(v, 0)?, '-')),
+        "camelcase" => out(super::words::joined(text(v, 0)?)),
         "indent" | "nindent" => {
             let n = usize::try_from(count(v, 0)?).map_err(|_| "an indent cannot be less than 0")?;
             let t = text(v, 1)?;
@@ -659,25 +669,6 @@ fn each_word(text: &str, first: fn(char) -> String) -> String {
         .collect()
 }
 
-/// The words of a name, in lower case: cut at signs and before capitals.
-fn parts(text: &str) -> Vec<String> {
-    let mut out: Vec<String> = vec![String::new()];
-    let mut last_lower = false;
-    for c in text.chars() {
-        let cut = matches!(c, '_' | '-' | ' ' | '.') || (c.is_uppercase() && last_lower);
-        if cut && out.last().is_some_and(|p| !p.is_empty()) {
-            out.push(String::new());
-        }
-        if !matches!(c, '_' | '-' | ' ' | '.')
-            && let Some(part) = out.last_mut()
-        {
-            part.extend(c.to_lowercase());
-        }
-        last_lower = c.is_lowercase() || c.is_numeric();
-    }
-    out
-}
-
 /// Go's `%q`.
 fn go_quote(text: &str) -> String {
     let mut out = String::from("\"");
@@ -775,6 +766,9 @@ fn lists_inner(name: &str, v: &[Value]) -> Result<Option<Value>, String> {
             let from = v.get(1).map_or(0, to_int);
             let to = v.get(2).map_or(items.len() as i64, to_int);
             let bounds = usize::try_from(from).ok().zip(usize::try_from(to).ok());
+            if items.is_empty() {
+                return Ok(Some(Value::Null));
+            }
             match bounds.and_then(|(a, b)| items.get(a..b)) {
                 Some(part) => Value::List(part.to_vec()),
                 None => return Err("this part is not in the list".to_owned()),
@@ -794,7 +788,7 @@ fn lists_inner(name: &str, v: &[Value]) -> Result<Option<Value>, String> {
             for i in 0..v.len() {
                 out.extend_from_slice(list(v, i)?);
             }
-            Value::List(out)
+            if out.is_empty() { Value::Null } else { Value::List(out) }
         }
         "join" => {
             let items: Vec<String> = match &v[1] {
