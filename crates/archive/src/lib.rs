@@ -1,9 +1,11 @@
-//! What outlives objects: finished runs, kept after their Workflow was deleted, and outputs that are remembered.
+//! What outlives objects: finished runs, kept after their Workflow was deleted, outputs that are remembered,
+//! and the sizes of locks in a database.
 //!
-//! [`Archive`] and [`Memory`] are the ports: who has one need not know where it keeps things. [`SqliteArchive`] keeps all
+//! [`Archive`], [`Memory`] and [`Limits`] are the ports: who has one need not know where it keeps things. [`SqliteArchive`] keeps all
 //! of it in one file. It
 //! reads of a Workflow what it is found by; it must never know an engine, a cluster, or what a node is.
 
+mod limits;
 mod memory;
 mod record;
 mod selector;
@@ -11,6 +13,7 @@ mod sqlite;
 
 use std::collections::BTreeMap;
 
+pub use limits::Limits;
 pub use memory::{Memory, Remembered};
 pub use selector::Selector;
 pub use sqlite::SqliteArchive;

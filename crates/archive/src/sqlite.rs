@@ -71,6 +71,7 @@ fn open(path: &std::path::Path) -> Result<Connection, Error> {
     }
     connection.execute_batch(SCHEMA)?;
     connection.execute_batch(crate::memory::SCHEMA)?;
+    connection.execute_batch(crate::limits::SCHEMA)?;
     Ok(connection)
 }
 

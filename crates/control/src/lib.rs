@@ -53,6 +53,9 @@ pub enum Error {
     /// The API answered with an error, or did not answer.
     #[error("API: {0}")]
     Api(#[from] Box<kube::Error>),
+    /// What outlives objects could not be asked.
+    #[error(transparent)]
+    Archive(#[from] windlass_archive::Error),
     /// Something was refused, and why is in the object's status: it is tried again after a while.
     #[error("refused; the object's conditions say why")]
     Refused,

@@ -57,8 +57,16 @@ impl Run {
         let mut names = Vec::new();
         for semaphore in wish.semaphores.iter().chain(&wish.semaphore) {
             let invalid = |why: &str| format!("requested configuration is invalid: {why}");
-            if semaphore.database.is_some() {
-                return Err(invalid("semaphores in a database are not run yet"));
+            if let Some(database) = semaphore.database.as_ref().filter(|d| !d.is_null()) {
+                if semaphore.config_map_key_ref.is_some() {
+                    return Err(invalid("invalid semaphore with both ConfigMapKeyRef and Database"));
+                }
+                let Some(key) = database["key"].as_str().filter(|key| !key.is_empty()) else {
+                    return Err(invalid("a semaphore in a database needs its key"));
+                };
+                let (namespace, name) = (within(&semaphore.namespace), key.to_owned());
+                names.push(LockName::Database { namespace, name, mutex: false });
+                continue;
             }
             let Some(key) = semaphore.config_map_key_ref.as_ref().filter(|r| !r.name.is_empty() && !r.key.is_empty())
             else {
@@ -71,7 +79,11 @@ impl Run {
             });
         }
         for mutex in wish.mutexes.iter().chain(&wish.mutex) {
-            names.push(LockName::Mutex { namespace: within(&mutex.namespace), name: mutex.name.clone() });
+            let (namespace, name) = (within(&mutex.namespace), mutex.name.clone());
+            names.push(match mutex.database {
+                Some(true) => LockName::Database { namespace, name, mutex: true },
+                _ => LockName::Mutex { namespace, name },
+            });
         }
         let before = names.len();
         names.sort();
@@ -298,10 +310,11 @@ impl Run {
 pub fn held_in(status: &Value) -> Vec<(LockName, String)> {
     let list = |kind: &str| status[kind]["holding"].as_array().cloned().unwrap_or_default();
     let text = |v: &Value| v.as_str().map(str::to_owned);
-    let mutexes =
-        list("mutex").into_iter().filter_map(|row| Some((row["mutex"].as_str()?.parse().ok()?, text(&row["holder"])?)));
+    let mutexes = list("mutex")
+        .into_iter()
+        .filter_map(|row| Some((LockName::read(row["mutex"].as_str()?, true).ok()?, text(&row["holder"])?)));
     let semaphores = list("semaphore").into_iter().flat_map(|row| {
-        let name: Option<LockName> = row["semaphore"].as_str().and_then(|n| n.parse().ok());
+        let name: Option<LockName> = row["semaphore"].as_str().and_then(|n| LockName::read(n, false).ok());
         let holders = row["holders"].as_array().cloned().unwrap_or_default();
         holders.into_iter().filter_map(move |holder| Some((name.clone()?, holder.as_str()?.to_owned())))
     });

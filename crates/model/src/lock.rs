@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A lock's name as Argo writes it: `ns/Mutex/NAME` or `ns/ConfigMap/NAME/KEY`.
+/// A lock's name as Argo writes it: `ns/Mutex/NAME`, `ns/ConfigMap/NAME/KEY` or `ns/Database/NAME`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LockName {
     /// A lock with one place.
@@ -22,12 +22,37 @@ pub enum LockName {
         /// The key in it.
         key: String,
     },
+    /// A lock that is kept in a database: with one place, or with as many as a limit there says.
+    Database {
+        /// Its namespace, which need not be one of the cluster.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Whether it has one place. Both kinds are written the same.
+        mutex: bool,
+    },
 }
 
 impl LockName {
     /// Whether it has one place.
     pub fn is_mutex(&self) -> bool {
-        matches!(self, Self::Mutex { .. })
+        matches!(self, Self::Mutex { .. } | Self::Database { mutex: true, .. })
+    }
+
+    /// Whether it is in a database.
+    pub fn is_in_database(&self) -> bool {
+        matches!(self, Self::Database { .. })
+    }
+
+    /// The name as it is written; which kind of lock it is, says where it was found.
+    pub fn read(text: &str, mutex: bool) -> Result<Self, String> {
+        let parts: Vec<&str> = text.splitn(3, '/').collect();
+        match parts.as_slice() {
+            [namespace, "Database", name] if !name.is_empty() => {
+                Ok(Self::Database { namespace: (*namespace).to_owned(), name: (*name).to_owned(), mutex })
+            }
+            _ => text.parse(),
+        }
     }
 }
 
@@ -36,6 +61,7 @@ impl fmt::Display for LockName {
         match self {
             Self::Mutex { namespace, name } => write!(f, "{namespace}/Mutex/{name}"),
             Self::Semaphore { namespace, config_map, key } => write!(f, "{namespace}/ConfigMap/{config_map}/{key}"),
+            Self::Database { namespace, name, .. } => write!(f, "{namespace}/Database/{name}"),
         }
     }
 }
@@ -84,6 +110,7 @@ pub enum LockAnswer {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -95,5 +122,14 @@ mod tests {
         for text in ["", "ns", "ns/Mutex", "ns/Mutex/", "ns/ConfigMap/a", "ns/ConfigMap/a/b/c", "ns/Database/a"] {
             assert!(text.parse::<LockName>().is_err(), "{text}");
         }
+        for mutex in [true, false] {
+            let name = LockName::read("ns/Database/a/b", mutex).unwrap();
+            assert_eq!(
+                (name.to_string().as_str(), name.is_mutex(), name.is_in_database()),
+                ("ns/Database/a/b", mutex, true)
+            );
+            assert!(LockName::read("ns/Database/", mutex).is_err());
+        }
+        assert_eq!(LockName::read("ns/Mutex/a", true), "ns/Mutex/a".parse());
     }
 }

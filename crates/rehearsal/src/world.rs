@@ -274,6 +274,8 @@ impl<'s> World<'s> {
                             map.and_then(|map| map["data"][key].as_str()?.trim().parse().ok())
                         }
                         LockName::Mutex { .. } => Some(1),
+                        // Nobody says what a limit in a database is, and there is one run only: it has room.
+                        LockName::Database { mutex, .. } => Some(if *mutex { 1 } else { usize::MAX }),
                     };
                     self.around.size(&name, size);
                 }

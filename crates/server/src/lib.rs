@@ -11,6 +11,7 @@ pub mod listen;
 pub mod metrics;
 pub mod remembered;
 pub mod signature;
+pub mod sync;
 pub mod webhook;
 
 pub use event::{EventOptions, Events};

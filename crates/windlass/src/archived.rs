@@ -51,8 +51,8 @@ pub(crate) fn has_none(error: &anyhow::Error) -> bool {
 
 pub(crate) fn told(error: kube::Error) -> anyhow::Error {
     match &error {
-        kube::Error::Api(status) if status.code == 404 && !status.message.contains("archived workflow") => {
-            anyhow!(error).context("this cluster has no archive of workflows that can be asked; `windlass up` has one")
+        kube::Error::Api(status) if status.code == 404 && !status.message.starts_with("there is no ") => {
+            anyhow!(error).context("this cluster keeps no such thing; `windlass up` does")
         }
         _ => anyhow!(error),
     }

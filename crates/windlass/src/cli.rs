@@ -11,6 +11,7 @@ mod image;
 mod manifest;
 mod on_cluster;
 mod stored;
+mod sync;
 mod trace;
 mod workflow;
 
@@ -25,6 +26,7 @@ pub(crate) use image::*;
 pub(crate) use manifest::*;
 pub(crate) use on_cluster::*;
 pub(crate) use stored::*;
+pub(crate) use sync::*;
 pub(crate) use trace::*;
 pub(crate) use workflow::*;
 
@@ -171,6 +173,12 @@ pub(crate) enum Verb {
         after_help = "Example:\n  windlass archive list -l team=red\n  windlass archive retry nightly-x7k2p\n  windlass archive list-label-values -l team"
     )]
     Archive(ArchiveVerb),
+    /// The sizes of semaphores: create, get, update, delete
+    #[command(
+        subcommand,
+        after_help = "Example:\n  windlass sync create deploys --type database --limit 2\n  windlass sync update deploys --type configmap --cm-name limits --limit 3"
+    )]
+    Sync(SyncVerb),
     /// Outputs that are remembered (`windlass.dev/cache`): list, clear
     #[command(subcommand, after_help = "Example:\n  windlass cache list\n  windlass cache clear --key some-key")]
     Cache(CacheVerb),

@@ -203,7 +203,8 @@ impl Cluster {
             },
             metrics,
             archive: Some(kept.clone()),
-            memory: Some(kept),
+            memory: Some(kept.clone()),
+            limits: Some(kept),
             ..workflow::Settings::default()
         };
         let agent = Agent::new(windlass_node::Config {

@@ -1,5 +1,5 @@
 //! The locks of all runs: the one table ([`windlass_schedule::locks`]) behind a mutex, the sizes of semaphores, which it
-//! reads from ConfigMaps and watches as long as somebody needs them, and the mailboxes of those who wait.
+//! reads from ConfigMaps or the database and watches as long as somebody needs them, and the mailboxes of those who wait.
 //!
 //! The table lives in memory; what outlives it is in the workflows' statuses, and is put in before anything is granted.
 //! It must never grant by itself, nor forget a run that is still there.
@@ -20,6 +20,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
+use windlass_archive::Limits;
 use windlass_engine::Observation;
 use windlass_model::labels;
 use windlass_model::lock::{LockAnswer, LockName};
@@ -30,14 +31,21 @@ use super::resident::Letter;
 use super::{Key, seen};
 use crate::Error;
 
-/// Namespace and name of a ConfigMap.
-type MapKey = (String, String);
+/// Where the size of a semaphore is: namespace and name of a ConfigMap, or of a limit in the database.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Map(String, String),
+    Limit(String, String),
+}
+
+/// How often a limit in the database is looked at while somebody needs it: nobody tells of a change.
+const LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Room {
     table: Table,
     mailboxes: HashMap<Owner, UnboundedSender<Letter>>,
-    watches: BTreeMap<MapKey, AbortHandle>,
+    watches: BTreeMap<Source, AbortHandle>,
     /// The loop has stopped: nothing is granted any more.
     closed: bool,
 }
@@ -46,6 +54,7 @@ struct Room {
 #[derive(Clone)]
 pub(crate) struct Locks {
     client: Client,
+    limits: Option<Arc<dyn Limits>>,
     room: Arc<Mutex<Room>>,
 }
 
@@ -67,7 +76,11 @@ impl<'de> Deserialize<'de> for Unread {
 
 impl Locks {
     /// The table with what unfinished workflows hold by their statuses.
-    pub(crate) async fn restore(client: &Client, managed: Option<&str>) -> Result<Self, Error> {
+    pub(crate) async fn restore(
+        client: &Client,
+        managed: Option<&str>,
+        limits: Option<Arc<dyn Limits>>,
+    ) -> Result<Self, Error> {
         let kind = seen::workflows();
         let api = match managed {
             Some(namespace) => Api::<Object<Unread, Held>>::namespaced_with(client.clone(), namespace, &kind),
@@ -85,7 +98,7 @@ impl Locks {
                 room.table.restore(Holder { owner: owner.clone(), node_id }, lock);
             }
         }
-        Ok(Self { client: client.clone(), room: Arc::new(Mutex::new(room)) })
+        Ok(Self { client: client.clone(), limits, room: Arc::new(Mutex::new(room)) })
     }
 
     fn room(&self) -> MutexGuard<'_, Room> {
@@ -103,6 +116,12 @@ impl Locks {
         priority: i32,
         created: Timestamp,
     ) -> Asked {
+        if self.limits.is_none()
+            && let Some(name) = locks.iter().find(|name| name.is_in_database())
+        {
+            let message = format!("{name}: synchronization database session is not available");
+            return Asked::Answered(LockAnswer::Refused { message });
+        }
         let mut room = self.room();
         let holder = Holder { owner: seat.owner.clone(), node_id: node_id.to_owned() };
         room.mailboxes.insert(seat.owner.clone(), seat.mailbox.clone());
@@ -117,53 +136,83 @@ impl Locks {
 
     /// Reads the sizes of these semaphores and watches them from now on.
     pub(crate) async fn read_sizes(&self, locks: &[LockName]) -> Result<(), Error> {
-        let maps: BTreeSet<MapKey> = locks.iter().filter_map(map_of).collect();
-        for (namespace, name) in maps {
-            let api = config_maps(&self.client, &namespace);
-            let map = match api.get_opt(&name).await {
-                Ok(map) => map,
-                Err(kube::Error::Api(s)) if s.code == 403 => {
-                    warn!(namespace, name, error = s.message, "the size of a semaphore may not be read");
-                    None
+        let sources: BTreeSet<Source> = locks.iter().filter_map(source_of).collect();
+        for source in sources {
+            match &source {
+                Source::Limit(namespace, name) => {
+                    let limit = self.limit(namespace, name).await?;
+                    self.sized(&source, |_| limit, false);
                 }
-                Err(e) => return Err(e.into()),
-            };
-            self.sized(&(namespace, name), map.as_ref(), false);
+                Source::Map(namespace, name) => {
+                    let map = match config_maps(&self.client, namespace).get_opt(name).await {
+                        Ok(map) => map,
+                        Err(kube::Error::Api(s)) if s.code == 403 => {
+                            warn!(namespace, name, error = s.message, "the size of a semaphore may not be read");
+                            None
+                        }
+                        Err(e) => return Err(e.into()),
+                    };
+                    self.sized(&source, |lock| size_in(map.as_ref(), lock), false);
+                }
+            }
         }
         Ok(())
     }
 
-    /// What a ConfigMap says now.
-    fn sized(&self, key: &MapKey, map: Option<&DynamicObject>, watched: bool) {
+    async fn limit(&self, namespace: &str, name: &str) -> Result<Option<usize>, Error> {
+        let Some(limits) = &self.limits else { return Ok(None) };
+        let limit = limits.limit(format!("{namespace}/{name}")).await?;
+        Ok(limit.and_then(|limit| usize::try_from(limit).ok()))
+    }
+
+    /// What the place of sizes says now.
+    fn sized(&self, source: &Source, size_of: impl Fn(&LockName) -> Option<usize>, watched: bool) {
         let mut room = self.room();
         let names: Vec<LockName> =
-            room.table.semaphores().filter(|n| map_of(n).as_ref() == Some(key)).cloned().collect();
+            room.table.semaphores().filter(|n| source_of(n).as_ref() == Some(source)).cloned().collect();
         for name in names {
-            let LockName::Semaphore { key: entry, .. } = &name else { continue };
-            let text = map.and_then(|m| m.data["data"][entry].as_str());
-            let size = text.and_then(|t| t.trim().parse::<usize>().ok());
+            let size = size_of(&name);
             if size.is_none() {
-                warn!(lock = %name, size = text, "a semaphore's size cannot be read: is the ConfigMap there, and its key a number?");
+                warn!(lock = %name, "a semaphore's size cannot be read: is the ConfigMap or the limit there, and a number?");
             }
             room.table.set_size(&name, size);
         }
         room.tell(None);
-        let needed = room.table.semaphores().any(|name| map_of(name).as_ref() == Some(key));
-        if needed && !watched && !room.watches.contains_key(key) {
-            let watch = tokio::spawn(self.clone().watch(key.clone()));
-            room.watches.insert(key.clone(), watch.abort_handle());
+        let needed = room.table.semaphores().any(|name| source_of(name).as_ref() == Some(source));
+        if needed && !watched && !room.watches.contains_key(source) {
+            let watch = tokio::spawn(self.clone().watch(source.clone()));
+            room.watches.insert(source.clone(), watch.abort_handle());
         }
         room.drop_watches();
     }
 
-    async fn watch(self, key: MapKey) {
-        let mut versions = watch_object(config_maps(&self.client, &key.0), &key.1).boxed();
-        while let Some(version) = versions.next().await {
-            match version {
-                Ok(map) => self.sized(&key, map.as_ref(), true),
-                Err(e) => {
-                    warn!(namespace = key.0, name = key.1, error = %Error::from(e), "watch of a semaphore's size");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+    async fn watch(self, source: Source) {
+        match &source {
+            Source::Map(namespace, name) => {
+                let mut versions = watch_object(config_maps(&self.client, namespace), name).boxed();
+                while let Some(version) = versions.next().await {
+                    match version {
+                        Ok(map) => self.sized(&source, |lock| size_in(map.as_ref(), lock), true),
+                        Err(e) => {
+                            warn!(namespace, name, error = %Error::from(e), "watch of a semaphore's size");
+                            tokio::time::sleep(Duration::from_secs(1)).await;
+                        }
+                    }
+                }
+            }
+            Source::Limit(namespace, name) => {
+                let mut known = None;
+                loop {
+                    match self.limit(namespace, name).await {
+                        // One that was taken back stays as it was, for those who hold it.
+                        Ok(limit) if limit.is_some() && limit != known => {
+                            self.sized(&source, |_| limit, true);
+                            known = limit;
+                        }
+                        Ok(_) => {}
+                        Err(error) => warn!(namespace, name, %error, "the limit of a semaphore cannot be read"),
+                    }
+                    tokio::time::sleep(LOOK).await;
                 }
             }
         }
@@ -222,22 +271,22 @@ impl Locks {
     /// Takes out of a status what its run does not hold: the table is right, and a status may be older.
     pub(crate) fn correct(&self, owner: &Owner, status: &mut Value) {
         let room = self.room();
-        let holds = |lock: &Value, key: &Value| {
-            let name: Option<LockName> = lock.as_str().and_then(|n| n.parse().ok());
+        let holds = |lock: &Value, key: &Value, mutex: bool| {
+            let name = lock.as_str().and_then(|n| LockName::read(n, mutex).ok());
             let key = key.as_str().unwrap_or_default();
             name.is_some_and(|name| {
                 room.table.holders(&name).iter().any(|k| k == key) && room.table.owners().any(|o| o == owner)
             })
         };
         for row in status["mutex"]["holding"].as_array_mut().into_iter().flatten() {
-            if !holds(&row["mutex"], &row["holder"]) {
+            if !holds(&row["mutex"], &row["holder"], true) {
                 row["holder"] = Value::Null;
             }
         }
         for row in status["semaphore"]["holding"].as_array_mut().into_iter().flatten() {
             let lock = row["semaphore"].clone();
             if let Some(holders) = row["holders"].as_array_mut() {
-                holders.retain(|key| holds(&lock, key));
+                holders.retain(|key| holds(&lock, key, false));
             }
         }
     }
@@ -290,7 +339,7 @@ impl Room {
         if self.watches.is_empty() {
             return;
         }
-        let needed: BTreeSet<MapKey> = self.table.semaphores().filter_map(map_of).collect();
+        let needed: BTreeSet<Source> = self.table.semaphores().filter_map(source_of).collect();
         self.watches.retain(|key, watch| {
             let stays = needed.contains(key);
             if !stays {
@@ -316,11 +365,18 @@ pub(crate) fn of_key(key: &Key) -> String {
     workflow_key(&key.0, &key.1)
 }
 
-fn map_of(name: &LockName) -> Option<MapKey> {
+fn source_of(name: &LockName) -> Option<Source> {
     match name {
-        LockName::Semaphore { namespace, config_map, .. } => Some((namespace.clone(), config_map.clone())),
-        LockName::Mutex { .. } => None,
+        LockName::Semaphore { namespace, config_map, .. } => Some(Source::Map(namespace.clone(), config_map.clone())),
+        LockName::Database { namespace, name, mutex: false } => Some(Source::Limit(namespace.clone(), name.clone())),
+        LockName::Mutex { .. } | LockName::Database { .. } => None,
     }
+}
+
+/// What a ConfigMap says of a semaphore.
+fn size_in(map: Option<&DynamicObject>, name: &LockName) -> Option<usize> {
+    let LockName::Semaphore { key, .. } = name else { return None };
+    map?.data["data"][key].as_str()?.trim().parse().ok()
 }
 
 fn config_maps(client: &Client, namespace: &str) -> Api<DynamicObject> {

@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
-use windlass_archive::{Archive, Memory};
+use windlass_archive::{Archive, Limits, Memory};
 use windlass_engine::Observation;
 use windlass_engine::repository::ControllerConfig;
 use windlass_model::{WorkflowPhase, labels};
@@ -58,6 +58,8 @@ pub struct Settings {
     pub archive: Option<Arc<dyn Archive>>,
     /// Where outputs are remembered that name no ConfigMap; nowhere when it is not said.
     pub memory: Option<Arc<dyn Memory>>,
+    /// The sizes of semaphores in a database, and that there is one; without it nobody gets such a lock.
+    pub limits: Option<Arc<dyn Limits>>,
     /// The only namespace whose workflows are ours; all of them when it is not said.
     pub managed_namespace: Option<String>,
     /// Where the controller's own ConfigMaps are.
@@ -77,6 +79,7 @@ impl Default for Settings {
             metrics: crate::metrics::Metrics::default(),
             archive: None,
             memory: None,
+            limits: None,
             managed_namespace: None,
             controller_namespace: "windlass-system".to_owned(),
             status_pause_min: Duration::from_millis(100),
@@ -353,7 +356,7 @@ async fn prepare(
     stop: &CancellationToken,
 ) -> Option<(locks::Locks, ControllerConfig)> {
     loop {
-        let locks = locks::Locks::restore(client, settings.managed_namespace.as_deref());
+        let locks = locks::Locks::restore(client, settings.managed_namespace.as_deref(), settings.limits.clone());
         match tokio::try_join!(locks, live::read(client, settings)) {
             Ok(known) => return Some(known),
             Err(e) => warn!(error = %e, "cannot read which locks are held, and the configuration; tried again"),

@@ -1,5 +1,6 @@
 //! Locks, remembered outputs and limits over several workflows, over the embedded API, with the test as the kubelet.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
@@ -7,27 +8,33 @@ use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind,
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver::{ApiServer, Identity, Options};
+use windlass_archive::{Limits, SqliteArchive};
 use windlass_control::workflow;
 
 struct House {
     client: kube::Client,
     stop: CancellationToken,
     loops: Option<tokio::task::JoinHandle<()>>,
+    limits: Option<Arc<dyn Limits>>,
 }
 
 impl House {
     async fn new() -> Self {
+        Self::with(None).await
+    }
+
+    async fn with(limits: Option<Arc<dyn Limits>>) -> Self {
         let server = ApiServer::open(Options::memory()).await.unwrap();
         server.ensure_crds(&windlass_model::crds::manifests()).await.unwrap();
         let client = server.client(Identity::admin());
-        let mut house = Self { client, stop: CancellationToken::new(), loops: None };
+        let mut house = Self { client, stop: CancellationToken::new(), loops: None, limits };
         house.start();
         house
     }
 
     fn start(&mut self) {
         self.stop = CancellationToken::new();
-        let settings = workflow::Settings::default();
+        let settings = workflow::Settings { limits: self.limits.clone(), ..workflow::Settings::default() };
         self.loops = Some(tokio::spawn(workflow::run(self.client.clone(), settings, self.stop.clone())));
     }
 
@@ -287,4 +294,61 @@ async fn what_one_run_made_another_remembers() {
     assert_eq!(cache.metadata.labels.unwrap()["workflows.argoproj.io/configmap-type"], "Cache");
     let entry: Value = serde_json::from_str(&cache.data.unwrap()["k"]).unwrap();
     assert_eq!(entry["nodeID"], "a");
+}
+
+#[tokio::test]
+async fn locks_in_a_database_have_their_limits_there_and_survive() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Arc::new(SqliteArchive::new(dir.path().join("archive.db")));
+    limits.create_limit("shared/k".to_owned(), 1).await.unwrap();
+    let mut house = House::with(Some(limits.clone())).await;
+    let semaphore = || json!({"semaphores": [{"namespace": "shared", "database": {"key": "k"}}]});
+    let mutex = || json!({"mutexes": [{"namespace": "shared", "name": "k", "database": true}]});
+    house.submit("one", 0, true, semaphore()).await;
+    house.begins("one").await;
+    // The mutex of that name is another lock.
+    house.submit("mutex", 0, false, mutex()).await;
+    house.begins("mutex").await;
+    house.submit("two", 0, true, semaphore()).await;
+    house.waits("two", "Waiting for shared/Database/k lock. Lock status: 0/1").await;
+    house.submit("three", 0, false, mutex()).await;
+    house.waits("three", "Waiting for shared/Database/k lock. Lock status: 0/1").await;
+    // A controller that is killed knows afterwards who holds what.
+    house.kill().await;
+    house.start();
+    house.submit("four", 9, true, semaphore()).await;
+    house.waits("four", "Waiting for shared/Database/k lock. Lock status: 0/1").await;
+    assert!(!house.has_pod("two").await && !house.has_pod("three").await);
+    // A limit that is said anew counts, and the one of higher priority is first.
+    limits.update_limit("shared/k".to_owned(), 2).await.unwrap();
+    house.begins("four").await;
+    assert!(!house.has_pod("two").await);
+    house.end("one").await;
+    house.begins("two").await;
+    house.end("mutex").await;
+    house.begins("three").await;
+    for name in ["two", "three", "four"] {
+        house.end(name).await;
+    }
+    house
+        .until("nothing is held", async || {
+            let mut free = true;
+            for name in ["one", "two", "three", "four", "mutex"] {
+                free &= house.status(name).await["synchronization"].is_null();
+            }
+            free
+        })
+        .await;
+    // A limit that nobody has said is told.
+    house.submit("five", 0, true, json!({"semaphores": [{"database": {"key": "k"}}]})).await;
+    let says = async || house.status("five").await["message"].as_str().unwrap_or_default().to_owned();
+    house.until("it fails", async || says().await.contains("failed to initialize semaphore default/Database/k")).await;
+}
+
+#[tokio::test]
+async fn without_a_database_there_are_no_such_locks() {
+    let house = House::new().await;
+    house.submit("w", 0, true, json!({"mutexes": [{"name": "m", "database": true}]})).await;
+    let says = async || house.status("w").await["message"].as_str().unwrap_or_default().to_owned();
+    house.until("it fails", async || says().await.contains("synchronization database session is not available")).await;
 }

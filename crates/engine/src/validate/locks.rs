@@ -31,6 +31,13 @@ pub(super) fn check(object: &Object<'_>, report: &mut Report<'_>) {
                     report.help("write `configMapKeyRef: {name: …, key: …}`");
                 } else if one == "semaphore" && !lock["database"].is_null() && !key.is_null() {
                     report.warning("argo::bad-lock", &at, "a semaphore has its size in a ConfigMap or in a database");
+                } else if one == "semaphore" && lock["database"].is_object() && !text(&lock["database"]["key"]) {
+                    report.warning(
+                        "argo::bad-lock",
+                        &format!("{at}/database"),
+                        "a semaphore in a database needs the limit's key",
+                    );
+                    report.help("write `database: {key: …}`, and set its limit with `windlass sync create`");
                 }
             }
         }

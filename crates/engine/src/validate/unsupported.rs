@@ -23,9 +23,6 @@ pub struct Unsupported {
 pub const TABLE: &[Unsupported] =
     &[Unsupported { field: "template.executorPlugins", what: "executor plugins", issue: 5 }];
 
-/// Locks that are kept in a database. Not in [`TABLE`], for other locks, in the same fields, do run.
-const DATABASE: Unsupported = Unsupported { field: "….database", what: "locks in a database", issue: 5 };
-
 /// Every use of an unsupported feature: its place as a JSON pointer below the spec, and the table's row.
 pub fn uses(spec: &Value) -> Vec<(String, &'static Unsupported)> {
     let mut out = Vec::new();
@@ -41,17 +38,6 @@ pub fn uses(spec: &Value) -> Vec<(String, &'static Unsupported)> {
             _ => templates(spec, &mut look),
         }
     }
-    let mut locks = |value: &Value, at: String| {
-        for list in ["mutexes", "semaphores"] {
-            for (i, lock) in value["synchronization"][list].as_array().into_iter().flatten().enumerate() {
-                if !matches!(lock["database"], Value::Null | Value::Bool(false)) {
-                    out.push((format!("{at}/synchronization/{list}/{i}/database"), &DATABASE));
-                }
-            }
-        }
-    };
-    locks(spec, String::new());
-    templates(spec, &mut locks);
     out
 }
 

@@ -366,6 +366,7 @@ pub(crate) struct LockRoom {
     table: Table,
     run: Owner,
     config_maps: Vec<Value>,
+    limits: BTreeMap<String, usize>,
     asked: std::collections::BTreeSet<String>,
 }
 
@@ -373,7 +374,10 @@ impl LockRoom {
     pub(crate) fn new(workflow: &str, objects: &[Value]) -> Self {
         let config_maps = objects.iter().filter(|o| o["kind"] == "ConfigMap").cloned().collect();
         let run = Owner { workflow: workflow.to_owned(), uid: "uid-1".to_owned() };
-        Self { table: Table::default(), run, config_maps, asked: Default::default() }
+        let limits = objects.iter().filter(|o| o["kind"] == "SyncLimit");
+        let limits = limits.map(|o| (o["name"].as_str().unwrap().to_owned(), o["limit"].as_u64().unwrap() as usize));
+        let limits = limits.collect();
+        Self { table: Table::default(), run, config_maps, limits, asked: Default::default() }
     }
 
     fn holder(&self, node_id: &str) -> Holder {
@@ -421,6 +425,11 @@ impl LockRoom {
             _ => return None,
         };
         for name in self.table.unread() {
+            if let LockName::Database { namespace, name: key, .. } = &name {
+                let limit = self.limits.get(&format!("{namespace}/{key}")).copied();
+                self.table.set_size(&name, limit);
+                continue;
+            }
             let LockName::Semaphore { config_map, key, .. } = &name else { continue };
             let map = self.config_maps.iter().find(|o| o["metadata"]["name"] == *config_map);
             let size = map.and_then(|o| o["data"][key].as_str()?.trim().parse().ok());

@@ -11,21 +11,21 @@ use tower::ServiceExt;
 use windlass_apiserver::{Annex, Body};
 use windlass_archive::SqliteArchive;
 use windlass_server::archived::{self, Caller};
-use windlass_server::remembered;
+use windlass_server::{remembered, sync};
 
 /// The routes.
 pub(super) struct Routes(Router);
 
 impl Routes {
     pub(super) fn new(kept: Arc<SqliteArchive>) -> Self {
-        Self(archived::routes(kept.clone()).merge(remembered::routes(kept)))
+        Self(archived::routes(kept.clone()).merge(remembered::routes(kept.clone())).merge(sync::routes(kept)))
     }
 }
 
 #[async_trait::async_trait]
 impl Annex for Routes {
     fn has(&self, path: &str) -> bool {
-        archived::has(path) || remembered::has(path)
+        archived::has(path) || remembered::has(path) || sync::has(path)
     }
 
     async fn answer(&self, caller: kube::Client, request: Request<Bytes>) -> Response<Body> {

@@ -27,6 +27,7 @@ mod run;
 mod shutdown;
 mod stored;
 mod submit;
+mod sync;
 mod test;
 mod up;
 mod version;
@@ -62,6 +63,7 @@ pub(crate) async fn run(session: Session, verb: Verb) -> Result<ExitCode> {
         Verb::Template(verb) => stored::run_template(&session, false, verb).await,
         Verb::ClusterTemplate(verb) => stored::run_template(&session, true, verb).await,
         Verb::Archive(verb) => archive::run(&session, verb).await,
+        Verb::Sync(verb) => sync::run(&session, verb).await,
         Verb::Cache(verb) => cache::run(&session, verb).await,
         Verb::Node(verb) => by_hand::node(&session, verb).await,
         Verb::Delete(args) => delete::run(&session, args).await,
