@@ -329,7 +329,9 @@ impl Hands {
 
     async fn known(&self, workflow: &Workflow, namespace: &str) -> Result<Vec<WorkflowArtifactGcTask>, Error> {
         let uid = workflow.metadata.uid.as_deref();
-        let all = self.ledgers(namespace).list(&ListParams::default().labels(labels::GARBAGE)).await?.items;
+        let name = workflow.metadata.name.as_deref().unwrap_or_default();
+        let of_name = ListParams::default().labels(&format!("{}={}", labels::GARBAGE, garbage::label(name)));
+        let all = self.ledgers(namespace).list(&of_name).await?.items;
         let of_it = |l: &DynamicObject| l.annotations().get(labels::GARBAGE_OF).map(String::as_str) == uid;
         Ok(all.into_iter().filter(of_it).filter_map(read).collect())
     }

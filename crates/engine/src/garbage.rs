@@ -103,7 +103,7 @@ impl Remover {
         }
         let mut labels: BTreeMap<&str, &str> = BTreeMap::new();
         labels.extend(self.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-        labels.extend([(labels::COMPONENT, labels::ARTIFACT_GC), (labels::GARBAGE, short(workflow))]);
+        labels.extend([(labels::COMPONENT, labels::ARTIFACT_GC), (labels::GARBAGE, label(workflow))]);
         let mut annotations: BTreeMap<&str, &str> = BTreeMap::new();
         annotations.extend(self.annotations.iter().map(|(k, v)| (k.as_str(), v.as_str())));
         annotations.insert(labels::ARTIFACT_GC_STRATEGY, strategy.as_str());
@@ -111,8 +111,8 @@ impl Remover {
     }
 }
 
-/// A label's value holds no more.
-fn short(name: &str) -> &str {
+/// The value of the label [`labels::GARBAGE`] on what belongs to a workflow of this name: a label holds no more.
+pub fn label(name: &str) -> &str {
     name.get(..63).unwrap_or(name).trim_end_matches(['-', '.'])
 }
 
@@ -191,7 +191,7 @@ fn blank(workflow: &Workflow, strategy: Strategy, name: String) -> WorkflowArtif
         metadata: ObjectMeta {
             name: Some(name),
             namespace: workflow.metadata.namespace.clone(),
-            labels: [(labels::GARBAGE.to_owned(), short(&text(&workflow.metadata.name)).to_owned())].into(),
+            labels: [(labels::GARBAGE.to_owned(), label(&text(&workflow.metadata.name)).to_owned())].into(),
             annotations: [
                 (labels::ARTIFACT_GC_STRATEGY.to_owned(), strategy.as_str().to_owned()),
                 (labels::GARBAGE_OF.to_owned(), text(&workflow.metadata.uid)),

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | an input, a script, or anything below | an init container: this program into an `emptyDir`, inputs to their paths |
 //! | a kaniko step, unless its own image is to be used | nothing: our program is its image, and builds |
-//! | an output, a captured result, a kept log, a sidecar, a set | a supervisor, first of the containers; every command wrapped |
+//! | an output, a captured result, a kept log, progress of its own, a sidecar, a set | a supervisor, first of the containers; every command wrapped |
 //!
 //! Wrapped commands must be known, so that an image's own one is asked for ([`images_without_command`]). The executor's
 //! containers hold its own token and the Secrets of artifact locations; the user's containers hold neither.
@@ -59,12 +59,20 @@ impl Needs {
     fn of(pod: &Value) -> Result<Option<Self>, String> {
         let Some(text) = pod["metadata"]["annotations"][labels::TASK].as_str() else { return Ok(None) };
         let task: Task = serde_json::from_str(text).map_err(|e| format!("the step's task cannot be read: {e}"))?;
-        let reports = !task.outputs.is_empty() || task.include_result || task.archive_logs;
+        let tells = tells_progress(pod, &task);
+        let reports = tells || !task.outputs.is_empty() || task.include_result || task.archive_logs;
         let sidecars = containers(pod).any(|c| c["name"] != "main");
         let supervisor = reports || sidecars || task.container_set.is_some();
         let init = supervisor || !task.inputs.is_empty() || task.script.is_some() || task.is_ours();
         Ok(Some(Self { task, init, reports, supervisor }))
     }
+}
+
+/// Whether the step writes its progress into a file, as far as its text shows: then somebody has to read it.
+fn tells_progress(pod: &Value, task: &Task) -> bool {
+    let names = |text: &str| text.contains(PROGRESS_VARIABLE);
+    let mut main = containers(pod).filter(|c| c["name"] == "main");
+    main.any(|c| names(&c.to_string())) || task.script.as_deref().is_some_and(names)
 }
 
 fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
@@ -192,6 +200,9 @@ pub fn wrap(mut pod: Value, form: &PodForm, commands: &BTreeMap<String, ImageCom
                 _ => vec![SIDECAR],
             };
             supervised(container, &role, commands)?;
+            if is_main && !task.is_ours() {
+                name_progress_file(container);
+            }
         }
         if is_main {
             for mounted in &inputs.mounted {
@@ -342,6 +353,14 @@ fn supervised(container: &mut Value, role: &[&str], commands: &BTreeMap<String, 
     mount(container, json!({"name": BIN, "mountPath": BIN_DIR, "readOnly": true}));
     mount(container, json!({"name": RUN, "mountPath": RUN_DIR}));
     Ok(())
+}
+
+/// Where the step may write its progress, for the supervisor to see.
+fn name_progress_file(container: &mut Value) {
+    let Value::Object(map) = container else { return };
+    if let Value::Array(env) = map.entry("env").or_insert_with(|| json!([])) {
+        env.push(json!({"name": PROGRESS_VARIABLE, "value": format!("{RUN_DIR}/{PROGRESS_FILE}")}));
+    }
 }
 
 /// The Secrets that these artifacts' locations name: name to keys.

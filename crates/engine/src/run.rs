@@ -412,7 +412,10 @@ impl Run {
             node.status.synchronization_status = None;
         }
         if phase.is_fulfilled() && is_executable(self.nodes.list[ix].status.type_) {
-            self.nodes.set_progress(ix, if phase == NodePhase::Succeeded { "1/1" } else { "0/1" });
+            // What it told of itself stays, but for what is done.
+            let (done, all) = crate::nodes::parse_progress(self.nodes.list[ix].status.progress.as_deref());
+            let done = if phase == NodePhase::Succeeded { all } else { done };
+            self.nodes.set_progress(ix, &format!("{done}/{all}"));
         }
         let node = &self.nodes.list[ix];
         let is_active = counts_as_active(&node.status);

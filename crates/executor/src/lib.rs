@@ -18,6 +18,7 @@ pub mod inputs;
 pub mod outputs;
 pub mod plugin;
 pub mod pod;
+pub mod progress;
 pub mod report;
 pub mod resource;
 pub mod work;

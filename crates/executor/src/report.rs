@@ -9,11 +9,25 @@ use windlass_model::parameter::Outputs;
 use windlass_model::task::Task;
 
 /// The object to create; `None` where there is nothing to report.
-pub fn task_result(task: &Task, outputs: &Outputs, message: Option<&str>) -> Option<Value> {
+pub fn task_result(task: &Task, outputs: &Outputs, message: Option<&str>, progress: Option<&str>) -> Option<Value> {
     // A plugin may have nothing to give, and that it is done is told all the same.
-    if outputs.is_empty() && message.is_none() && task.plugin.is_none() {
+    if outputs.is_empty() && message.is_none() && progress.is_none() && task.plugin.is_none() {
         return None;
     }
+    let mut object = blank(task);
+    if !outputs.is_empty() {
+        object["outputs"] = serde_json::to_value(outputs).unwrap_or(Value::Null);
+    }
+    if let Some(message) = message {
+        object["message"] = json!(message);
+    }
+    if let Some(progress) = progress {
+        object["progress"] = json!(progress);
+    }
+    Some(object)
+}
+
+fn blank(task: &Task) -> Value {
     let mut object = json!({
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "WorkflowTaskResult",
@@ -34,13 +48,35 @@ pub fn task_result(task: &Task, outputs: &Outputs, message: Option<&str>) -> Opt
         object["metadata"]["ownerReferences"][0]["kind"] = json!("WorkflowArtifactGCTask");
         object["metadata"]["ownerReferences"][0]["name"] = json!(task.node_id);
     }
-    if !outputs.is_empty() {
-        object["outputs"] = serde_json::to_value(outputs).unwrap_or(Value::Null);
-    }
-    if let Some(message) = message {
-        object["message"] = json!(message);
-    }
-    Some(object)
+    object
+}
+
+fn results(client: &kube::Client, namespace: &str) -> Api<DynamicObject> {
+    let resource = ApiResource {
+        group: "argoproj.io".into(),
+        version: "v1alpha1".into(),
+        api_version: "argoproj.io/v1alpha1".into(),
+        kind: "WorkflowTaskResult".into(),
+        plural: "workflowtaskresults".into(),
+    };
+    Api::namespaced_with(client.clone(), namespace, &resource)
+}
+
+/// Tells how far a step that runs has come; an error is a text. The report itself follows: this one says that it does.
+pub async fn send_progress(client: &kube::Client, namespace: &str, task: &Task, progress: &str) -> Result<(), String> {
+    let api = results(client, namespace);
+    let mut object = blank(task);
+    object["metadata"]["labels"][labels::REPORT_OUTPUTS_COMPLETED] = json!("false");
+    object["progress"] = json!(progress);
+    let body: DynamicObject = serde_json::from_value(object).map_err(|e| e.to_string())?;
+    let answer = match api.create(&PostParams::default(), &body).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            let patch = Patch::Merge(json!({"progress": progress}));
+            api.patch(&task.node_id, &PatchParams::default(), &patch).await
+        }
+        created => created,
+    };
+    answer.map(drop).map_err(|e| e.to_string())
 }
 
 /// How often writing a report is tried, with pauses from 50 ms to 5 s.
@@ -49,14 +85,7 @@ const TRIES: u32 = 12;
 /// Creates the report; an older one of the same node (an earlier attempt) is replaced. An error is a text that says why
 /// it was not taken.
 pub async fn send(client: &kube::Client, namespace: &str, name: &str, object: Value) -> Result<(), String> {
-    let resource = ApiResource {
-        group: "argoproj.io".into(),
-        version: "v1alpha1".into(),
-        api_version: "argoproj.io/v1alpha1".into(),
-        kind: "WorkflowTaskResult".into(),
-        plural: "workflowtaskresults".into(),
-    };
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let api = results(client, namespace);
     let body: DynamicObject = serde_json::from_value(object.clone()).map_err(|e| e.to_string())?;
     let mut pause = Duration::from_millis(50);
     let mut last = String::new();
@@ -64,11 +93,14 @@ pub async fn send(client: &kube::Client, namespace: &str, name: &str, object: Va
         match api.create(&PostParams::default(), &body).await {
             Ok(_) => return Ok(()),
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                let patch = json!({
+                let mut patch = json!({
                     "metadata": {"labels": object["metadata"]["labels"]},
                     "outputs": object["outputs"],
                     "message": object["message"],
                 });
+                if let Some(progress) = object.get("progress") {
+                    patch["progress"] = progress.clone();
+                }
                 match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
                     Ok(_) => return Ok(()),
                     Err(error) => last = error.to_string(),
@@ -94,10 +126,12 @@ mod tests {
     #[test]
     fn nothing_to_report_is_no_object() {
         let task = Task { node_id: "wf-1".into(), workflow_name: "wf".into(), ..Task::default() };
-        assert!(task_result(&task, &Outputs::default(), None).is_none());
+        assert!(task_result(&task, &Outputs::default(), None, None).is_none());
         let outputs = Outputs { result: Some("hi".into()), ..Outputs::default() };
-        let object = task_result(&task, &outputs, None).unwrap();
+        let object = task_result(&task, &outputs, None, None).unwrap();
         assert_eq!(object.pointer("/outputs/result").unwrap(), "hi");
         assert_eq!(object.pointer("/metadata/name").unwrap(), "wf-1");
+        let object = task_result(&task, &Outputs::default(), None, Some("1/2")).unwrap();
+        assert_eq!((&object["progress"], object.get("outputs")), (&json!("1/2"), None));
     }
 }

@@ -56,6 +56,8 @@ pub const CACHE: &str = "windlass.dev/cache";
 pub const TITLE: &str = "workflows.argoproj.io/title";
 /// Annotation: a description for people.
 pub const DESCRIPTION: &str = "workflows.argoproj.io/description";
+/// Annotation on a pod: the progress (`N/M`) that its node begins with.
+pub const PROGRESS: &str = "workflows.argoproj.io/progress";
 /// Annotation on a pod: the container `kubectl logs` shows by default.
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 /// Annotation on a pod: the [`Task`](crate::task::Task) for the executor, as JSON.

@@ -11,6 +11,13 @@ pub fn kept_log(container: &str) -> String {
     format!("{RUN_DIR}/{container}.log")
 }
 
+/// The variable that names the file into which a step writes its progress, `N/M`.
+pub const PROGRESS_VARIABLE: &str = "ARGO_PROGRESS_FILE";
+/// That file's name.
+pub const PROGRESS_FILE: &str = "progress";
+/// Its directory, where the node agent gives one: Argo's.
+pub const PROGRESS_DIR: &str = "/var/run/argo";
+
 /// A script's source, before it is mounted; beneath [`RUN_DIR`].
 pub const SCRIPT_FILE: &str = "script";
 /// Where this program is in every container of the pod.

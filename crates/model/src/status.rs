@@ -13,6 +13,13 @@ use crate::template::{Template, TemplateRef};
 use crate::time::Time;
 use crate::workflow::WorkflowSpec;
 
+/// Progress as Argo takes it: `N/M` with `0 <= N <= M` and something to do.
+pub fn parse_progress(text: &str) -> Option<(i64, i64)> {
+    let (done, all) = text.split_once('/')?;
+    let (done, all) = (done.parse().ok()?, all.parse().ok()?);
+    (0 <= done && done <= all && all > 0).then_some((done, all))
+}
+
 /// How far a run is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

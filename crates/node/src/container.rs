@@ -339,6 +339,9 @@ impl Context {
             let home = user.home.clone().unwrap_or_else(|| if user.uid == 0 { "/root".into() } else { "/".into() });
             process.env.push(("HOME".to_owned(), home));
         }
+        if let Some(variable) = self.step.as_ref().and_then(|step| step.environment(container)) {
+            process.env.push(variable);
+        }
         let termination = self.termination_file(container).map_err(|e| config_error(e.to_string()))?;
         let volumes = volume_mounts(&self.setup, container, variables).map_err(config_error)?;
         let mut mounts = self.mounts(container, &volumes);

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use windlass_artifacts::archive::worker::{Worked, Workers};
 use windlass_artifacts::{Cancel, Owner};
 use windlass_executor::inputs::{self, Place, Secrets};
-use windlass_executor::{COLLECT_ROLE, EXCHANGE_DIR, ExecutorError, outputs, report, work};
+use windlass_executor::{COLLECT_ROLE, EXCHANGE_DIR, ExecutorError, outputs, progress, report, work};
 use windlass_model::parameter::Outputs;
 use windlass_model::task::{SCRIPT_PATH, Task};
-use windlass_model::{Artifact, labels};
+use windlass_model::{Artifact, labels, places};
 use windlass_sandbox::{Capabilities, Host, Mount, Namespace, Network, Resources, Rootfs, Spec, Stdio, User, Work};
 
 const OUTPUTS_BYTES_MAX: u64 = 4 << 20;
@@ -29,6 +29,8 @@ pub(crate) struct Step {
     filled: Vec<Place>,
     script: Option<PathBuf>,
     exchange: Option<PathBuf>,
+    /// The directory into which the step writes its progress.
+    progress: Option<PathBuf>,
 }
 
 /// The task of a Pod; an error where its annotation cannot be read.
@@ -66,8 +68,16 @@ pub(crate) async fn stage(context: &Context, task: Task, cancel: Cancel) -> Resu
         filled: Vec::new(),
         script: None,
         exchange: None,
+        progress: None,
         task,
     };
+    if !step.task.is_ours() {
+        let path = context.setup.small("progress");
+        let made = std::fs::create_dir_all(&path)
+            .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)));
+        made.map_err(|e| failed(&format!("progress: {e}")))?;
+        step.progress = Some(path);
+    }
     if let Some(source) = &step.task.script {
         let path = context.setup.small("script");
         let write = || -> std::io::Result<()> {
@@ -181,7 +191,46 @@ impl Step {
             .collect();
         mounts.extend(self.script.iter().map(|path| Mount::bind_ro(path, SCRIPT_PATH)));
         mounts.extend(self.exchange.iter().map(|path| Mount::bind(path, EXCHANGE_DIR)));
+        let told = self.progress.iter().filter(|_| self.tells_progress(container));
+        mounts.extend(told.map(|path| Mount::bind(path, places::PROGRESS_DIR)));
         mounts
+    }
+
+    /// What the step's own container finds in its environment.
+    pub(crate) fn environment(&self, container: &Container) -> Option<(String, String)> {
+        self.tells_progress(container).then(|| {
+            let file = format!("{}/{}", places::PROGRESS_DIR, places::PROGRESS_FILE);
+            (places::PROGRESS_VARIABLE.to_owned(), file)
+        })
+    }
+
+    /// Whether this container is the step's own, and has nothing of the user's where its progress is written.
+    fn tells_progress(&self, container: &Container) -> bool {
+        let mut mounts = container.volume_mounts.iter().flatten();
+        let taken = mounts.any(|m| m.mount_path.trim_end_matches('/') == places::PROGRESS_DIR);
+        container.name == self.main && self.progress.is_some() && !taken
+    }
+
+    fn progress(&self) -> Option<String> {
+        progress::read(&self.progress.as_ref()?.join(places::PROGRESS_FILE))
+    }
+
+    /// Tells the step's progress as it changes. Ends when it is dropped.
+    pub(crate) async fn follow_progress(&self, context: &Context) {
+        let namespace = context.pod.metadata.namespace.as_deref().unwrap_or("default");
+        let mut last = None;
+        loop {
+            tokio::time::sleep(progress::PAUSE).await;
+            let now = self.progress();
+            if let Some(text) = now.as_deref().filter(|text| last.as_deref() != Some(*text)) {
+                let sent = report::send_progress(&context.agent.config().client, namespace, &self.task, text).await;
+                // What is not told now is told with the next change, or in the end.
+                if let Err(problem) = sent {
+                    tracing::debug!(step = self.task.node_id, problem, "progress");
+                }
+                last = now;
+            }
+        }
     }
 
     /// Collects the outputs after the step's own container has ended, and reports them. Answers what went wrong with them;
@@ -211,7 +260,7 @@ impl Step {
         }
         // A container that failed says why by its exit code; outputs that it did not make are no reason.
         let message = problem.as_deref().filter(|_| !succeeded && self.exchange.is_some());
-        if let Some(object) = report::task_result(&self.task, &collected, message) {
+        if let Some(object) = report::task_result(&self.task, &collected, message, self.progress().as_deref()) {
             let namespace = context.pod.metadata.namespace.as_deref().unwrap_or("default");
             report::send(&context.agent.config().client, namespace, &self.task.node_id, object).await?;
         }

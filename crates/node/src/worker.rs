@@ -417,7 +417,18 @@ impl Worker {
                 let tell = tell.clone();
                 move |live| drop(tell.send(Happened::Started { index, live }))
             };
-            let happened = match context.run(&container, restarts, cancelled, started).await {
+            let step = context.step.clone().filter(|step| step.main == container.name);
+            let told = async {
+                match &step {
+                    Some(step) => step.follow_progress(&context).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let ended = tokio::select! {
+                ended = context.run(&container, restarts, cancelled, started) => ended,
+                () = told => return,
+            };
+            let happened = match ended {
                 Ok((exit, remains)) => Happened::Exited { index, exit, remains },
                 Err(StartError::Failed(exit)) => Happened::Exited { index, exit: *exit, remains: Remains::default() },
                 Err(StartError::Blocked { reason, message }) => Happened::Blocked { index, reason, message },

@@ -14,7 +14,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use windlass_model::labels;
-use windlass_model::status::NodeFlag;
+use windlass_model::status::{NodeFlag, parse_progress};
 use windlass_model::task_result::WorkflowTaskResult;
 use windlass_model::{Arguments, NodePhase, NodeType};
 
@@ -160,6 +160,11 @@ impl Run {
     fn create_pod(&mut self, ix: Ix) -> Result<(), String> {
         self.expect_report(ix)?;
         let pod = self.build_pod(ix)?;
+        let begins = pod["metadata"]["annotations"][labels::PROGRESS].as_str().filter(|p| parse_progress(p).is_some());
+        if let Some(progress) = begins {
+            self.nodes.set_progress(ix, progress);
+            self.touch(ix);
+        }
         let Machine::Pod(machine) = &self.nodes.list[ix].machine else { return Ok(()) };
         let command =
             Command::CreatePod { node_id: self.nodes.list[ix].status.id.clone(), name: machine.name.clone(), pod };
@@ -584,7 +589,7 @@ impl Run {
         if self.nodes.list[ix].status.phase.is_fulfilled() {
             return;
         }
-        if let Some(progress) = report.progress.as_ref().filter(|p| !p.is_empty())
+        if let Some(progress) = report.progress.as_ref().filter(|p| parse_progress(p).is_some())
             && self.nodes.list[ix].status.progress.as_ref() != Some(progress)
         {
             self.nodes.set_progress(ix, progress);

@@ -156,3 +156,32 @@ fn a_workflow_is_labelled_by_its_first_garbage() {
     assert_eq!(of("OnWorkflowDeletion"), "true");
     assert_eq!(of("Never"), Value::Null);
 }
+
+#[test]
+fn the_same_pod_on_a_cluster() {
+    use windlass_engine::pod_form::{PodForm, wrap};
+    let form = PodForm { image: "ours:1".to_owned(), token_secret: "token".to_owned(), ..PodForm::default() };
+    let of = |secret: bool, strategy: &str| {
+        let mut config = config();
+        if secret {
+            let keys = json!({"name": "keys", "key": "k"});
+            let s3 = config.artifact_repository.s3.as_mut().unwrap();
+            s3.access_key_secret = serde_json::from_value(keys.clone()).unwrap();
+            s3.secret_key_secret = serde_json::from_value(keys).unwrap();
+        }
+        let (ledgers, _) = garbage::ledgers(&workflow(), &[], &config);
+        let ledger =
+            stored(ledgers).into_iter().find(|l| l.metadata.name.as_ref().unwrap().contains(strategy)).unwrap();
+        wrap(garbage::pod(&ledger, 0).unwrap(), &form, &Default::default())
+    };
+    let pod = of(true, "wfcomp").unwrap();
+    let names = |list: &Value| list.as_array().unwrap().iter().map(|c| c["name"].clone()).collect::<Vec<_>>();
+    assert_eq!(names(&pod["spec"]["containers"]), ["supervisor", "main"]);
+    assert_eq!(pod["spec"]["containers"][1]["image"], "ours:1");
+    assert_eq!(pod["spec"]["serviceAccountName"], "cleaner");
+    // The Secrets of the stores are where the artifacts are removed, and nowhere else.
+    let holds = |c: &Value| c["volumeMounts"].to_string().contains("windlass-secrets");
+    assert!(holds(&pod["spec"]["initContainers"][0]));
+    assert!(pod["spec"]["containers"].as_array().unwrap().iter().all(|c| !holds(c)), "{pod:#}");
+    assert!(of(false, "wfdel").unwrap_err().contains("built-in store"));
+}

@@ -14,6 +14,7 @@ mod metrics;
 mod past;
 mod pending;
 mod pod_form;
+mod progress;
 mod resident;
 mod seeds;
 mod world;

@@ -6,7 +6,7 @@ use std::fs::Permissions;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -19,7 +19,7 @@ use windlass_model::task::{ContainerSetTask, Task, Turn, dependency_failed};
 
 use super::link::{self, Ended, Hello, Orders};
 use super::{open_shared, secrets, shared, stores, task};
-use crate::{outputs, report, work};
+use crate::{outputs, progress, report, work};
 
 /// No result is longer, whatever the other end announces.
 const RESULT_BYTES_MAX: u64 = 1 << 20;
@@ -52,6 +52,9 @@ pub(super) fn run() -> Result<(), String> {
     let told = stopped()?;
     let guests = listen()?;
     let sidecars = Vec::new();
+    if !task.is_ours() {
+        follow_progress(task.clone());
+    }
     let made = match &task.container_set {
         Some(set) => attend_set(&task, set, &guests, sidecars, &told),
         None => attend(&task, &guests, sidecars, &told),
@@ -310,17 +313,52 @@ fn report(runtime: &tokio::runtime::Runtime, task: &Task, mut made: Made) -> Res
     }
     // A container that failed says why by its exit code; outputs that it did not make are no reason.
     let problem = made.problem.filter(|_| made.succeeded);
-    if let Some(object) = report::task_result(task, &made.outputs, problem.as_deref()) {
-        windlass_artifacts::git::ensure_tls();
+    let told = progress::read(&progress_file());
+    if let Some(object) = report::task_result(task, &made.outputs, problem.as_deref(), told.as_deref()) {
         let sent = runtime.block_on(async {
-            let config = kube::Config::incluster().map_err(|e| format!("no API to report to: {e}"))?;
-            let namespace = config.default_namespace.clone();
-            let client = kube::Client::try_from(config).map_err(|e| format!("no API to report to: {e}"))?;
+            let (client, namespace) = api()?;
             report::send(&client, &namespace, &task.node_id, object).await
         });
         sent?;
     }
     problem.map_or(Ok(()), Err)
+}
+
+fn progress_file() -> PathBuf {
+    Path::new(places::RUN_DIR).join(places::PROGRESS_FILE)
+}
+
+/// The API, and the namespace of this pod.
+fn api() -> Result<(kube::Client, String), String> {
+    windlass_artifacts::git::ensure_tls();
+    let config = kube::Config::incluster().map_err(|e| format!("no API to report to: {e}"))?;
+    let namespace = config.default_namespace.clone();
+    let client = kube::Client::try_from(config).map_err(|e| format!("no API to report to: {e}"))?;
+    Ok((client, namespace))
+}
+
+/// Tells the step's progress as it changes, as long as this process lives.
+fn follow_progress(task: Task) {
+    let follow = move || -> Option<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        let mut last = None;
+        loop {
+            std::thread::sleep(progress::PAUSE);
+            let now = progress::read(&progress_file());
+            if let Some(text) = now.as_deref().filter(|text| last.as_deref() != Some(*text)) {
+                let sent = runtime.block_on(async {
+                    let (client, namespace) = api()?;
+                    report::send_progress(&client, &namespace, &task, text).await
+                });
+                // What is not told now is told with the next change, or in the end.
+                if let Err(problem) = sent {
+                    eprintln!("progress: {problem}");
+                }
+                last = now;
+            }
+        }
+    };
+    std::thread::spawn(follow);
 }
 
 /// False where a container of a set never ran.

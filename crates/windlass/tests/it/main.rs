@@ -32,6 +32,7 @@ mod rights;
 mod run;
 mod seeds;
 mod steer;
+mod stores;
 mod streams;
 mod told;
 mod users;
