@@ -175,7 +175,7 @@ templates:
     image: busybox
     command: [sh, -c, 'echo 1/4 > $ARGO_PROGRESS_FILE; echo 2/4 >> $ARGO_PROGRESS_FILE; until [ -e /go/on ]; do sleep 0.1; done; echo 3/4 > $ARGO_PROGRESS_FILE']
     volumeMounts: [{name: go, mountPath: /go}]
-  volumes: [{name: go, hostPath: {path: GO}}]
+  volumes: [{name: go, hostPath: {path: HERE}}]
 ";
 
 #[test]
@@ -184,7 +184,7 @@ fn progress_of_its_own() {
     let go = house.path("go");
     std::fs::create_dir_all(&go).unwrap();
     let up = house.up(&["--allow-path", go.to_str().unwrap()]);
-    let file = house.workflow("tells", &TELLS.replace("GO", go.to_str().unwrap()));
+    let file = house.workflow("tells", &TELLS.replace("HERE", go.to_str().unwrap()));
     let running = Running::begin(&mut house.command(&["run", &file, "-o", "json"]));
     until("it is told while it runs", LONG, || {
         let told = house.windlass(&["get", "@latest", "-o", "json"]);
