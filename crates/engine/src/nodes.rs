@@ -179,12 +179,9 @@ impl Nodes {
         match status.type_ {
             NodeType::Pod | NodeType::Container => {
                 // A container set's last containers: those nothing waits for.
-                let containers: Vec<Ix> = status
-                    .children
-                    .iter()
-                    .filter_map(plain)
-                    .filter(|c| self.list[*c].status.type_ == NodeType::Container)
-                    .collect();
+                // They come before whatever hangs from the pod, which may be the hundreds of tasks of the next layer.
+                let is_container = |c: &Ix| self.list[*c].status.type_ == NodeType::Container;
+                let containers: Vec<Ix> = status.children.iter().filter_map(plain).take_while(is_container).collect();
                 if containers.is_empty() {
                     if !out.contains(&status.id) {
                         out.push(status.id.clone());

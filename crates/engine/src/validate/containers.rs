@@ -95,7 +95,8 @@ fn set_as_a_whole(set: &ContainerSetTemplate, names: &[&str], at: &str, report: 
         all.filter_map(Value::as_str).map(str::to_owned).collect()
     };
     let edges: BTreeMap<&str, BTreeSet<String>> = set.containers.iter().map(|c| (name(c), needed(c))).collect();
-    if let Some(i) = names.iter().position(|n| super::graph::ancestors(&edges, n).contains(*n)) {
+    let ancestors = super::graph::Ancestors::of(&edges);
+    if let Some(i) = names.iter().position(|n| ancestors.has(n, n)) {
         let message = format!("the container `{}` waits for itself", names[i]);
         report.error("argo::circle", &format!("{at}/containers/{i}/dependencies"), message);
     }

@@ -23,16 +23,62 @@ pub(super) fn edges(tasks: &[DagTask]) -> BTreeMap<&str, BTreeSet<String>> {
         .collect()
 }
 
-/// Every task that must be over before `task` begins.
-pub(super) fn ancestors(edges: &BTreeMap<&str, BTreeSet<String>>, task: &str) -> BTreeSet<String> {
-    let mut out = BTreeSet::new();
-    let mut todo: Vec<&String> = edges.get(task).into_iter().flatten().collect();
-    while let Some(name) = todo.pop() {
-        if out.insert(name.clone()) {
-            todo.extend(edges.get(name.as_str()).into_iter().flatten());
+/// What must be over before what. A row of bits a task: a wide DAG has many more edges than tasks.
+pub(super) struct Ancestors<'e> {
+    places: BTreeMap<&'e str, usize>,
+    rows: Vec<Vec<u64>>,
+}
+
+impl<'e> Ancestors<'e> {
+    pub(super) fn of(edges: &'e BTreeMap<&'e str, BTreeSet<String>>) -> Self {
+        let places: BTreeMap<&str, usize> = edges.keys().enumerate().map(|(place, name)| (*name, place)).collect();
+        let needs: Vec<Vec<usize>> =
+            edges.values().map(|all| all.iter().filter_map(|n| places.get(n.as_str()).copied()).collect()).collect();
+        let mut rows = vec![vec![0_u64; places.len().div_ceil(64)]; places.len()];
+        // Depth first, so that most rows are whole when they are added to others; what is in a circle takes more rounds.
+        let order = depth_first(&needs);
+        loop {
+            let mut changed = false;
+            for &place in &order {
+                let mut row = std::mem::take(&mut rows[place]);
+                let before = row.clone();
+                for &need in &needs[place] {
+                    row[need / 64] |= 1 << (need % 64);
+                    // Its own row is empty here, and would add nothing.
+                    row.iter_mut().zip(&rows[need]).for_each(|(mine, theirs)| *mine |= theirs);
+                }
+                changed |= row != before;
+                rows[place] = row;
+            }
+            if !changed {
+                return Self { places, rows };
+            }
         }
     }
-    out
+
+    /// Whether `earlier` must be over before `task` begins.
+    pub(super) fn has(&self, task: &str, earlier: &str) -> bool {
+        let places = self.places.get(task).zip(self.places.get(earlier));
+        places.is_some_and(|(task, earlier)| self.rows[*task][earlier / 64] & (1 << (earlier % 64)) != 0)
+    }
+}
+
+/// All places, each after what it needs, where there is no circle.
+fn depth_first(needs: &[Vec<usize>]) -> Vec<usize> {
+    let (mut order, mut seen) = (Vec::with_capacity(needs.len()), vec![false; needs.len()]);
+    for start in 0..needs.len() {
+        let mut path = vec![(start, 0)];
+        while let Some((place, next)) = path.pop() {
+            if next == 0 && std::mem::replace(&mut seen[place], true) {
+                continue;
+            }
+            match needs[place].get(next) {
+                Some(need) => path.extend([(place, next + 1), (*need, 0)]),
+                None => order.push(place),
+            }
+        }
+    }
+    order
 }
 
 pub(super) fn check(object: &Object<'_>, placed: &Placed<'_>, report: &mut Report<'_>) {
@@ -42,9 +88,10 @@ pub(super) fn check(object: &Object<'_>, placed: &Placed<'_>, report: &mut Repor
         report.error("argo::empty-dag", &at, "a DAG needs at least one task");
     }
     let depends = dag.tasks.iter().position(|t| t.depends.as_deref().is_some_and(|d| !d.is_empty()));
+    let names = Names::of(&dag.tasks);
     for (i, task) in dag.tasks.iter().enumerate() {
         let at = format!("{at}/tasks/{i}");
-        written(task, &dag.tasks, &at, report);
+        written(task, &dag.tasks, &names, &at, report);
         let listed = task.dependencies.as_ref().is_some_and(|d| !d.is_empty());
         // One way of writing it in a whole DAG.
         if let Some(first) = depends {
@@ -114,15 +161,27 @@ fn value(object: &Object<'_>, placed: &Placed<'_>, name: &str) -> Option<String>
     argument(name).or_else(|| input.value.clone()).or_else(|| input.default.clone()).map(|v| v.to_string())
 }
 
-fn written(task: &DagTask, tasks: &[DagTask], at: &str, report: &mut Report<'_>) {
-    let names: Vec<&str> = tasks.iter().map(|t| t.name.as_str()).collect();
+/// The names of a DAG's tasks, as they come and to be found.
+struct Names<'t> {
+    all: Vec<&'t str>,
+    there: BTreeSet<&'t str>,
+}
+
+impl<'t> Names<'t> {
+    fn of(tasks: &'t [DagTask]) -> Self {
+        let all: Vec<&str> = tasks.iter().map(|t| t.name.as_str()).collect();
+        Self { there: all.iter().copied().collect(), all }
+    }
+}
+
+fn written(task: &DagTask, tasks: &[DagTask], names: &Names<'_>, at: &str, report: &mut Report<'_>) {
     let depends = task.depends.as_deref().filter(|d| !d.is_empty());
     let dependencies = task.dependencies.as_deref().filter(|d| !d.is_empty());
     for (d, name) in dependencies.unwrap_or(&[]).iter().enumerate() {
-        if !names.contains(&name.as_str()) {
+        if !names.there.contains(name.as_str()) {
             let at = format!("{at}/dependencies/{d}");
             report.error("argo::unknown-task", &at, format!("there is no task `{name}`"));
-            report.suggest(name, names.iter().copied());
+            report.suggest(name, names.all.iter().copied());
         }
     }
     let Some(text) = depends else { return };
@@ -135,21 +194,21 @@ fn written(task: &DagTask, tasks: &[DagTask], at: &str, report: &mut Report<'_>)
                 || text
                     .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))
                     .filter_map(|w| w.split('.').next().filter(|w| !w.is_empty()))
-                    .any(|w| !names.contains(&w));
+                    .any(|w| !names.there.contains(w));
             let severity = if word { Severity::Error } else { Severity::Warning };
             report.part(severity, "argo::bad-depends", &at, fault.range, message);
         }
         Ok(depends) => {
             for reference in depends.references() {
-                if !names.contains(&reference.task.as_str()) {
+                if !names.there.contains(reference.task.as_str()) {
                     let message = format!("there is no task `{}`", reference.task);
                     report.error_in("argo::unknown-task", &at, reference.range.clone(), message);
-                    report.suggest(&reference.task, names.iter().copied());
+                    report.suggest(&reference.task, names.all.iter().copied());
                     continue;
                 }
                 let of_items = matches!(reference.outcome, Some(Outcome::AnySucceeded | Outcome::AllFailed));
-                let looped = tasks.iter().any(|t| t.name == reference.task && is_looped(t));
-                if of_items && !looped {
+                let looped = || tasks.iter().any(|t| t.name == reference.task && is_looped(t));
+                if of_items && !looped() {
                     let message = format!("`{}` has no items of which any could succeed or all fail", reference.task);
                     report.error_in("argo::bad-depends", &at, reference.range.clone(), message);
                 }

@@ -1,5 +1,7 @@
 //! Rule: every `{{name}}` is known where it stands.
 
+use std::rc::Rc;
+
 use serde_json::Value;
 use windlass_lang::expr::Expression;
 use windlass_lang::yaml::child;
@@ -39,10 +41,16 @@ impl Checker<'_, '_, '_> {
         scope::own(template, &mut scope);
         let all = calls(template, pointer);
         let prefix = if template.dag.is_some() { "tasks" } else { "steps" };
+        let over: Vec<Rc<Scope>> = all
+            .iter()
+            .map(|call| {
+                let mut over = Scope::default();
+                scope::finished(self.object, call, prefix, self.known, &mut over);
+                Rc::new(over)
+            })
+            .collect();
         let mut after = scope.clone();
-        for call in &all {
-            scope::finished(self.object, call, prefix, self.known, &mut after);
-        }
+        over.iter().for_each(|over| after.share(over));
         let group = template.steps.is_some() || template.dag.is_some();
         let Value::Object(fields) = raw else { return };
         for (key, value) in fields {
@@ -54,26 +62,25 @@ impl Checker<'_, '_, '_> {
             self.value(target, &format!("{pointer}/dag/target"), &after, None);
         }
         let edges = template.dag.as_ref().map(|d| graph::edges(&d.tasks)).unwrap_or_default();
-        for call in &all {
+        let ancestors = graph::Ancestors::of(&edges);
+        for (call, own) in all.iter().zip(&over) {
             let mut before = scope.clone();
-            let ancestors = graph::ancestors(&edges, call.name);
-            let earlier = |other: &&Call<'_>| match call.task {
-                Some(_) => ancestors.contains(other.name) || other.name.contains("{{"),
+            let earlier = |other: &Call<'_>| match call.task {
+                Some(_) => ancestors.has(call.name, other.name) || other.name.contains("{{"),
                 None => other.group < call.group,
             };
-            for other in all.iter().filter(earlier) {
-                scope::finished(self.object, other, prefix, self.known, &mut before);
-            }
+            let earlier = all.iter().zip(&over).filter(|(other, _)| earlier(other));
+            earlier.for_each(|(_, over)| before.share(over));
             // Items stay in scope for the steps behind, as Argo has it.
             if call.task.is_none() {
                 let behind = |other: &&Call<'_>| other.pointer != call.pointer;
                 all.iter().take_while(behind).for_each(|other| scope::items(other, &mut before));
             }
-            self.call(call, &before, &Around { call, all: &all, prefix, after: &after });
+            self.call(call, own, &before, &Around { call, all: &all, prefix, after: &after });
         }
     }
 
-    fn call(&mut self, call: &Call<'_>, before: &Scope, around: &Around<'_, '_>) {
+    fn call(&mut self, call: &Call<'_>, over: &Rc<Scope>, before: &Scope, around: &Around<'_, '_>) {
         let mut own = before.clone();
         scope::items(call, &mut own);
         // The whole call knows what its inline template takes.
@@ -81,7 +88,7 @@ impl Checker<'_, '_, '_> {
             own.add(format!("inputs.parameters.{}", input.name));
         }
         let mut after = own.clone();
-        scope::finished(self.object, call, around.prefix, self.known, &mut after);
+        after.share(over);
         after.add("workflow.failures");
         let Some(Value::Object(fields)) = self.object.document.value.pointer(&call.pointer) else { return };
         for (key, value) in fields {

@@ -1,6 +1,7 @@
 //! Which names are known where. Holds names only, no values.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use serde_json::Value;
 use windlass_model::template::{ContainerSetTemplate, TemplateKind};
@@ -14,6 +15,8 @@ pub(super) struct Scope {
     names: BTreeSet<String>,
     /// Names that begin like this are known only while running, so all of them pass.
     open: Vec<String>,
+    /// What is known besides, shared: what hundreds of tasks know of the same task before them.
+    besides: Vec<Rc<Scope>>,
 }
 
 impl Scope {
@@ -25,12 +28,20 @@ impl Scope {
         self.open.push(prefix.into());
     }
 
+    pub(super) fn share(&mut self, other: &Rc<Scope>) {
+        self.besides.push(other.clone());
+    }
+
     pub(super) fn knows(&self, name: &str) -> bool {
-        self.names.contains(name) || self.open.iter().any(|p| name.starts_with(p.as_str()))
+        self.names.contains(name)
+            || self.open.iter().any(|p| name.starts_with(p.as_str()))
+            || self.besides.iter().any(|s| s.knows(name))
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(String::as_str)
+        // What is shared shares nothing itself.
+        let besides = self.besides.iter().flat_map(|s| &s.names);
+        self.names.iter().chain(besides).map(String::as_str)
     }
 }
 
