@@ -9,13 +9,15 @@ pub(crate) mod repository;
 mod resident;
 pub(crate) mod seen;
 mod stray;
+mod sweep;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::select_all;
+use futures::{FutureExt, StreamExt};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
@@ -33,9 +35,10 @@ use crate::clock::Clock;
 use crate::form::Executor;
 use crate::pod::{Left, PodSeen};
 use crate::{Error, within, within_of};
-use resident::{Letter, Resident};
+use resident::{Letter, Over, Resident};
 use seen::WorkflowSeen;
 use stray::Strays;
+use sweep::Sweep;
 use windlass_schedule::throttle::Throttle;
 
 pub use live::LIMIT;
@@ -101,6 +104,10 @@ type Key = (String, String);
 enum Sight {
     /// The controller's configuration has changed.
     Configured(Box<ControllerConfig>),
+    /// A ConfigMap of repositories or of the configuration is there, or is gone.
+    Map(Key, bool),
+    /// All ConfigMaps of that name that are there have been seen.
+    MapsListed(&'static str),
     /// What a namespace says of its own limit.
     Namespace(String, Option<usize>),
     /// All workflows that have not ended follow.
@@ -127,22 +134,31 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
                 // Ends that are being written are written to the last word, so that the next start finds no strays.
                 house.finishing.close();
                 let _ = tokio::time::timeout(FINISH_MAX, house.finishing.wait()).await;
+                while let Some(Ok((key, over))) = house.residents.try_join_next() {
+                    house.note_reports(key, &over);
+                }
+                let last = futures::future::join_all(house.sweep_up());
+                let _ = tokio::time::timeout(FINISH_MAX, last).await;
                 return;
             }
+            () = sleep_until(house.sweep.due()) => for request in house.sweep_up() {
+                tokio::spawn(request);
+            },
             sight = sights.next() => match sight {
                 None => return,
                 Some(sight) => house.see(sight),
             },
             Some(ended) = house.residents.join_next_with_id() => match ended {
-                Ok((id, (key, goes_on))) => {
+                Ok((id, (key, over))) => {
                     house.ids.remove(&id);
+                    house.note_reports(key.clone(), &over);
                     // There may be a younger resident already.
                     if house.boxes.get(&key).is_some_and(mpsc::UnboundedSender::is_closed) {
                         house.boxes.remove(&key);
                     }
                     debug!(namespace = key.0, workflow = key.1, "run left memory");
                     house.is_over(&key);
-                    if let Some(seen) = goes_on.filter(|_| !house.boxes.contains_key(&key)) {
+                    if let Some(seen) = over.goes_on.filter(|_| !house.boxes.contains_key(&key)) {
                         house.let_in_or_postpone(key, seen);
                     }
                 }
@@ -161,6 +177,14 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
     }
 }
 
+/// For ever where there is no time.
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// All runs in memory, and those that wait to be let in.
 struct House {
     client: Client,
@@ -172,12 +196,13 @@ struct House {
     boxes: HashMap<Key, mpsc::UnboundedSender<Letter>>,
     /// Runs whose end is being written.
     finishing: TaskTracker,
-    residents: JoinSet<(Key, Option<Box<WorkflowSeen>>)>,
+    residents: JoinSet<(Key, Over)>,
     ids: HashMap<tokio::task::Id, Key>,
     postponed: HashMap<Key, Box<WorkflowSeen>>,
     /// What the list that goes on has named so far.
     listing: Option<HashSet<Key>>,
     strays: Strays,
+    sweep: Sweep,
 }
 
 impl House {
@@ -199,7 +224,20 @@ impl House {
             postponed: HashMap::new(),
             listing: None,
             strays: Strays::default(),
+            sweep: Sweep::default(),
         }
+    }
+
+    fn note_reports(&mut self, key: Key, over: &Over) {
+        if over.reported {
+            self.sweep.add(key);
+        }
+    }
+
+    /// The requests that take away what the runs that ended have left.
+    fn sweep_up(&mut self) -> Vec<BoxFuture<'static, ()>> {
+        let portions = self.sweep.take(|key| self.boxes.contains_key(key) || self.postponed.contains_key(key));
+        portions.into_iter().map(|portion| sweep::clear(self.client.clone(), portion).boxed()).collect()
     }
 
     fn see(&mut self, sight: Sight) {
@@ -209,6 +247,8 @@ impl House {
                 let own = self.throttle.limits().own.clone();
                 self.limit(own);
             }
+            Sight::Map(key, there) => self.live.map(key, there),
+            Sight::MapsListed(name) => self.live.maps_listed(name),
             Sight::Namespace(namespace, limit) => {
                 let mut own = self.throttle.limits().own.clone();
                 match limit {
@@ -277,7 +317,7 @@ impl House {
         if seen.goes_on() {
             self.throttle.runs(&key);
             self.postponed.remove(&key);
-            self.move_in(key);
+            self.move_in(key, seen);
             return;
         }
         let created = seen.metadata.creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default();
@@ -298,19 +338,19 @@ impl House {
 
     fn let_in(&mut self, keys: Vec<Key>) {
         for key in keys {
-            if self.postponed.remove(&key).is_some() {
-                self.move_in(key);
+            if let Some(seen) = self.postponed.remove(&key) {
+                self.move_in(key, seen);
             }
         }
     }
 
     /// A run gets its resident.
-    fn move_in(&mut self, key: Key) {
+    fn move_in(&mut self, key: Key, seen: Box<WorkflowSeen>) {
         let (mailbox, letters) = mpsc::unbounded_channel();
         self.boxes.insert(key.clone(), mailbox.clone());
         let (client, settings) = (self.client.clone(), self.settings.clone());
         let shared = (self.locks.clone(), self.live.clone(), self.finishing.clone());
-        let resident = Resident::new(client, settings, shared, key.clone(), mailbox, letters);
+        let resident = Resident::new(client, settings, shared, seen, mailbox, letters);
         let home = key.clone();
         let task = self.residents.spawn(async move { (home, resident.live().await) });
         self.ids.insert(task.id(), key);

@@ -6,15 +6,17 @@ use std::collections::BTreeMap;
 use kube::api::DynamicObject;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use windlass_engine::repository::{Repository, controller_config};
 use windlass_model::Workflow;
 use windlass_model::artifact::ArtifactRepositoryRef;
 
+use super::live::Live;
 use super::{Settings, seen};
 use crate::Error;
 
 /// The ConfigMap of repositories, where a reference names none.
-const REPOSITORIES: &str = "artifact-repositories";
+pub(super) const REPOSITORIES: &str = "artifact-repositories";
 /// Which key of it is the default.
 const DEFAULT_KEY: &str = "workflows.argoproj.io/default-artifact-repository";
 /// The controller's configuration.
@@ -24,10 +26,12 @@ pub const CONFIGURATION: &str = "workflow-controller-configmap";
 pub(crate) async fn resolve(
     client: &Client,
     settings: &Settings,
+    live: &Live,
     workflow: &Workflow,
 ) -> Result<Result<windlass_engine::Config, String>, Error> {
     let mut config = settings.engine.clone();
-    let looking = Looking { client, settings, namespace: workflow.metadata.namespace.as_deref().unwrap_or("default") };
+    let namespace = workflow.metadata.namespace.as_deref().unwrap_or("default");
+    let looking = Looking { client, settings, live, namespace };
     // A run goes on with what it began with: its keys are written already.
     let begun = workflow.status.as_ref().and_then(|s| s.artifact_repository_ref.as_ref());
     let found = match begun {
@@ -50,6 +54,7 @@ pub(crate) async fn resolve(
 struct Looking<'a> {
     client: &'a Client,
     settings: &'a Settings,
+    live: &'a Live,
     namespace: &'a str,
 }
 
@@ -60,6 +65,14 @@ impl Looking<'_> {
     async fn config_map(&self, namespace: &str, name: &str) -> Result<Option<DynamicObject>, Error> {
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), namespace, &seen::config_maps());
         Ok(api.get_opt(name).await?)
+    }
+
+    /// The same, not asked for where it is known not to be there.
+    async fn if_there(&self, namespace: &str, name: &str) -> Result<Option<DynamicObject>, Error> {
+        if !self.live.may_be_there(namespace, name, Instant::now()) {
+            return Ok(None);
+        }
+        self.config_map(namespace, name).await
     }
 
     /// The workflow's reference, or that of the template it is made of.
@@ -102,9 +115,9 @@ impl Looking<'_> {
     async fn default(&self) -> Result<Found, Error> {
         let controller = self.settings.controller_namespace.as_str();
         let (own, here, there) = tokio::try_join!(
-            self.config_map(self.namespace, REPOSITORIES),
-            self.config_map(self.namespace, CONFIGURATION),
-            self.config_map(controller, CONFIGURATION),
+            self.if_there(self.namespace, REPOSITORIES),
+            self.if_there(self.namespace, CONFIGURATION),
+            self.if_there(controller, CONFIGURATION),
         )?;
         if let Some(map) = own {
             return Ok(entry(&map, self.namespace, None));

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -74,8 +74,22 @@ pub(crate) struct Resident {
     reported: HashSet<String>,
     /// What is done once the status is written.
     held: Vec<Command>,
-    written_at: Option<Instant>,
+    /// When the status was written last; before that, when the run was taken up.
+    written_at: Instant,
     write_took: Duration,
+    /// A new workflow as the watch has it: what is known whole is not asked for.
+    first: Option<Value>,
+    /// The end is written.
+    over: bool,
+}
+
+/// What a resident leaves behind.
+pub(crate) struct Over {
+    /// A version of the workflow that came too late to be read, and says that the run goes on (it was retried): somebody
+    /// has to take it up.
+    pub(crate) goes_on: Option<Box<WorkflowSeen>>,
+    /// The end is written, and there are reports of this run.
+    pub(crate) reported: bool,
 }
 
 impl Drop for Resident {
@@ -99,17 +113,19 @@ impl Resident {
         client: Client,
         settings: Settings,
         (locks, live, finishing): (Locks, Live, TaskTracker),
-        key: Key,
+        seen: Box<WorkflowSeen>,
         mailbox: mpsc::UnboundedSender<Letter>,
         letters: mpsc::UnboundedReceiver<Letter>,
     ) -> Self {
         Self {
+            key: seen.key(),
+            first: seen.whole(),
+            write_took: live.write_took(),
             client,
             settings,
             locks,
             live,
             finishing,
-            key,
             mailbox,
             letters,
             known: VecDeque::new(),
@@ -118,8 +134,8 @@ impl Resident {
             labels: BTreeMap::new(),
             reported: HashSet::new(),
             held: Vec::new(),
-            written_at: None,
-            write_took: Duration::ZERO,
+            written_at: Instant::now(),
+            over: false,
         }
     }
 
@@ -131,9 +147,8 @@ impl Resident {
         Api::namespaced(self.client.clone(), &self.key.0)
     }
 
-    /// Lives until the run has ended or its workflow is gone. Answers a version of the workflow that came too late to
-    /// be read, and says that the run goes on (it was retried): somebody has to take it up.
-    pub(crate) async fn live(mut self) -> Option<Box<WorkflowSeen>> {
+    /// Lives until the run has ended or its workflow is gone.
+    pub(crate) async fn live(mut self) -> Over {
         loop {
             match self.stay().await {
                 Ok(Next::Leave) => return self.leave(),
@@ -147,7 +162,7 @@ impl Resident {
     }
 
     /// Closes the mailbox; what is still in it is not lost.
-    fn leave(mut self) -> Option<Box<WorkflowSeen>> {
+    fn leave(mut self) -> Over {
         self.letters.close();
         let mut goes_on = None;
         while let Ok(letter) = self.letters.try_recv() {
@@ -157,7 +172,9 @@ impl Resident {
                 _ => {}
             }
         }
-        goes_on.filter(|seen| !self.is_known(seen.metadata.resource_version.as_deref().unwrap_or_default()))
+        let goes_on =
+            goes_on.filter(|seen| !self.is_known(seen.metadata.resource_version.as_deref().unwrap_or_default()));
+        Over { goes_on, reported: self.over && !self.reported.is_empty() }
     }
 
     /// Loads the run and steps it until it has to be loaded anew or left.
@@ -172,7 +189,7 @@ impl Resident {
                 let _writing = self.finishing.token();
                 self.write(&mut patch).await?;
                 self.perform_held().await;
-                self.clear_reports().await;
+                self.over = true;
                 debug!(namespace = self.key.0, workflow = self.key.1, "run has ended");
                 return Ok(Next::Leave);
             }
@@ -197,16 +214,22 @@ impl Resident {
 
     /// The run as the API has it, with what is there of its pods and reports.
     async fn load(&mut self) -> Result<Option<(Run, Vec<Observation>)>, Error> {
-        let Some(object) = self.workflows().get_opt(&self.key.1).await? else { return Ok(None) };
-        self.know(object.metadata.resource_version.clone());
-        let uid = object.metadata.uid.clone().unwrap_or_default();
+        let mut value = match self.first.take() {
+            Some(whole) => whole,
+            None => {
+                let Some(object) = self.workflows().get_opt(&self.key.1).await? else { return Ok(None) };
+                serde_json::to_value(object).map_err(kube::Error::SerdeError)?
+            }
+        };
+        let text = |of: &str| value["metadata"][of].as_str().unwrap_or_default().to_owned();
+        let (uid, version) = (text("uid"), text("resourceVersion"));
+        self.know(Some(version));
         if !self.uid.is_empty() && self.uid != uid {
             // Another workflow of the same name: what the first one held is free.
             self.locks.forget(&self.seat().owner);
         }
         self.uid = uid;
-        self.labels = object.metadata.labels.clone().unwrap_or_default();
-        let mut value = serde_json::to_value(object).map_err(kube::Error::SerdeError)?;
+        self.labels = serde_json::from_value(value["metadata"]["labels"].clone()).unwrap_or_default();
         self.spec = serde_json::from_value(value["spec"].clone()).unwrap_or_default();
         self.locks.give_back_untold(&self.seat().owner, &value["status"]["synchronization"]);
         if value["status"]["synchronization"].is_object() {
@@ -222,7 +245,7 @@ impl Resident {
                 return Ok(None);
             }
         };
-        let config = match super::repository::resolve(&self.client, &self.settings, &workflow).await? {
+        let config = match super::repository::resolve(&self.client, &self.settings, &self.live, &workflow).await? {
             Ok(config) => config,
             Err(message) => {
                 self.refuse("Error", &message).await?;
@@ -515,10 +538,10 @@ impl Resident {
         observation
     }
 
-    /// Not before the pause, nor before ten times what the last write cost.
+    /// Not before the pause, nor before ten times what the last write cost: also not the first, so that a short run
+    /// is written once.
     fn write_due(&self) -> Instant {
-        let pause = self.settings.status_pause_min.max(self.write_took * 10);
-        self.written_at.map_or_else(Instant::now, |at| at + pause)
+        self.written_at + self.settings.status_pause_min.max(self.write_took * 10)
     }
 
     async fn write(&mut self, patch: &mut Option<Value>) -> Result<(), Error> {
@@ -530,7 +553,8 @@ impl Resident {
         // Only the version is asked back: the object is as large as the run.
         let answer = self.workflows().patch_metadata(&self.key.1, &PatchParams::default(), &Patch::Merge(change)).await;
         self.write_took = begun.elapsed();
-        self.written_at = Some(Instant::now());
+        self.live.wrote(self.write_took);
+        self.written_at = Instant::now();
         match answer {
             Ok(object) => {
                 self.labels = object.metadata.labels.unwrap_or_default();
@@ -557,18 +581,6 @@ impl Resident {
         }
         if self.live.is_archived(&after) {
             written[labels::ARCHIVING_STATUS] = json!("Pending");
-        }
-    }
-
-    /// The reports are in the status: the objects have done their work.
-    async fn clear_reports(&mut self) {
-        if self.reported.is_empty() {
-            return;
-        }
-        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.key.0, &seen::task_results());
-        let of_run = ListParams::default().labels(&format!("{}={}", labels::WORKFLOW, self.key.1));
-        if let Err(e) = api.delete_collection(&DeleteParams::background(), &of_run).await {
-            debug!(namespace = self.key.0, workflow = self.key.1, error = %e, "reports stay until the workflow goes");
         }
     }
 }

@@ -5,17 +5,21 @@ use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ApiResource, GroupVersionKind, Resource};
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 use windlass_model::{ARGO_API_VERSION, ARGO_GROUP, VERSION, labels};
 
 /// A Workflow as the watch sees it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct WorkflowSeen {
     /// Name, labels, version.
     pub(crate) metadata: ObjectMeta,
     /// What people change while it runs.
-    #[serde(default)]
     pub(crate) spec: SpecSeen,
+    /// The whole spec of a workflow that nobody has said anything of yet: its run begins with it.
+    #[serde(skip)]
+    fresh: Option<Value>,
 }
 
 /// The fields of a Workflow's spec that people change while it runs.
@@ -28,10 +32,68 @@ pub(crate) struct SpecSeen {
     pub(crate) priority: Option<i32>,
 }
 
+/// By hand, since how much of a spec is read depends on the labels, which an API server writes before it.
+impl<'de> Deserialize<'de> for WorkflowSeen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = WorkflowSeen;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a Workflow")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WorkflowSeen, A::Error> {
+        let mut seen = WorkflowSeen::default();
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "metadata" => seen.metadata = map.next_value()?,
+                "spec" if seen.metadata.uid.is_some() && seen.is_new() => {
+                    let spec: Value = map.next_value()?;
+                    // A spec that is none is the run's to refuse.
+                    seen.spec = SpecSeen::deserialize(&spec).unwrap_or_default();
+                    seen.fresh = Some(spec);
+                }
+                "spec" => seen.spec = map.next_value()?,
+                // A run that is done again has no phase either.
+                "status" => {
+                    if map.next_value::<Status>()?.0 {
+                        seen.fresh = None;
+                    }
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(seen)
+    }
+}
+
+/// Whether a status holds anything.
+struct Status(bool);
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let fields: Option<std::collections::HashMap<String, IgnoredAny>> = Deserialize::deserialize(deserializer)?;
+        Ok(Self(fields.is_some_and(|fields| !fields.is_empty())))
+    }
+}
+
 impl WorkflowSeen {
     /// Namespace and name.
     pub(crate) fn key(&self) -> (String, String) {
         (self.metadata.namespace.clone().unwrap_or_default(), self.metadata.name.clone().unwrap_or_default())
+    }
+
+    /// The whole object, where it was seen.
+    pub(crate) fn whole(self) -> Option<Value> {
+        let spec = self.fresh?;
+        let metadata = serde_json::to_value(self.metadata).ok()?;
+        Some(json!({"apiVersion": ARGO_API_VERSION, "kind": "Workflow", "metadata": metadata, "spec": spec}))
     }
 
     /// Whether it has begun, or has only to be ended: nothing keeps it waiting.
@@ -116,4 +178,40 @@ pub(crate) fn claims() -> ApiResource {
         &GroupVersionKind::gvk("", "v1", "PersistentVolumeClaim"),
         "persistentvolumeclaims",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(value: &Value) -> WorkflowSeen {
+        serde_json::from_str(&value.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_new_workflow_is_read_whole() {
+        let new = json!({"apiVersion": ARGO_API_VERSION, "kind": "Workflow", "metadata": {"name": "a", "uid": "u"},
+            "spec": {"entrypoint": "main", "suspend": true}});
+        assert_eq!(seen(&new).spec.suspend, Some(true));
+        assert_eq!(seen(&new).whole(), Some(new));
+    }
+
+    #[test]
+    fn one_that_has_begun_is_not() {
+        let mut begun = json!({"metadata": {"name": "a", "uid": "u", "labels": {labels::PHASE: "Running"}},
+            "spec": {"entrypoint": "main", "priority": 3}, "status": {"phase": "Running", "nodes": {}}});
+        assert_eq!(seen(&begun).spec.priority, Some(3));
+        assert_eq!(seen(&begun).whole(), None);
+        // To be done again: no phase, and nodes that are kept.
+        begun["metadata"]["labels"] = json!({});
+        begun["status"] = json!({"nodes": {"a": {}}});
+        assert_eq!(seen(&begun).whole(), None);
+    }
+
+    #[test]
+    fn a_spec_that_is_none_does_not_stop_the_watch() {
+        let bad = json!({"metadata": {"name": "a", "uid": "u"}, "spec": {"activeDeadlineSeconds": "soon"}});
+        assert_eq!(seen(&bad).spec, SpecSeen::default());
+        assert!(seen(&bad).whole().is_some());
+    }
 }

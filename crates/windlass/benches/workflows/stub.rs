@@ -16,9 +16,16 @@ const AT_ONCE: usize = 64;
 pub(crate) async fn run(client: Client, output: usize) {
     let chosen = watcher::Config::default().labels(labels::WORKFLOW);
     let pods = watcher::watcher(Api::<Pod>::all(client.clone()), chosen);
-    let fresh = pods.filter_map(async |event| match event {
-        Ok(Event::Apply(pod) | Event::InitApply(pod)) => Some(pod).filter(waits),
-        _ => None,
+    let mut begun = std::collections::HashSet::new();
+    let fresh = pods.filter_map(move |event| {
+        // A scheduler that finds no node writes to pods that wait, too.
+        let fresh = match event {
+            Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
+                Some(pod).filter(|pod| waits(pod) && begun.insert(pod.uid()))
+            }
+            _ => None,
+        };
+        std::future::ready(fresh)
     });
     fresh.for_each_concurrent(AT_ONCE, |pod| succeed(client.clone(), pod, output)).await;
 }
