@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ApiResource, GroupVersionKind, Resource};
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use windlass_model::{ARGO_API_VERSION, ARGO_GROUP, VERSION, labels};
@@ -26,10 +26,20 @@ pub(crate) struct WorkflowSeen {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct SpecSeen {
+    #[serde(deserialize_with = "if_it_is_one")]
     pub(crate) suspend: Option<bool>,
+    #[serde(deserialize_with = "if_it_is_one")]
     pub(crate) shutdown: Option<String>,
+    #[serde(deserialize_with = "if_it_is_one")]
     pub(crate) active_deadline_seconds: Option<i64>,
+    #[serde(deserialize_with = "if_it_is_one")]
     pub(crate) priority: Option<i32>,
+}
+
+/// A value of another type is the run's to refuse: one such workflow must not stop the watch of all.
+fn if_it_is_one<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).ok())
 }
 
 /// By hand, since how much of a spec is read depends on the labels, which an API server writes before it.
@@ -55,7 +65,6 @@ impl<'de> Visitor<'de> for Fields {
                 "metadata" => seen.metadata = map.next_value()?,
                 "spec" if seen.metadata.uid.is_some() && seen.is_new() => {
                     let spec: Value = map.next_value()?;
-                    // A spec that is none is the run's to refuse.
                     seen.spec = SpecSeen::deserialize(&spec).unwrap_or_default();
                     seen.fresh = Some(spec);
                 }
@@ -213,5 +222,8 @@ mod tests {
         let bad = json!({"metadata": {"name": "a", "uid": "u"}, "spec": {"activeDeadlineSeconds": "soon"}});
         assert_eq!(seen(&bad).spec, SpecSeen::default());
         assert!(seen(&bad).whole().is_some());
+        let refused = json!({"metadata": {"name": "a", "uid": "u", "labels": {labels::PHASE: "Failed"}},
+            "spec": {"activeDeadlineSeconds": "soon", "priority": 1}});
+        assert_eq!(seen(&refused).spec, SpecSeen { priority: Some(1), ..SpecSeen::default() });
     }
 }
