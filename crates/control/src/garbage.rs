@@ -25,7 +25,7 @@ use windlass_model::{ARGO_GROUP, VERSION, Workflow, labels};
 
 use crate::form::Executor;
 use crate::pod::PodSeen;
-use crate::workflow::{Settings, repository, seen};
+use crate::workflow::{Live, Settings, repository, seen};
 use crate::{Error, within_of};
 
 /// So many ledgers are carried out at the same time.
@@ -300,7 +300,8 @@ impl Hands {
         let namespace = object.namespace().unwrap_or_default();
         let Some(workflow) = read::<Workflow>(object.clone()) else { return Ok(()) };
         let known = self.known(&workflow, &namespace).await?;
-        let config = match repository::resolve(&self.client, &self.settings, &workflow).await? {
+        // Nothing is known of ConfigMaps here: all are asked for.
+        let config = match repository::resolve(&self.client, &self.settings, &Live::default(), &workflow).await? {
             Ok(config) => config,
             // Then no artifact went there either.
             Err(_) => self.settings.engine.clone(),

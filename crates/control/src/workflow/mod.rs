@@ -42,7 +42,7 @@ use sweep::Sweep;
 use windlass_schedule::throttle::Throttle;
 
 pub use live::LIMIT;
-pub(crate) use live::read as configuration;
+pub(crate) use live::{Live, read as configuration};
 pub use repository::CONFIGURATION;
 pub(crate) use seen::config_maps;
 

@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     fn seen(value: &Value) -> WorkflowSeen {
-        serde_json::from_str(&value.to_string()).unwrap()
+        serde_json::from_str(&value.to_string()).expect("a Workflow")
     }
 
     #[test]
