@@ -86,7 +86,10 @@ fn serve(
     (address, store)
 }
 
-fn talk(mut stream: TcpStream, store: &Store, answer: &dyn Fn(&Asked, &Store) -> Result<Vec<u8>, Answer>) {
+/// What a stand-in says to a request.
+type Answers = dyn Fn(&Asked, &Store) -> Result<Vec<u8>, Answer>;
+
+fn talk(mut stream: TcpStream, store: &Store, answer: &Answers) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut line = String::new();
     if reader.read_line(&mut line).unwrap_or(0) == 0 {

@@ -2,6 +2,7 @@
 //! that this machine cannot run says so with `NOT RUN:`, never in silence.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod archive;
 mod away;
 mod bad_input;
 mod build;
