@@ -260,3 +260,46 @@ fn circles(tasks: &[DagTask], at: &str, report: &mut Report<'_>) {
     let message = format!("these tasks wait for each other: {}", path.join(" → "));
     report.error("argo::cycle", &format!("{at}/tasks/{i}/{field}"), message);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is before a task, one step after another.
+    fn walked(edges: &BTreeMap<&str, BTreeSet<String>>, task: &str) -> BTreeSet<String> {
+        let mut out = BTreeSet::new();
+        let mut todo: Vec<&String> = edges[task].iter().collect();
+        while let Some(name) = todo.pop() {
+            if out.insert(name.clone()) {
+                todo.extend(&edges[name.as_str()]);
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn rows_of_bits_say_what_a_walk_says_also_in_circles() {
+        let names: Vec<String> = (0..70).map(|i| format!("t{i}")).collect();
+        let mut state = 1_u64;
+        let mut draw = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let mut circles = 0;
+        for _ in 0..50 {
+            let mut edges: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+            for name in &names {
+                let needs = draw(3);
+                edges.insert(name, (0..needs).map(|_| names[draw(70) as usize].clone()).collect());
+            }
+            let ancestors = Ancestors::of(&edges);
+            for task in &names {
+                let walked = walked(&edges, task);
+                circles += usize::from(walked.contains(task));
+                let told: BTreeSet<String> = names.iter().filter(|other| ancestors.has(task, other)).cloned().collect();
+                assert_eq!(told, walked, "{task} of {edges:?}");
+            }
+        }
+        assert!(circles > 0, "no circle was drawn");
+    }
+}
