@@ -36,6 +36,17 @@ pub fn names(folder: &Path) -> std::io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// The recording of one of the project's own cases, which the project keeps: `recordings/NAME.json`, written by `record`.
+pub fn own(name: &str) -> std::io::Result<Option<Recording>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(format!("{name}.json"));
+    let text = match std::fs::read_to_string(path) {
+        Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text?,
+    };
+    let value = serde_json::from_str(&text).map_err(std::io::Error::other)?;
+    Ok(Some(Recording { name: name.to_owned(), value }))
+}
+
 /// One case's recording.
 pub fn read(folder: &Path, name: &str) -> std::io::Result<Recording> {
     let text = std::fs::read_to_string(folder.join("cases").join(name).join("recording.json"))?;
@@ -95,6 +106,12 @@ impl Recording {
     #[must_use]
     pub fn namespace(&self) -> &str {
         self.value["namespace"].as_str().unwrap_or("default")
+    }
+
+    /// Whether the workflows came to their end while they were watched.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        self.value["finished"] == true
     }
 
     /// The workflows as they ended.

@@ -147,6 +147,23 @@ fn one_by_one(status: &Value, begins: &Value, end: Timestamp) -> Vec<(Timestamp,
     out
 }
 
+fn containers_of(pod: &Value) -> impl Iterator<Item = &str> {
+    pod["spec"]["containers"].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str())
+}
+
+/// What a step's pod is to give, as our pods say it in an annotation, and Argo's to their executor.
+fn task(pod: &Value) -> Option<Value> {
+    if let Some(text) = pod["metadata"]["annotations"]["windlass.dev/task"].as_str() {
+        return serde_json::from_str(text).ok();
+    }
+    let containers = ["initContainers", "containers"].into_iter().flat_map(|part| pod["spec"][part].as_array());
+    let mut env = containers.flatten().flat_map(|c| c["env"].as_array().into_iter().flatten());
+    let template = env.clone().find(|e| e["name"] == "ARGO_TEMPLATE")?["value"].as_str()?;
+    let mut task: Value = serde_json::from_str(template).ok()?;
+    task["includeResult"] = json!(env.any(|e| e["name"] == "ARGO_INCLUDE_SCRIPT_OUTPUT" && e["value"] == "true"));
+    Some(task)
+}
+
 /// The pods of an own case: by node name, how each ends.
 pub struct Scripted {
     pods: BTreeMap<String, Value>,
@@ -173,15 +190,16 @@ impl Script for Scripted {
             script = list.get(*start).cloned().unwrap_or_default();
         }
         *start += 1;
-        let task: Value = annotations["windlass.dev/task"].as_str().and_then(|t| serde_json::from_str(t).ok())?;
+        let task = task(pod)?;
         let code = script["exit"].as_i64().unwrap_or(0);
         let ip = script["ip"].as_str().unwrap_or("10.42.0.9");
-        let running = json!({"name": "main", "image": "i", "imageID": "", "restartCount": 0, "ready": true,
-                             "state": {"running": {}}});
-        let mut fate = Fate {
-            begins: json!({"phase": "Running", "podIP": ip, "containerStatuses": [running]}),
-            ..Fate::default()
+        let all = |state: &dyn Fn(&str) -> Value, ready: bool| -> Vec<Value> {
+            let container = |name: &str| json!({"name": name, "image": "i", "imageID": "", "restartCount": 0, "ready": ready, "state": state(name)});
+            containers_of(pod).map(container).collect()
         };
+        let running = all(&|_| json!({"running": {}}), true);
+        let mut fate =
+            Fate { begins: json!({"phase": "Running", "podIP": ip, "containerStatuses": running}), ..Fate::default() };
         if script["runs"] == true {
             return Some(fate);
         }
@@ -207,9 +225,12 @@ impl Script for Scripted {
             fate.report = Some(json!({"outputs": outputs}));
         }
         let reason = if code == 0 { "Completed" } else { "Error" };
-        let ended = json!({"terminated": {"exitCode": code, "reason": reason}});
-        let mut status = json!({"phase": if code == 0 { "Succeeded" } else { "Failed" }, "containerStatuses":
-            [{"name": "main", "image": "i", "imageID": "", "restartCount": 0, "ready": false, "state": ended}]});
+        let ended = |name: &str| match name {
+            "main" => json!({"terminated": {"exitCode": code, "reason": reason}}),
+            _ => json!({"terminated": {"exitCode": 0, "reason": "Completed"}}),
+        };
+        let phase = if code == 0 { "Succeeded" } else { "Failed" };
+        let mut status = json!({"phase": phase, "containerStatuses": all(&ended, false)});
         if script["lost"] == true {
             status = json!({"phase": "Failed", "reason": "NodeLost", "message": "the node was lost"});
         }

@@ -17,6 +17,8 @@ pub struct Own {
     pub objects: Vec<Value>,
     /// How the pods end, by node name.
     pub pods: Value,
+    /// Why there is no recording of the real controller.
+    pub unrecorded: Option<String>,
 }
 
 /// All of them.
@@ -39,6 +41,7 @@ pub fn all() -> std::io::Result<Vec<Own>> {
             workflow: case["workflow"].clone(),
             objects: case["objects"].as_array().cloned().unwrap_or_default(),
             pods: case["pods"].clone(),
+            unrecorded: case["unrecorded"].as_str().map(str::to_owned),
         });
     }
     out.sort_by(|a, b| a.name.cmp(&b.name));

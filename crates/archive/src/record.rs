@@ -26,6 +26,7 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn read(text: &str) -> Result<Self, Error> {
         let mut wf: Value = serde_json::from_str(text).map_err(|e| Error::Unreadable(e.to_string()))?;
+        windlass_model::packed::expand(&mut wf);
         let text = |wf: &Value, at: &str| wf.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
         let uid = text(&wf, "/metadata/uid");
         if uid.is_empty() {

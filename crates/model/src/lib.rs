@@ -15,6 +15,7 @@ pub mod kaniko;
 pub mod labels;
 pub mod lock;
 pub mod meta;
+pub mod packed;
 pub mod parameter;
 pub mod phase;
 pub mod places;

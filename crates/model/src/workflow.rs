@@ -28,8 +28,8 @@ pub struct Workflow {
     pub metadata: ObjectMeta,
     /// What to do.
     pub spec: WorkflowSpec,
-    /// How far it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// How far it is. A packed node table is read into its place.
+    #[serde(deserialize_with = "crate::packed::expanded", skip_serializing_if = "Option::is_none")]
     pub status: Option<WorkflowStatus>,
 }
 

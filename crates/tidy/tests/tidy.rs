@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("oci", &[]),
     ("sandbox", &[]),
     ("artifacts", &[]),
-    ("archive", &[]),
+    ("archive", &["model"]),
     ("build", &["oci", "sandbox", "lang"]),
     ("apiserver", &["model"]),
     ("executor", &["model", "lang", "artifacts"]),

@@ -8,6 +8,7 @@ mod locks;
 pub(crate) mod repository;
 mod resident;
 pub(crate) mod seen;
+mod size;
 mod stray;
 mod sweep;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -24,6 +24,7 @@ use super::act::{Outcome, act};
 use super::live::Live;
 use super::locks::{Asked, Locks, Seat, owner};
 use super::seen::{SpecSeen, WorkflowSeen};
+use super::size::Size;
 use super::{Key, Settings, seen};
 use crate::Error;
 use crate::pod::PodSeen;
@@ -77,6 +78,7 @@ pub(crate) struct Resident {
     /// When the status was written last; before that, when the run was taken up.
     written_at: Instant,
     write_took: Duration,
+    size: Size,
     /// A new workflow as the watch has it: what is known whole is not asked for.
     first: Option<Value>,
     /// The end is written.
@@ -135,6 +137,7 @@ impl Resident {
             reported: HashSet::new(),
             held: Vec::new(),
             written_at: Instant::now(),
+            size: Size::default(),
             over: false,
         }
     }
@@ -185,9 +188,12 @@ impl Resident {
         self.held.clear();
         loop {
             let decision = self.settle(&mut run, std::mem::take(&mut seen), &mut patch).await?;
+            if self.over {
+                return Ok(Next::Leave);
+            }
             if decision.completed {
                 let _writing = self.finishing.token();
-                self.write(&mut patch).await?;
+                self.write(&run, &mut patch).await?;
                 self.perform_held().await;
                 self.over = true;
                 debug!(namespace = self.key.0, workflow = self.key.1, "run has ended");
@@ -195,7 +201,10 @@ impl Resident {
             }
             let due = patch.is_some().then(|| self.write_due());
             if due.is_some_and(|at| at <= Instant::now()) {
-                self.write(&mut patch).await?;
+                self.write(&run, &mut patch).await?;
+                if self.over {
+                    return Ok(Next::Leave);
+                }
                 continue;
             }
             if due.is_none() {
@@ -205,7 +214,7 @@ impl Resident {
                 Next::Stay => {}
                 Next::Leave => return Ok(Next::Leave),
                 Next::Reload => {
-                    self.write(&mut patch).await?;
+                    self.write(&run, &mut patch).await?;
                     return Ok(Next::Reload);
                 }
             }
@@ -237,7 +246,9 @@ impl Resident {
         }
         // A retried run has no phase either, and has nodes.
         let fresh = value["status"]["phase"].as_str().unwrap_or_default().is_empty()
-            && value["status"]["nodes"].as_object().is_none_or(|nodes| nodes.is_empty());
+            && value["status"]["nodes"].as_object().is_none_or(|nodes| nodes.is_empty())
+            && value["status"]["compressedNodes"].is_null();
+        self.size = Size::of(&value);
         let workflow: Workflow = match serde_json::from_value(value) {
             Ok(workflow) => workflow,
             Err(e) => {
@@ -278,13 +289,18 @@ impl Resident {
 
     /// A spec that is not one ends the workflow as Argo does.
     async fn refuse(&mut self, phase: &str, message: &str) -> Result<(), Error> {
+        let mut end = self.end(phase, message);
+        end["status"]["startedAt"] = end["status"]["finishedAt"].clone();
+        self.send(end).await
+    }
+
+    /// An end that is not the engine's.
+    fn end(&self, phase: &str, message: &str) -> Value {
         let now = self.settings.clock.now().strftime("%FT%TZ").to_string();
-        let patch = json!({
+        json!({
             "metadata": {"labels": {labels::PHASE: phase, labels::COMPLETED: "true"}},
-            "status": {"phase": phase, "message": message, "startedAt": now,
-                       "finishedAt": now},
-        });
-        self.write(&mut Some(patch)).await
+            "status": {"phase": phase, "message": message, "finishedAt": now},
+        })
     }
 
     /// Steps until no command answers at once any more.
@@ -307,7 +323,10 @@ impl Resident {
             }
             if decision.write_first {
                 // A pod must not run under a lock that a restart would not know to be held.
-                self.write(patch).await?;
+                self.write(run, patch).await?;
+                if self.over {
+                    return Ok(decision);
+                }
             }
             for metric in std::mem::take(&mut decision.metrics) {
                 if let Err(message) = self.settings.metrics.count(&self.uid, metric) {
@@ -544,8 +563,16 @@ impl Resident {
         self.written_at + self.settings.status_pause_min.max(self.write_took * 10)
     }
 
-    async fn write(&mut self, patch: &mut Option<Value>) -> Result<(), Error> {
+    /// Writes what has changed, with the node table in a form that fits.
+    async fn write(&mut self, run: &Run, patch: &mut Option<Value>) -> Result<(), Error> {
         let Some(mut change) = patch.take() else { return Ok(()) };
+        if let Err(message) = self.size.fit(run, &mut change) {
+            return self.give_up(&message).await;
+        }
+        self.send(change).await
+    }
+
+    async fn send(&mut self, mut change: Value) -> Result<(), Error> {
         // A workflow that was deleted and made again under the same name must not inherit this status.
         change["metadata"]["uid"] = json!(self.uid);
         self.mark_for_archive(&mut change["metadata"]["labels"]);
@@ -564,6 +591,22 @@ impl Resident {
             Err(e) => return Err(e.into()),
         }
         self.perform_held().await;
+        Ok(())
+    }
+
+    /// Ends a run whose node table cannot be written any more, with the last one that was: its pods go.
+    async fn give_up(&mut self, message: &str) -> Result<(), Error> {
+        self.send(self.end("Error", message)).await?;
+        let of_run = ListParams::default().labels(&format!("{}={}", labels::WORKFLOW, self.key.1));
+        for pod in self.pods().list(&of_run).await?.items.into_iter().filter(|pod| pod.is_of(&self.uid)) {
+            if !pod.has_ended() {
+                let (name, uid) = (pod.name_any(), pod.uid());
+                let (seat, locks) = (self.seat(), &self.locks);
+                let command = Command::DeletePod { name, uid };
+                act(&self.client, &self.settings, &self.key.0, (locks, &seat), command).await;
+            }
+        }
+        self.over = true;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ mod archive;
 mod cron;
 mod deliveries;
 mod garbage;
+mod large;
 mod locks;
 mod runs;
 mod simulation;

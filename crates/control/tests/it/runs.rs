@@ -18,14 +18,14 @@ use windlass_model::labels;
 /// How many objects of each resource were sent as parts of lists.
 type Listed = Arc<Mutex<BTreeMap<String, usize>>>;
 
-struct House {
+pub(crate) struct House {
     server: ApiServer,
-    client: kube::Client,
+    pub(crate) client: kube::Client,
     stop: CancellationToken,
 }
 
 impl House {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let server = ApiServer::open(Options::memory()).await.unwrap();
         server.ensure_crds(&windlass_model::crds::manifests()).await.unwrap();
         Self { client: server.client(Identity::admin()), server, stop: CancellationToken::new() }
@@ -58,17 +58,17 @@ impl House {
         (kube::Client::new(service, "default"), listed)
     }
 
-    fn start(&self, client: &kube::Client) {
+    pub(crate) fn start(&self, client: &kube::Client) {
         tokio::spawn(workflow::run(client.clone(), workflow::Settings::default(), self.stop.clone()));
         tokio::spawn(retention::run(client.clone(), None, Clock::default(), self.stop.clone()));
     }
 
-    fn workflows(&self) -> Api<DynamicObject> {
+    pub(crate) fn workflows(&self) -> Api<DynamicObject> {
         let gvk = GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Workflow");
         Api::namespaced_with(self.client.clone(), "default", &ApiResource::from_gvk_with_plural(&gvk, "workflows"))
     }
 
-    fn pods(&self) -> Api<Pod> {
+    pub(crate) fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), "default")
     }
 
@@ -108,7 +108,7 @@ impl House {
         pod.and_then(|p| p.metadata.labels).is_some_and(|l| l.get(labels::COMPLETED).is_some_and(|v| v == "true"))
     }
 
-    async fn until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
+    pub(crate) async fn until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
         for _ in 0..400 {
             if is_so().await {
                 return;

@@ -190,7 +190,11 @@ impl Run {
                 self.nodes.list[ix].status.outputs = outputs;
                 self.mark(ix, NodePhase::Succeeded, None);
             }
-            Err(message) => self.mark(ix, NodePhase::Error, Some(&message)),
+            Err(message) => {
+                // To its parent this is a call that went wrong, as one that could not begin is.
+                self.nodes.list[ix].refused = true;
+                self.mark(ix, NodePhase::Error, Some(&message));
+            }
         }
     }
 }

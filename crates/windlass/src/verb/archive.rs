@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use kube::api::{DynamicObject, PostParams};
 use serde_json::{Value, json};
 use windlass_engine::manual::{self, Resubmit, Retry, Selector};
+use windlass_model::packed;
 
 use super::by_hand::{delete_pods, pairs, suffix};
 use crate::archived::{self, Query};
@@ -119,7 +120,8 @@ fn home(c: &Connection, wf: &Value) -> Connection {
     Connection { namespace, ..c.clone() }
 }
 
-async fn create(c: &Connection, object: Value) -> Result<DynamicObject> {
+async fn create(c: &Connection, mut object: Value) -> Result<DynamicObject> {
+    packed::shrink(&mut object);
     let object: DynamicObject = serde_json::from_value(object)?;
     Ok(objects::workflows(c, false).create(&PostParams::default(), &object).await?)
 }
@@ -140,7 +142,7 @@ async fn retry(session: &Session, c: &Connection, args: ArchiveRetryArgs) -> Res
         }
         let decided = manual::retry(&wf, &how, Timestamp::now()).map_err(|e| anyhow!("cannot retry {name}: {e}"))?;
         delete_pods(&c, &wf, &decided.pods).await?;
-        merge(&mut wf, decided.patch);
+        packed::merge(&mut wf, decided.patch);
         if let Some(metadata) = wf["metadata"].as_object_mut() {
             for field in ["uid", "resourceVersion", "generation", "creationTimestamp", "selfLink", "deletionTimestamp"]
             {
@@ -175,23 +177,6 @@ async fn resubmit(session: &Session, c: &Connection, args: ArchiveResubmitArgs) 
         made.push((c, follow::show(session, &args.follow, created)?));
     }
     follow::until_ended(session, &args.follow, &made).await
-}
-
-/// A merge patch, applied.
-fn merge(into: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *into = patch;
-        return;
-    };
-    if !into.is_object() {
-        *into = json!({});
-    }
-    for (key, value) in patch {
-        match value {
-            Value::Null => drop(into.as_object_mut().and_then(|o| o.remove(&key))),
-            value => merge(&mut into[key], value),
-        }
-    }
 }
 
 #[cfg(test)]

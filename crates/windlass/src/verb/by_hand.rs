@@ -11,6 +11,7 @@ use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, Pos
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 use windlass_engine::manual::{self, NodeValues, Resubmit, Retry, Selector};
+use windlass_model::packed;
 
 use crate::cli::{NodeSetArgs, NodeVerb, ResubmitArgs, ResumeArgs, RetryArgs, SuspendArgs, Which};
 use crate::connect::{Connection, connect};
@@ -105,6 +106,7 @@ pub(super) async fn resubmit(session: &Session, args: ResubmitArgs) -> Result<Ex
         if let Some(priority) = args.priority {
             object["spec"]["priority"] = json!(priority);
         }
+        packed::shrink(&mut object);
         let object: DynamicObject = serde_json::from_value(object)?;
         let created = objects::workflows(&connection, false).create(&PostParams::default(), &object).await?;
         made.push((connection.clone(), follow::show(session, &args.follow, created)?));
@@ -135,7 +137,15 @@ pub(super) fn pairs(texts: &[String], flag: &str) -> Result<Vec<(String, String)
     texts.iter().map(one).collect()
 }
 
+/// A workflow with its node table in its place.
 async fn read(c: &Connection, name: &str) -> Result<Value> {
+    let mut workflow = stored(c, name).await?;
+    packed::expand(&mut workflow);
+    Ok(workflow)
+}
+
+/// A workflow as the API has it.
+async fn stored(c: &Connection, name: &str) -> Result<Value> {
     match objects::workflows(c, false).get_opt(name).await? {
         Some(object) => Ok(serde_json::to_value(object)?),
         None => bail!("workflows.argoproj.io \"{name}\" not found in namespace {}", c.namespace),
@@ -150,12 +160,15 @@ async fn change(
 ) -> Result<DynamicObject> {
     let api = objects::workflows(c, false);
     for _ in 0..ATTEMPTS {
-        let before = read(c, name).await?;
+        let stored = stored(c, name).await?;
+        let mut before = stored.clone();
+        packed::expand(&mut before);
         let mut patch = decide(&before).map_err(|e| anyhow!(e))?;
         if patch == json!({}) {
-            return Ok(serde_json::from_value(before)?);
+            return Ok(serde_json::from_value(stored)?);
         }
-        patch["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
+        packed::fit(&stored, &mut patch);
+        patch["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"].clone();
         match api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
             Ok(after) => return Ok(after),
             Err(kube::Error::Api(s)) if s.code == 409 => tokio::time::sleep(Duration::from_millis(50)).await,
