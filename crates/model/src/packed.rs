@@ -202,4 +202,14 @@ mod tests {
         assert!(patch["status"]["nodes"].is_null());
         assert!(patch["status"]["compressedNodes"].as_str().unwrap().len() < BYTES_MAX / 10);
     }
+
+    #[test]
+    fn a_merge_patch_takes_away_and_adds() {
+        let mut wf = json!({"status": {"phase": "Failed", "nodes": {"a": {"phase": "Failed"}, "b": {}}}});
+        merge(
+            &mut wf,
+            json!({"status": {"phase": null, "nodes": {"a": null, "b": {"phase": "Running"}}}, "spec": {"x": {"y": 1}}}),
+        );
+        assert_eq!(wf, json!({"status": {"nodes": {"b": {"phase": "Running"}}}, "spec": {"x": {"y": 1}}}));
+    }
 }

@@ -178,18 +178,3 @@ async fn resubmit(session: &Session, c: &Connection, args: ArchiveResubmitArgs) 
     }
     follow::until_ended(session, &args.follow, &made).await
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_merge_patch_takes_away_and_adds() {
-        let mut wf = json!({"status": {"phase": "Failed", "nodes": {"a": {"phase": "Failed"}, "b": {}}}});
-        merge(
-            &mut wf,
-            json!({"status": {"phase": null, "nodes": {"a": null, "b": {"phase": "Running"}}}, "spec": {"x": {"y": 1}}}),
-        );
-        assert_eq!(wf, json!({"status": {"nodes": {"b": {"phase": "Running"}}}, "spec": {"x": {"y": 1}}}));
-    }
-}
