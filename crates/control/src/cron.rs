@@ -176,11 +176,27 @@ fn key(object: &impl ResourceExt) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
 }
 
+/// A version as a number; 0 where it is none, which is older than all others.
+fn version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+fn version_of(value: &Value) -> u64 {
+    value.as_str().and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
 impl Known {
     fn take(&mut self, sight: Sight) {
         match sight {
             Sight::Cron(object) => {
                 let key = key(&*object);
+                // What we wrote is known from the answer. The watch brings what was before it later, and a tick that
+                // was made, ran and went meanwhile would be made again by that.
+                if let Some(known) = self.crons.get(&key)
+                    && version(&object.metadata) < version_of(&known["metadata"]["resourceVersion"])
+                {
+                    return;
+                }
                 if let Ok(value) = serde_json::to_value(*object) {
                     self.crons.insert(key.clone(), value);
                     self.dirty.insert(key);

@@ -114,6 +114,11 @@ impl PodSeen {
         matches!(self.phase(), "Succeeded" | "Failed")
     }
 
+    /// Whether it is on its way out.
+    pub(crate) fn goes(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
     /// How it ended, as far as its status says.
     pub(crate) fn why(&self) -> String {
         let text = self.status.message.as_deref().or(self.status.reason.as_deref()).unwrap_or(self.phase());

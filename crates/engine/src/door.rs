@@ -289,10 +289,11 @@ pub enum Command {
 
 impl Command {
     /// Whether it takes something away that only the status can tell of afterwards: then the status has to be written
-    /// first, or a crash between the two loses what the status did not say yet. A claim is no witness, and nobody looks
-    /// for it once the end is written: it goes before.
+    /// first, or a crash between the two loses what the status did not say yet: a pod that was stopped because its node
+    /// had ended would look like one that somebody deleted. A claim is no witness, and nobody looks for it once the end
+    /// is written: it goes before.
     pub fn follows_status(&self) -> bool {
-        matches!(self, Command::DeletePod { .. } | Command::ReleasePod { .. })
+        matches!(self, Command::DeletePod { .. } | Command::StopPod { .. } | Command::ReleasePod { .. })
     }
 }
 

@@ -278,7 +278,9 @@ impl House {
                 Some(mailbox) => drop(mailbox.send(Letter::Pod(pod))),
                 // Nobody home: the run has ended, or its workflow has not been seen yet; in the second case the new
                 // resident reads the pods itself.
-                None if pod.has_ended() => self.strays.take(&self.client, key, *pod),
+                None if pod.has_ended() || !pod.goes() => {
+                    self.strays.take(&self.client, key, *pod);
+                }
                 None => {}
             },
             Sight::Told(key, observation) => {

@@ -66,7 +66,9 @@ pub(crate) struct Resident {
     key: Key,
     mailbox: mpsc::UnboundedSender<Letter>,
     letters: mpsc::UnboundedReceiver<Letter>,
-    /// Versions of the workflow that we have loaded or written, newest last.
+    /// The version that was loaded: what is older is in it.
+    loaded: u64,
+    /// Versions of the workflow that we have written or dealt with, newest last.
     known: VecDeque<String>,
     uid: String,
     spec: SpecSeen,
@@ -130,6 +132,7 @@ impl Resident {
             finishing,
             mailbox,
             letters,
+            loaded: 0,
             known: VecDeque::new(),
             uid: String::new(),
             spec: SpecSeen::default(),
@@ -232,6 +235,7 @@ impl Resident {
         };
         let text = |of: &str| value["metadata"][of].as_str().unwrap_or_default().to_owned();
         let (uid, version) = (text("uid"), text("resourceVersion"));
+        self.loaded = version.parse().unwrap_or(0);
         self.know(Some(version));
         if !self.uid.is_empty() && self.uid != uid {
             // Another workflow of the same name: what the first one held is free.
@@ -537,14 +541,14 @@ impl Resident {
         Some(Err(Next::Reload))
     }
 
+    /// Whether a version is ours. One that is only older than what we wrote last is not: somebody wrote it just before us,
+    /// and our patch has not read it.
     fn is_known(&self, version: &str) -> bool {
-        let newest = self.known.iter().filter_map(|v| v.parse::<u64>().ok()).max();
-        let older = version.parse::<u64>().ok().zip(newest).is_some_and(|(v, newest)| v < newest);
-        older || self.known.iter().any(|v| v == version)
+        version.parse::<u64>().is_ok_and(|v| v <= self.loaded) || self.known.iter().any(|v| v == version)
     }
 
     fn know(&mut self, version: Option<String>) {
-        if self.known.len() > 64 {
+        if self.known.len() > 256 {
             self.known.pop_front();
         }
         self.known.extend(version);

@@ -1,11 +1,13 @@
-//! Pods that have ended and whose run is not in memory any more: the run had ended, and the last word about the pod (the
-//! label, the finalizer that goes) was lost with a request or a crash. Without it such a pod could never be deleted.
+//! Pods whose run is not in memory any more: the run had ended, and the last word about the pod (the label, the finalizer
+//! that goes, the stop of one that goes on) was lost with a request or a crash. Without it such a pod could never be
+//! deleted, and a daemon would run for ever.
 //!
-//! States: *kept* (until the workflows are listed, nobody knows which runs there are) → *looked at* → released, or left
-//! to its run. It must never touch a pod whose workflow has not ended.
+//! States: *kept* (until the workflows are listed, nobody knows which runs there are) → *looked at* → released or stopped,
+//! or left to its run. It must never touch a pod whose workflow has not ended.
 
 use std::time::Duration;
 
+use kube::api::{DeleteParams, Preconditions};
 use kube::{Api, Client};
 use tracing::{debug, warn};
 
@@ -17,7 +19,7 @@ use crate::pod::PodSeen;
 /// How often, and with which pauses from a quarter of a second on, the release of one pod is tried.
 const TRIES: u32 = 10;
 
-/// Ended pods that nobody has spoken for yet.
+/// Pods that nobody has spoken for yet.
 #[derive(Default)]
 pub(super) struct Strays {
     kept: Vec<(Key, PodSeen)>,
@@ -25,7 +27,7 @@ pub(super) struct Strays {
 }
 
 impl Strays {
-    /// An ended pod of a workflow that has no resident.
+    /// A pod of a workflow that has no resident.
     pub(super) fn take(&mut self, client: &Client, key: Key, pod: PodSeen) {
         match self.listed {
             true => drop(tokio::spawn(look(client.clone(), key, pod))),
@@ -54,6 +56,19 @@ async fn look(client: Client, key: Key, pod: PodSeen) {
                 if !workflow.has_ended() && workflow.metadata.uid.as_ref().is_some_and(|uid| pod.is_of(uid)) =>
             {
                 return;
+            }
+            // Its owner has gone, and takes it along.
+            Ok(None) if !pod.has_ended() => return,
+            Ok(Some(_)) if !pod.has_ended() => {
+                let pods = Api::<PodSeen>::namespaced(client.clone(), &key.0);
+                let only = Preconditions { uid: pod.uid_text().map(str::to_owned), resource_version: None };
+                let params = DeleteParams { preconditions: Some(only), ..DeleteParams::background() };
+                match pods.delete(pod.name(), &params).await {
+                    // How it ended is told then, as of every other one.
+                    Ok(_) => return debug!(namespace = key.0, pod = pod.name(), "a stray pod was stopped"),
+                    Err(kube::Error::Api(s)) if s.code == 404 || s.code == 409 => return,
+                    Err(e) => debug!(namespace = key.0, pod = pod.name(), error = %e, "stopped later"),
+                }
             }
             Ok(_) => {
                 let pods = Api::<PodSeen>::namespaced(client.clone(), &key.0);

@@ -328,3 +328,57 @@ async fn a_budget_stands_while_its_run_goes_on() {
     house.until("the end", async || house.node_phase("kept").await == "Succeeded").await;
     house.until("no budget", async || budgets.get_opt("kept").await.unwrap().is_none()).await;
 }
+
+/// The versions of somebody else that lie between ours are not ours.
+#[tokio::test]
+async fn what_somebody_writes_just_before_us_is_not_lost() {
+    let house = House::new().await;
+    let resumed = Arc::new(Mutex::new(0));
+    let (server, own, count) = (house.server.clone(), house.workflows(), resumed.clone());
+    let service = tower::service_fn(move |mut request: http::Request<kube::client::Body>| {
+        request.extensions_mut().insert(Identity::admin());
+        let (server, own, count) = (server.clone(), own.clone(), count.clone());
+        async move {
+            if request.method() == http::Method::PATCH && request.uri().path().ends_with("/workflows/w") {
+                let wf = own.get("w").await.unwrap();
+                let mut rows = wf.data["status"]["nodes"].as_object().into_iter().flatten();
+                let waits = rows.any(|(_, row)| row["type"] == "Suspend" && row["phase"] == "Running");
+                let so_far = *count.lock().unwrap();
+                // First the run is let go, and then its node, each while a status of ours is on the way.
+                if so_far == 0 || (so_far == 1 && waits) {
+                    *count.lock().unwrap() += 1;
+                    let value = serde_json::to_value(&wf).unwrap();
+                    let all = windlass_engine::manual::Selector::default();
+                    let patch = windlass_engine::manual::resume(&value, &all, jiff::Timestamp::now()).unwrap();
+                    own.patch("w", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+                }
+            }
+            Ok::<_, Infallible>(server.handle(request).await)
+        }
+    });
+    house.start(&kube::Client::new(service, "default"));
+    let workflow = json!({
+        "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"name": "w"},
+        "spec": {"entrypoint": "main", "suspend": true, "templates": [
+            {"name": "main", "steps": [[{"name": "pause", "template": "pause"}, {"name": "work", "template": "work"}]]},
+            {"name": "pause", "suspend": {}}, {"name": "work", "container": {"image": "i"}},
+        ]},
+    });
+    house.workflows().create(&PostParams::default(), &serde_json::from_value(workflow).unwrap()).await.unwrap();
+    let pod = async || {
+        let pods = house.pods().list(&ListParams::default()).await.unwrap().items;
+        pods.into_iter().find_map(|pod| pod.metadata.name)
+    };
+    house.until("the run goes on", async || pod().await.is_some()).await;
+    let pod = pod().await.unwrap();
+    let row = async |display: &str| -> Value {
+        let status = house.workflows().get("w").await.unwrap().data["status"].clone();
+        let mut rows = status["nodes"].as_object().into_iter().flatten();
+        rows.find(|(_, row)| row["displayName"] == display).map(|(_, row)| row["phase"].clone()).unwrap_or_default()
+    };
+    house.until("it waits", async || row("pause").await == "Running" && row("work").await == "Pending").await;
+    house.set_phase(&pod, "Running").await;
+    house.until("the node is let go", async || *resumed.lock().unwrap() == 2).await;
+    house.set_phase(&pod, "Succeeded").await;
+    house.until("the end", async || house.node_phase("w").await == "Succeeded").await;
+}

@@ -278,6 +278,7 @@ impl Run {
             // A node whose end is written is not taken up again after a load, and its pod may not have been let go.
             if let Some(ix) = known {
                 self.release_if_ended(ix, pod);
+                self.stop_if_left(ix, pod);
             }
             self.early_pods.insert(id.to_owned(), pod.clone());
             return;
@@ -393,6 +394,17 @@ impl Run {
             let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             let uid = pod["metadata"]["uid"].as_str().map(str::to_owned);
             self.commands.push(Command::ReleasePod { name, uid });
+        }
+    }
+
+    /// A pod that goes on although its node's end is written: it was to be stopped, and a crash came before.
+    fn stop_if_left(&mut self, ix: Ix, pod: &Value) {
+        let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+        let goes = pod["metadata"]["deletionTimestamp"].is_string();
+        if !ended && !goes && self.nodes.list[ix].status.phase.is_fulfilled() {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let uid = pod["metadata"]["uid"].as_str().map(str::to_owned);
+            self.commands.push(Command::StopPod { name, uid, grace_seconds: None });
         }
     }
 

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | a tick has passed since the last one, and is within `startingDeadlineSeconds` | its workflow, named by the tick |
 //! | several ticks have passed | the last one's workflow only |
+//! | … and its workflow is there already (a crash came before the status) | it is taken note of, and counted if it ended |
 //! | … and it is suspended or stopped | nothing; resumed, the last tick is caught up with |
 //! | … and `Forbid` and one is active | nothing yet: when that one has ended |
 //! | … and `Replace` and one is active | that one is terminated |
@@ -108,7 +109,7 @@ pub fn decide(object: &Value, children: &[Child], now: Timestamp) -> Decision {
         let schedules = parse(&cron.spec)?;
         stop(&cron, &mut status, &mut patch)?;
         if status.phase.as_deref() != Some("Stopped") {
-            tick(object, &cron, &status, &schedules, now, &mut patch, &mut out)?;
+            tick(object, (&cron, &status, children), &schedules, now, &mut patch, &mut out)?;
         }
         Ok::<(), String>(())
     })();
@@ -206,8 +207,7 @@ fn stop(cron: &CronWorkflow, status: &mut CronWorkflowStatus, patch: &mut Value)
 /// Whether a tick is due, and what becomes of it.
 fn tick(
     object: &Value,
-    cron: &CronWorkflow,
-    status: &CronWorkflowStatus,
+    (cron, status, children): (&CronWorkflow, &CronWorkflowStatus, &[Child]),
     all: &[Schedule],
     now: Timestamp,
     patch: &mut Value,
@@ -227,6 +227,18 @@ fn tick(
         out.wake = all.iter().filter_map(|s| s.next(now.max(base))).min();
     }
     let Some(due) = all.iter().filter_map(|s| s.last(base, now)).max() else { return Ok(()) };
+    let workflow = workflow(object, due);
+    if let Some(made) = children.iter().find(|child| workflow["metadata"]["name"] == child.name.as_str()) {
+        patch["status"]["lastScheduledTime"] = json!(Time::from_timestamp(due));
+        patch["status"]["phase"] = json!("Active");
+        let was_listed = cron.status.iter().flat_map(|s| &s.active).any(|a| a["uid"] == made.uid.as_str());
+        if made.phase.is_completed() && !was_listed {
+            let good = made.phase == WorkflowPhase::Succeeded;
+            let (field, so_far) = if good { ("succeeded", status.succeeded) } else { ("failed", status.failed) };
+            patch["status"][field] = json!(so_far.unwrap_or(0) + 1);
+        }
+        return Ok(());
+    }
     if cron.spec.suspend {
         return Ok(());
     }
@@ -251,7 +263,7 @@ fn tick(
         patch["metadata"]["annotations"][SINCE] = json!(due.to_string());
         return Ok(());
     }
-    out.submit = Some((due, workflow(object, due)));
+    out.submit = Some((due, workflow));
     Ok(())
 }
 

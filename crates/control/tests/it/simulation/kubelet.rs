@@ -1,5 +1,6 @@
 //! A kubelet that runs nothing: each pod begins and ends after a while that the seed decides, and how it ends is said by
-//! its image: `ok`, `alone` (under a mutex), `fail`, or `flaky` (one in three, by the node's name, so that a run without faults ends the same).
+//! its image: `ok`, `alone` (under a mutex), `fail`, `flaky` (one in three, by the node's name, so that a run without
+//! faults ends the same), `second` (which fails the first time) or `stays` (until it is deleted).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,8 +19,17 @@ use super::dice::Dice;
 /// Lost pods are made again so many times without a word; after that the step fails, and rightly.
 const LOSSES_MAX: i32 = 3;
 
-/// Runs until it is dropped; where it `loses` pods, some of them are lost with their node.
-pub(super) async fn run(client: Client, namespace: String, seed: u64, loses: bool) {
+/// How this kubelet works.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Habit {
+    /// Some pods are lost with their node.
+    pub(super) loses: bool,
+    /// How long a pod waits, and how long it runs, at most.
+    pub(super) pace_ms: [u64; 2],
+}
+
+/// Runs until it is dropped.
+pub(super) async fn run(client: Client, namespace: String, seed: u64, habit: Habit) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let mut events = watcher::watcher(pods, watcher::Config::default()).boxed();
     let mut begun = BTreeSet::new();
@@ -28,19 +38,26 @@ pub(super) async fn run(client: Client, namespace: String, seed: u64, loses: boo
     let mut dice = Dice::of(seed, "kubelet");
     let mut lives = tokio::task::JoinSet::new();
     while let Some(event) = events.next().await {
-        if let Ok(Event::Apply(pod) | Event::InitApply(pod)) = event
-            && begun.insert(pod.uid().unwrap())
-        {
-            let [before, during] = [dice.below(120), dice.below(250)].map(Duration::from_millis);
+        let Ok(Event::Apply(pod) | Event::InitApply(pod)) = event else { continue };
+        let stays = image(&pod) == "stays";
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending");
+        if stays && pod.metadata.deletion_timestamp.is_some() && phase == "Running" {
+            set(&client, &pod, "Failed", Some(143)).await;
+        }
+        if begun.insert(pod.uid().unwrap()) {
+            let [before, during] = habit.pace_ms.map(|most| Duration::from_millis(dice.below(most)));
             // As a node that went away: the infrastructure's fault, which no run may end differently for.
-            let losses = lost.entry(pod.annotations()[labels::NODE_ID].clone()).or_insert(0);
-            let is_lost = loses && *losses < LOSSES_MAX && dice.hits(6);
+            let losses = lost.entry(pod.annotations().get(labels::NODE_ID).cloned()).or_insert(0);
+            let is_lost = habit.loses && *losses < LOSSES_MAX && dice.hits(6);
             *losses += i32::from(is_lost);
             let client = client.clone();
             lives.spawn(async move {
                 tokio::time::sleep(before).await;
                 set(&client, &pod, "Running", None).await;
                 tokio::time::sleep(during).await;
+                if stays {
+                    return;
+                }
                 if is_lost {
                     set(&client, &pod, "Failed", None).await;
                     return;
@@ -55,14 +72,21 @@ pub(super) async fn run(client: Client, namespace: String, seed: u64, loses: boo
     }
 }
 
+fn image(pod: &Pod) -> &str {
+    pod.spec.as_ref().unwrap().containers[0].image.as_deref().unwrap_or_default()
+}
+
 /// How the pod's container ends.
 fn code(seed: u64, pod: &Pod) -> i64 {
-    let image = pod.spec.as_ref().unwrap().containers[0].image.clone().unwrap_or_default();
+    let node = pod.annotations().get(labels::NODE_NAME).map_or("", String::as_str);
     let mut hasher = DefaultHasher::new();
-    (seed, pod.annotations()[labels::NODE_NAME].as_str()).hash(&mut hasher);
-    match image.as_str() {
+    (seed, node).hash(&mut hasher);
+    match image(pod) {
         "ok" | "alone" => 0,
+        // Our own, in a pod of a manifest or of artifacts to remove.
+        own if own == windlass_engine::Config::default().executor_image => 0,
         "fail" => 1,
+        "second" => i64::from(node.ends_with("(0)")),
         "flaky" => i64::from(hasher.finish().is_multiple_of(3)),
         other => panic!("no such image in a simulation: {other}"),
     }
@@ -77,7 +101,14 @@ async fn report(client: &Client, pod: &Pod) {
     if !parameters.is_empty() {
         outputs["parameters"] = json!(parameters);
     }
-    if task["includeResult"] == true {
+    let artifacts = &task["outputs"]["artifacts"];
+    if artifacts.as_array().is_some_and(|a| !a.is_empty()) {
+        outputs["artifacts"] = artifacts.clone();
+    }
+    let garbage = task["garbage"].as_array().map_or(0, Vec::len);
+    if garbage > 0 {
+        outputs["result"] = json!(json!(vec![Value::Null; garbage]).to_string());
+    } else if task["includeResult"] == true {
         outputs["result"] = json!("[1,2,3]");
     }
     if outputs == json!({}) {

@@ -21,9 +21,13 @@ pub(super) struct Witness {
     /// Those of them that hold the mutex.
     alone: BTreeSet<String>,
     seen: BTreeSet<String>,
-    /// Ended nodes: workflow and node, with the phase.
-    ended: BTreeMap<(String, String), String>,
+    /// Ended nodes: workflow and node, with the phase, and the version that first said so.
+    ended: BTreeMap<(String, String), (String, u64)>,
     completed: BTreeMap<String, String>,
+    /// Nodes with a pod that ended well, with its uid.
+    good: BTreeMap<(String, String), String>,
+    /// Every workflow as it was seen last, also those that have gone since.
+    pub(super) last: BTreeMap<String, DynamicObject>,
     /// Broken invariants, in words.
     pub(super) broken: Vec<String>,
 }
@@ -63,21 +67,40 @@ pub(super) async fn run(client: Client, namespace: String, witness: Arc<Mutex<Wi
     }
 }
 
+fn version(object: &impl ResourceExt) -> u64 {
+    object.resource_version().unwrap().parse().unwrap()
+}
+
 impl Witness {
     fn forget(&mut self, uid: &str) {
         self.live.remove(uid);
         self.alone.remove(uid);
     }
 
+    /// How many of the workflows that were seen have ended.
+    pub(super) fn completed(&self) -> usize {
+        self.completed.len()
+    }
+
     fn pod(&mut self, pod: &Pod) {
         let uid = pod.uid().unwrap();
-        let owner = (pod.labels()[labels::WORKFLOW].clone(), pod.annotations()[labels::NODE_ID].clone());
+        // A pod that removes artifacts is no node's.
+        let Some(node) = pod.annotations().get(labels::NODE_ID) else { return };
+        let owner = (pod.labels()[labels::WORKFLOW].clone(), node.clone());
+        // Two watches have no order between them; versions have.
         if self.seen.insert(uid.clone())
-            && let Some(phase) = self.ended.get(&owner)
+            && let Some((phase, at)) = self.ended.get(&owner)
+            && version(pod) > *at
         {
             self.broken.push(format!("a finished node runs again: {owner:?} was {phase}, and has a new pod"));
         }
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending");
+        if self.good.get(&owner).is_some_and(|of| *of != uid) {
+            self.broken.push(format!("a node whose pod ended well has another pod: {owner:?}"));
+        }
+        if phase == "Succeeded" {
+            self.good.insert(owner.clone(), uid.clone());
+        }
         if matches!(phase, "Succeeded" | "Failed") || pod.metadata.deletion_timestamp.is_some() {
             self.forget(&uid);
             return;
@@ -103,11 +126,11 @@ impl Witness {
             let phase = node["phase"].as_str().unwrap_or_default();
             let key = (name.clone(), id.clone());
             match self.ended.get(&key) {
-                Some(before) if before != phase => {
+                Some((before, _)) if before != phase => {
                     self.broken.push(format!("a finished node moves: {} was {before}, is {phase}", node["name"]));
                 }
                 None if !matches!(phase, "" | "Pending" | "Running") => {
-                    self.ended.insert(key, phase.to_owned());
+                    self.ended.insert(key, (phase.to_owned(), version(wf)));
                 }
                 _ => {}
             }
@@ -120,8 +143,9 @@ impl Witness {
             self.broken.push(format!("a finished workflow moves: {name} was {before}, is {phase}"));
         }
         if wf.labels().get(labels::COMPLETED).is_some_and(|v| v == "true") {
-            self.completed.insert(name, phase.to_owned());
+            self.completed.insert(name.clone(), phase.to_owned());
         }
+        self.last.insert(name, wf.clone());
     }
 }
 
