@@ -307,7 +307,7 @@ async fn lives(server: ApiServer, killer: Arc<Killer>, namespace: String, mirror
         killer.died.notified().await;
         // Not a stop: everything in flight is gone in the middle of what it did.
         drop(loops);
-        if killer.writes() % 2 == 0 {
+        if killer.writes().is_multiple_of(2) {
             tokio::time::sleep(Duration::from_millis(60)).await;
         }
     }
