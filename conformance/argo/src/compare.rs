@@ -79,6 +79,20 @@ fn at(name: &str, workflow: &str) -> String {
     name.strip_prefix(workflow).map_or_else(|| name.to_owned(), |rest| format!("@{rest}"))
 }
 
+/// A workflow in tiers A and B, as it ended and as it was just before somebody retried it.
+pub fn workflow(ours: [Option<&Value>; 2], theirs: [Option<&Value>; 2], place: Place<'_>, tiers: &mut Tiers) {
+    let [ended, before] = ours;
+    if let Some(theirs) = theirs[0] {
+        let ours = ended.unwrap_or(&Value::Null);
+        phase(ours, theirs, place, &mut tiers.a);
+        nodes(ours, theirs, place, &mut tiers.b);
+    }
+    if let (Some(ours), Some(theirs)) = (before, theirs[1]) {
+        phase(ours, theirs, place, &mut tiers.a);
+        nodes(ours, theirs, place, &mut tiers.b);
+    }
+}
+
 /// Phase and message of a workflow.
 pub fn phase(ours: &Value, theirs: &Value, place: Place<'_>, tally: &mut Tally) {
     let (a, b) = (&ours["status"], &theirs["status"]);

@@ -120,6 +120,25 @@ impl Recording {
         list(&self.value, "workflows").filter(|w| w["status"]["startedAt"].is_string()).collect()
     }
 
+    /// Whether somebody submitted a workflow of this name: the others were made of it by a step or a command.
+    #[must_use]
+    pub fn was_submitted(&self, name: &str) -> bool {
+        list(&self.value, "submitted").any(|o| o["kind"] == "Workflow" && o["metadata"]["name"] == name)
+    }
+
+    /// The images that the containers of the manifest ran, the executor's own left out.
+    #[must_use]
+    pub fn images(&self) -> BTreeSet<&str> {
+        let pods = || list(&self.value, "pods").map(|pod| &pod["spec"]);
+        let parts = pods().flat_map(|spec| list(spec, "containers").chain(list(spec, "initContainers")));
+        let of_executor = |part: &&Value| matches!(part["name"].as_str(), Some("wait" | "init"));
+        parts
+            .filter(|part| !of_executor(part))
+            .filter_map(|part| part["image"].as_str())
+            .filter(|image| !image.contains("/argoexec:"))
+            .collect()
+    }
+
     /// A workflow just before somebody's retry or resubmission of it.
     #[must_use]
     pub fn before(&self, name: &str) -> Option<&Value> {

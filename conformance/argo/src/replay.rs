@@ -75,7 +75,9 @@ const GROUP: &str = "argoproj.io";
 /// So long nothing may happen before a run counts as standing still.
 const PATIENCE: Duration = Duration::from_secs(6 * 3600);
 
-fn resource(api_version: &str, kind: &str) -> ApiResource {
+/// How the API calls a kind.
+#[must_use]
+pub fn resource(api_version: &str, kind: &str) -> ApiResource {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let plural = match kind {
         "Pod" => "pods".to_owned(),
@@ -155,12 +157,15 @@ impl Stage<'_> {
     }
 }
 
-fn has_ended(workflow: &Value) -> bool {
+/// Whether a workflow has ended, and its controller is done with it.
+#[must_use]
+pub fn has_ended(workflow: &Value) -> bool {
     workflow["metadata"]["labels"]["workflows.argoproj.io/completed"] == "true"
 }
 
 /// Whether somebody may act: when a node of the kind runs, or when all has ended.
-fn may(verb: &str, workflow: &Value) -> bool {
+#[must_use]
+pub fn may(verb: &str, workflow: &Value) -> bool {
     let runs = |kind: &str| {
         let mut rows = workflow["status"]["nodes"].as_object().into_iter().flatten().map(|(_, row)| row);
         rows.any(|row| row["type"] == kind && row["phase"] == "Running")

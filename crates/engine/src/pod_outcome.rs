@@ -1,6 +1,7 @@
 //! What a pod's status says about its node. Reads; decides nothing about retries or siblings.
 
 use serde_json::Value;
+use windlass_model::places::EXIT_EXECUTOR;
 use windlass_model::{NodePhase, Template};
 
 /// What became of a pod that ended.
@@ -24,9 +25,33 @@ fn terminated(status: &Value) -> Option<&Value> {
     Some(&status["state"]["terminated"]).filter(|t| t.is_object())
 }
 
+/// What Argo's executor, which begins every command, says of one that is not there: where nobody wraps the command, the
+/// container itself could not be started, and its runtime says `exec NAME: No such file or directory` (the node agent) or
+/// `exec: "NAME": executable file not found in $PATH`. The executor of wrapped commands has the same words.
+fn absent_command(status: &Value) -> Option<String> {
+    let ended = terminated(status)?;
+    if !matches!(ended["reason"].as_str(), Some("StartError" | "ContainerCannotRun")) {
+        return None;
+    }
+    let message = ended["message"].as_str()?;
+    let program = match message.split_once("exec: \"").and_then(|(_, rest)| rest.split_once('"')) {
+        Some((program, why)) if why.contains("not found in $PATH") || why.contains("no such file") => program,
+        Some(_) => return None,
+        None => message.strip_suffix(": No such file or directory")?.rsplit_once(": exec ")?.1,
+    };
+    let why = match program.contains('/') {
+        true => format!("stat {program}: no such file or directory"),
+        false => "executable file not found in $PATH".to_owned(),
+    };
+    Some(format!("failed to find name in PATH: exec: {program:?}: {why}"))
+}
+
 /// The exit code of `main`, as text; of a container set without `main`, nothing.
 pub(crate) fn exit_code(pod: &Value) -> Option<String> {
     let main = statuses(pod, "containerStatuses").find(|s| s["name"] == "main")?;
+    if absent_command(main).is_some() {
+        return Some(EXIT_EXECUTOR.to_string());
+    }
     terminated(main)?["exitCode"].as_i64().map(|c| c.to_string())
 }
 
@@ -141,7 +166,13 @@ fn failure(pod: &Value, template: &Template) -> (NodePhase, String) {
             continue;
         }
         match name {
-            name if template.is_main_container(name) => return (NodePhase::Failed, words(status, t)),
+            name if template.is_main_container(name) => {
+                let text = match absent_command(status) {
+                    Some(why) => format!("{name}: Error (exit code {EXIT_EXECUTOR}): {why}"),
+                    None => words(status, t),
+                };
+                return (NodePhase::Failed, text);
+            }
             name if is_infrastructure(name) => {
                 wait_ok = false;
                 if main_ok || !all.iter().any(|s| template.is_main_container(s["name"].as_str().unwrap_or_default())) {
@@ -242,6 +273,35 @@ mod tests {
         let of = |from: &str| resources_duration(&pod("Failed", json!([{"name": "main", "state": state(from)}])));
         assert_eq!(of("1970-01-01T00:00:00Z"), Default::default());
         assert_eq!(of("2026-11-21T07:29:24Z")["memory"], 10);
+    }
+
+    #[test]
+    fn a_command_that_is_not_there_is_argos_exit_code() {
+        let of = |code: i64, message: &str| {
+            let state = json!({"terminated": {"reason": "StartError", "exitCode": code, "message": message}});
+            let pod = pod("Failed", json!([{"name": "main", "state": state}]));
+            let outcome = outcome(&pod, &Template::default(), false);
+            assert_eq!(outcome.phase, NodePhase::Failed);
+            (outcome.exit_code.unwrap(), outcome.message)
+        };
+        let words = |why: &str| {
+            ("64".to_owned(), format!("main: Error (exit code 64): failed to find name in PATH: exec: {why}"))
+        };
+        let ours =
+            |program: &str| format!("failed to start container \"main\": exec {program}: No such file or directory");
+        let runc = |why: &str| {
+            format!("failed to create containerd task: unable to start container process: exec: {why}: unknown")
+        };
+        let plain = words("\"node\": executable file not found in $PATH");
+        assert_eq!(of(127, &ours("node")), plain);
+        assert_eq!(of(128, &runc("\"node\": executable file not found in $PATH")), plain);
+        let path = words("\"/no/x\": stat /no/x: no such file or directory");
+        assert_eq!(of(127, &ours("/no/x")), path);
+        assert_eq!(of(128, &runc("\"/no/x\": stat /no/x: no such file or directory")), path);
+        // What may not be executed, or could not be set up, keeps its words.
+        assert_eq!(of(126, "failed to start container \"main\": exec /x: Permission denied").0, "126");
+        assert_eq!(of(128, &runc("\"/x\": permission denied")).0, "128");
+        assert_eq!(of(128, "failed to start container \"main\": mount /v: No such file or directory").0, "128");
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub fn collect(
     }
     for artifact in by_path_artifacts(task) {
         match keep(artifact, from, stores, secrets, cancel) {
-            Ok(true) => outputs.artifacts.push(artifact.clone()),
+            Ok(true) => outputs.artifacts.push(told(artifact)),
             Ok(false) => {}
             Err(error @ ExecutorError::Worker(_)) => {
                 errors.push(error);
@@ -91,6 +91,16 @@ fn with_value(parameter: &Parameter, value: String) -> Parameter {
     let mut done = parameter.clone();
     done.value = Some(value.into());
     done
+}
+
+/// An artifact as the node table has it: of a directory that was named with a slash behind it, Argo tells none.
+fn told(artifact: &Artifact) -> Artifact {
+    let mut told = artifact.clone();
+    if let Some(path) = &mut told.path {
+        let end = path.trim_end_matches('/').len();
+        path.truncate(end.max(1));
+    }
+    told
 }
 
 /// The text without one trailing newline.
@@ -213,7 +223,7 @@ mod tests {
             "parameters": [{"name": "p", "valueFrom": {"path": "/out/p"}},
                 {"name": "d", "valueFrom": {"path": "/no", "default": "fallback"}},
                 {"name": "m", "valueFrom": {"path": "/no"}}, {"name": "l", "valueFrom": {"path": "/out/link"}}],
-            "artifacts": [{"name": "dir", "path": "/out/d", "local": {"key": "a/dir.tgz"}},
+            "artifacts": [{"name": "dir", "path": "/out/d/", "local": {"key": "a/dir.tgz"}},
                 {"name": "gone", "path": "/none", "local": {"key": "a/gone"}},
                 {"name": "maybe", "path": "/none", "optional": true, "local": {"key": "a/maybe"}},
                 {"name": "plain", "path": "/out/d/f", "archive": {"none": {}}, "local": {"key": "a/plain"}}]}}),

@@ -10,8 +10,10 @@ use windlass_model::task::Task;
 
 /// The object to create; `None` where there is nothing to report.
 pub fn task_result(task: &Task, outputs: &Outputs, message: Option<&str>, progress: Option<&str>) -> Option<Value> {
-    // A plugin may have nothing to give, and that it is done is told all the same.
-    if outputs.is_empty() && message.is_none() && progress.is_none() && task.plugin.is_none() {
+    // Whoever declares outputs is waited for: an optional one may not be there, a plugin may have nothing to give, and that
+    // all is done is told all the same.
+    let is_awaited = task.plugin.is_some() || task.archive_logs || !task.outputs.is_empty();
+    if outputs.is_empty() && message.is_none() && progress.is_none() && !is_awaited {
         return None;
     }
     let mut object = blank(task);
@@ -132,6 +134,11 @@ mod tests {
         assert_eq!(object.pointer("/outputs/result").unwrap(), "hi");
         assert_eq!(object.pointer("/metadata/name").unwrap(), "wf-1");
         let object = task_result(&task, &Outputs::default(), None, Some("1/2")).unwrap();
+        let declared: Outputs =
+            serde_json::from_value(json!({"artifacts": [{"name": "a", "path": "/a", "optional": true}]})).unwrap();
+        let declares = Task { outputs: declared, ..task.clone() };
+        let told = task_result(&declares, &Outputs::default(), None, None).unwrap();
+        assert_eq!((told.get("outputs"), told.get("message")), (None, None));
         assert_eq!((&object["progress"], object.get("outputs")), (&json!("1/2"), None));
     }
 }

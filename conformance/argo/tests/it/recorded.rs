@@ -71,12 +71,8 @@ pub(crate) fn judge(recording: &Recording, played: &Played, unstable: &Unstable)
         let place = Place { case: &recording.name, number, unstable };
         let name = theirs["metadata"]["name"].as_str().unwrap();
         let ours = played.workflows.get(name).unwrap_or(&nothing);
-        compare::phase(ours, theirs, place, &mut tiers.a);
-        compare::nodes(ours, theirs, place, &mut tiers.b);
-        if let (Some(ours), Some(theirs)) = (played.before.get(name), recording.before(name)) {
-            compare::phase(ours, theirs, place, &mut tiers.a);
-            compare::nodes(ours, theirs, place, &mut tiers.b);
-        }
+        let before = [played.before.get(name), recording.before(name)];
+        compare::workflow([Some(ours), before[0]], [Some(theirs), before[1]], place, &mut tiers);
         let of = |pods: Vec<&Value>, workflow: &Value| -> Vec<(Value, Value)> {
             let mine = |p: &&&Value| p["metadata"]["labels"]["workflows.argoproj.io/workflow"] == name;
             let agents = |p: &&&Value| p["metadata"]["annotations"]["workflows.argoproj.io/node-name"].is_string();

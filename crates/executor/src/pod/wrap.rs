@@ -139,12 +139,22 @@ fn start(words: &[OsString], piped: bool) -> Result<Child, String> {
     }
     command.spawn().map_err(|error| {
         let why = match error.kind() {
-            io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+            io::ErrorKind::NotFound => return absent(&program.to_string_lossy()),
             io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
             _ => error.to_string(),
         };
         format!("exec {program:?}: {why}")
     })
+}
+
+/// That there is no such program, in the words of Argo's executor. The engine has the same for a container that nobody
+/// wraps.
+fn absent(program: &str) -> String {
+    let why = match program.contains('/') {
+        true => format!("stat {program}: no such file or directory"),
+        false => "executable file not found in $PATH".to_owned(),
+    };
+    format!("failed to find name in PATH: exec: {program:?}: {why}")
 }
 
 /// Waits for the command's end and passes signals on; answers too whether it was told to end. When `over` is, it is ended:

@@ -28,6 +28,7 @@ mod nodes;
 mod on_a_cluster;
 mod plugins;
 mod quickstart;
+mod recordings;
 mod rehearsal;
 mod rights;
 mod run;
