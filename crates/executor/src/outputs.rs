@@ -235,6 +235,7 @@ mod tests {
         assert_eq!(values, ["p=value\n", "d=fallback"]);
         let names: Vec<&str> = outputs.artifacts.iter().map(|a| a.name.as_str()).collect();
         assert_eq!(names, ["dir", "plain"]);
+        assert_eq!(outputs.artifacts[0].path.as_deref(), Some("/out/d"));
         let error = error.unwrap();
         for word in ["parameter \"m\"", "parameter \"l\"", "artifact \"gone\": /none does not exist"] {
             assert!(error.contains(word), "{word}: {error}");
