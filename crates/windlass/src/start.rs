@@ -6,7 +6,9 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 use windlass_sandbox::{EnterOptions, Host};
 
 use crate::cli::{Cli, Color, Global, Verb};
@@ -95,7 +97,9 @@ fn set_up_tracing(global: &Global) {
         2 => "debug,hyper=info,h2=info,rustls=info,hickory_resolver=info,kube_client=info,tower=info",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_env("WINDLASS_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let wanted = std::env::var("WINDLASS_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    let filter = wanted.unwrap_or_else(|| level.parse().unwrap_or_default());
     let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
+    tracing_subscriber::registry().with(lines).with(filter).init();
 }
