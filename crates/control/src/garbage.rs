@@ -53,8 +53,8 @@ enum Sight {
 enum Done {
     /// What there was to write of this workflow is written.
     Recorded,
-    /// This ledger is settled, or was not due.
-    Tended(Key),
+    /// The ledger of this uid is settled, or was not due.
+    Tended(Key, Option<String>),
 }
 
 fn ledgers() -> ApiResource {
@@ -84,7 +84,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
                 Some(sight) => house.see(sight),
             },
             Some(done) = house.tasks.join_next() => match done {
-                Ok(Done::Tended(key)) => drop(house.tended.remove(&key)),
+                Ok(Done::Tended(key, uid)) => house.is_tended(&key, uid.as_deref()),
                 Ok(Done::Recorded) => {}
                 Err(fault) => warn!(%fault, "artifacts to remove"),
             },
@@ -220,8 +220,16 @@ impl House {
         let (hands, key, ledger) = (self.hands.clone(), key.clone(), ledger.clone());
         self.tasks.spawn(async move {
             hands.tend(&ledger, strategy).await;
-            Done::Tended(key)
+            Done::Tended(key, ledger.metadata.uid.clone())
         });
+    }
+
+    /// One that was written anew under the name meanwhile has its turn now: nobody will tell of it again.
+    fn is_tended(&mut self, key: &Key, uid: Option<&str>) {
+        self.tended.remove(key);
+        if self.ledgers.get(key).is_some_and(|now| now.metadata.uid.as_deref() != uid) {
+            self.tend(key);
+        }
     }
 }
 

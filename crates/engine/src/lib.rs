@@ -29,6 +29,7 @@ mod names;
 mod node;
 mod nodes;
 mod opening;
+mod other_host;
 mod outputs;
 pub mod past;
 mod plugins;

@@ -151,6 +151,11 @@ impl Run {
             crate::plugins::add(&mut spec, &plugins, &self.config.executor_image);
         }
         self.add_placement(&mut spec, &template, node.boundary);
+        let hosts = self.hosts_to_avoid(ix);
+        if !hosts.is_empty() {
+            let affinity = crate::other_host::keep_away(spec.remove("affinity"), &hosts);
+            spec.insert("affinity".to_owned(), affinity);
+        }
         let deadline_seconds = self.pod_deadline_seconds(ix, &template)?;
         if let Some(seconds) = deadline_seconds {
             spec.insert("activeDeadlineSeconds".to_owned(), json!(seconds));

@@ -149,12 +149,19 @@ impl<'a> World<'a> {
                 }
                 let node =
                     pod["metadata"]["annotations"]["workflows.argoproj.io/node-name"].as_str().unwrap().to_owned();
-                self.commands.push(format!("create {node}"));
+                let where_to = match &pod["spec"]["affinity"] {
+                    Value::Null => String::new(),
+                    affinity => format!(" with affinity {affinity}"),
+                };
+                self.commands.push(format!("create {node}{where_to}"));
                 *self.created.entry(name.clone()).or_default() += 1;
                 pod["metadata"]["uid"] = json!(format!("{name}-{attempt}"));
                 let main = json!({"name": "main", "ready": true, "state": {"running": {}}});
                 let script = self.script.pods.get(&node);
                 let ip = script.and_then(|s| s["ip"].as_str()).unwrap_or("10.42.0.9");
+                if let Some(host) = script.and_then(|s| s["host"].as_str()) {
+                    pod["spec"]["nodeName"] = json!(host);
+                }
                 pod["status"] = json!({"phase": "Running", "podIP": ip, "containerStatuses": [main]});
                 seen.push(Observation::Pod(pod.clone()));
                 self.running.insert(name, (node_id, node, pod));
