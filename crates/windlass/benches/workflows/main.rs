@@ -32,8 +32,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const INSIDE: [&str; 17] = [
     "dag:1000",
     "dag:2000",
+    "layers:5",
     "layers:10",
-    "layers:20",
     "items:5000",
     "items:10000",
     "items100:5000",
