@@ -27,8 +27,8 @@ use tracing::{debug, warn};
 use windlass_archive::Archive;
 use windlass_model::labels;
 
-use crate::within;
 use crate::workflow::{Settings, configuration};
+use crate::{few, within};
 
 /// So many that are ready at a time are one write.
 const BATCH_MAX: usize = 64;
@@ -96,7 +96,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
 async fn keep_all(client: &Client, managed: Option<&str>, archive: &dyn Archive) {
     let selector = format!("{}=true,{}=Pending", labels::COMPLETED, labels::ARCHIVING_STATUS);
     let api: Api<Finished> = within(client, managed);
-    let events = watcher::watcher(api, watcher::Config::default().labels(&selector));
+    let events = watcher::watcher(api, few(&selector));
     let mut batches = Box::pin(events.ready_chunks(BATCH_MAX));
     // The versions that are kept, until their workflow is not in the watch any more.
     let mut kept: HashMap<String, Option<String>> = HashMap::new();

@@ -24,7 +24,7 @@ use windlass_model::{ARGO_GROUP, Time, VERSION, WorkflowPhase, labels};
 use windlass_schedule::cron::{self, Child, Decision};
 
 use crate::clock::Clock;
-use crate::{within, within_of};
+use crate::{few, within, within_of};
 
 /// A workflow as far as its schedule is concerned; its node table is passed over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -118,7 +118,7 @@ pub async fn run(client: Client, managed: Option<String>, clock: Clock, stop: Ca
         Ok(Event::Init) => Some(Sight::CronsListed(false)),
         Err(e) => Some(Sight::Failed(e)),
     });
-    let of_cron = watcher::Config::default().labels(labels::CRON_WORKFLOW);
+    let of_cron = few(labels::CRON_WORKFLOW);
     let made =
         watcher::watcher(within::<Made>(&client, managed.as_deref()), of_cron).filter_map(async |event| match event {
             Ok(Event::Apply(o) | Event::InitApply(o)) => Some(Sight::Made(Box::new(o))),

@@ -26,7 +26,7 @@ use windlass_model::{ARGO_GROUP, VERSION, Workflow, labels};
 use crate::form::Executor;
 use crate::pod::PodSeen;
 use crate::workflow::{Live, Settings, repository, seen};
-use crate::{Error, within_of};
+use crate::{Error, few, within_of};
 
 /// So many ledgers are carried out at the same time.
 const AT_ONCE: usize = 16;
@@ -93,7 +93,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
 }
 
 fn watch(client: &Client, managed: Option<&str>) -> Vec<BoxStream<'static, Sight>> {
-    let with_garbage = watcher::Config::default().labels(labels::GARBAGE);
+    let with_garbage = few(labels::GARBAGE);
     let workflows = watcher::watcher(within_of(client, managed, &seen::workflows()), with_garbage)
         .filter_map(|event| async {
             match event {

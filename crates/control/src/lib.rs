@@ -39,6 +39,12 @@ fn within_of(
     }
 }
 
+/// A watch of the few that a label selector names. It lists them in one piece: that an API server answers from memory, while
+/// for a page it reads and decodes every object of the kind, the thousands that have ended as well.
+fn few(selector: &str) -> kube::runtime::watcher::Config {
+    kube::runtime::watcher::Config { page_size: None, ..Default::default() }.labels(selector)
+}
+
 /// Whether a LabelSelector selects these labels; one that cannot be read selects nothing.
 fn selects(selector: &serde_json::Value, labels: &std::collections::BTreeMap<String, String>) -> bool {
     use kube::core::SelectorExt;

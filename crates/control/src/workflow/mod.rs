@@ -35,7 +35,7 @@ use windlass_model::{WorkflowPhase, labels};
 use crate::clock::Clock;
 use crate::form::Executor;
 use crate::pod::{Left, PodSeen};
-use crate::{Error, within, within_of};
+use crate::{Error, few, within, within_of};
 use resident::{Letter, Over, Resident};
 use seen::WorkflowSeen;
 use stray::Strays;
@@ -440,10 +440,10 @@ fn watch(client: &Client, settings: &Settings) -> impl futures::Stream<Item = Si
     let workflows: Api<WorkflowSeen> = within(client, managed);
     let of_workflow = watcher::Config::default().labels(labels::WORKFLOW);
     // What has ended is nobody's concern here: thousands of such pods and workflows must cost a start nothing.
-    let unfinished = watcher::Config::default().labels(&format!("{},{}!=true", labels::WORKFLOW, labels::COMPLETED));
+    let unfinished = few(&format!("{},{}!=true", labels::WORKFLOW, labels::COMPLETED));
     let pods: Api<PodSeen> = within(client, managed);
     let results = within_of(client, managed, &seen::task_results());
-    let running = watcher::Config::default().labels(&format!("{}!=true", labels::COMPLETED));
+    let running = few(&format!("{}!=true", labels::COMPLETED));
     let workflows: Sights = watcher::watcher(workflows, running)
         .filter_map(|event| async {
             match event {

@@ -86,6 +86,31 @@ impl Cluster {
         Self { kubeconfig, client }
     }
 
+    /// Makes a namespace, and waits for what every pod needs of it: its account comes a moment later.
+    async fn make_namespace(&self, name: &str) {
+        measure::make_namespace(&self.client, name).await;
+        let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(self.client.clone(), name);
+        while accounts.get_opt("default").await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Seconds for as many bare pods as each workload has, each in a namespace of its own.
+    pub(crate) async fn bare(&self, works: &[work::Work]) -> Vec<f64> {
+        let kubelet = tokio::spawn(stub::run(self.client.clone(), 0));
+        let mut out = Vec::new();
+        // The first is for the stub to have seen what lies about.
+        for pods in std::iter::once(1).chain(works.iter().map(|work| work.pods)) {
+            let namespace = format!("b-bare-{}", jiff::Timestamp::now().as_millisecond());
+            self.make_namespace(&namespace).await;
+            let begin = std::time::Instant::now();
+            stub::bare(&self.client, &namespace, pods).await;
+            out.push(begin.elapsed().as_secs_f64());
+        }
+        kubelet.abort();
+        out.split_off(1)
+    }
+
     /// Runs the workloads with one program, each in a namespace of its own; the workflows are left lying about.
     pub(crate) async fn run(
         &self,
@@ -101,11 +126,14 @@ impl Cluster {
         let stamp = jiff::Timestamp::now().as_second();
         let tag: String = program.name().chars().filter(char::is_ascii_alphabetic).collect();
         let warm = work::work("one:1").unwrap();
-        let warmed = measure::run(&self.client, &warm, &format!("b-{tag}-warm-{stamp}"), limit).await;
+        let namespace = format!("b-{tag}-warm-{stamp}");
+        self.make_namespace(&namespace).await;
+        let warmed = measure::run(&self.client, &warm, &namespace, limit).await;
         assert_eq!(warmed.succeeded, 1, "{} does not run a workflow of one pod", program.name());
         let mut out = Vec::new();
         for (i, work) in works.iter().enumerate() {
             let namespace = format!("b-{tag}-{i}-{stamp}");
+            self.make_namespace(&namespace).await;
             measure::forget_peak(pid);
             let (cpu, asked) = (measure::cpu(pid), measure::requests(&self.client).await);
             let mut figures = measure::run(&self.client, work, &namespace, limit).await;

@@ -132,6 +132,7 @@ async fn inside(work: &Work, limit: Duration) -> (Figures, usize) {
     let loops = tokio::spawn(windlass_control::workflow::run(controller, settings, stop.clone()));
     let kubelet = tokio::spawn(stub::run(client.clone(), work.output));
     let (cpu, written) = (measure::cpu(pid), measure::told(pid, "io", "write_bytes:"));
+    measure::make_namespace(&client, "bench").await;
     let mut figures = measure::run(&client, work, "bench", limit).await;
     figures.cpu = measure::cpu(pid) - cpu;
     figures.memory = measure::told(pid, "status", "VmHWM:") / 1024.0;
@@ -150,7 +151,9 @@ async fn floor(pods: usize) -> f64 {
     server.ensure_crds(&windlass_model::crds::manifests()).await.unwrap();
     let client = server.client(Identity::admin());
     let begin = std::time::Instant::now();
-    stub::bare(&client, pods).await;
+    let kubelet = tokio::spawn(stub::run(client.clone(), 0));
+    stub::bare(&client, "default", pods).await;
+    kubelet.abort();
     begin.elapsed().as_secs_f64()
 }
 
@@ -203,6 +206,10 @@ async fn outside(flags: &Flags, kubeconfig: PathBuf) {
         "| program | workload | s | ratio to windlass | processor s | peak MiB | requests a workflow | succeeded |"
     );
     println!("|---|---|---|---|---|---|---|---|");
+    let all = works(&flags.works, &OUTSIDE);
+    for (work, floor) in all.iter().zip(cluster.bare(&all).await) {
+        println!("| {} bare pods | {} | {floor:.2} | | | | | |", work.pods, work.name);
+    }
     let mut ours = Vec::new();
     for program in programs {
         let usual: &[&str] = if matches!(program, beside::Program::Stock(_)) { &STOCK } else { &OUTSIDE };

@@ -44,11 +44,15 @@ fn kind() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Workflow"), "workflows")
 }
 
-/// Runs a workload in a namespace of its own. The figures of the process and of the API server are the caller's to add.
-pub(crate) async fn run(client: &Client, work: &Work, namespace: &str, limit: Duration) -> Figures {
-    let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+/// Makes a namespace.
+pub(crate) async fn make_namespace(client: &Client, name: &str) {
+    let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
     namespaces.create(&PostParams::default(), &serde_json::from_value(body).unwrap()).await.unwrap();
+}
+
+/// Runs a workload in a namespace that is there and empty. The figures of the process and of the API server are the caller's to add.
+pub(crate) async fn run(client: &Client, work: &Work, namespace: &str, limit: Duration) -> Figures {
     let api = workflows(client, namespace);
     let labelled = Api::namespaced_with(client.clone(), namespace, &kind());
     let begin = Instant::now();

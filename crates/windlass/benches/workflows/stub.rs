@@ -30,12 +30,11 @@ pub(crate) async fn run(client: Client, output: usize) {
     fresh.for_each_concurrent(AT_ONCE, |pod| succeed(client.clone(), pod, output)).await;
 }
 
-/// The floor: so many pods, made by 64 callers who know nothing of workflows, told of by the same stub. Returns once the
-/// last has ended.
-pub(crate) async fn bare(client: &Client, count: usize) {
-    let api: Api<Pod> = Api::default_namespaced(client.clone());
+/// The floor: so many pods in a namespace, made by 64 callers who know nothing of workflows, while [`run`] runs. Returns
+/// once the last has ended.
+pub(crate) async fn bare(client: &Client, namespace: &str, count: usize) {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mut events = watcher::watcher(api.clone(), watcher::Config::default().labels(labels::WORKFLOW)).boxed();
-    let kubelet = tokio::spawn(run(client.clone(), 0));
     let pod = |i: usize| -> Pod {
         let body = json!({
             "metadata": {"name": format!("p{i}"), "labels": {labels::WORKFLOW: "none"},
@@ -60,7 +59,6 @@ pub(crate) async fn bare(client: &Client, count: usize) {
         }
     };
     tokio::join!(made, ended);
-    kubelet.abort();
 }
 
 fn waits(pod: &Pod) -> bool {
