@@ -71,7 +71,7 @@ pub const ROWS: &[Row] = &[
     ("S26", "`podDisruptionBudget`", &[Spec("podDisruptionBudget")]),
     ("S27", "`metrics`", &[Key("metrics")]),
     ("S28", "`synchronization`", &[Key("synchronization")]),
-    ("S29", "`podResources`, `resourceClaims`", &[Key("podResources"), Key("resourceClaims")]),
+    ("S29", "`executorPlugins`, `podResources`, `resourceClaims`", &[Key("podResources"), Key("resourceClaims")]),
     ("T1", "`container`", &[Template("container")]),
     ("T2", "`script`", &[Template("script")]),
     ("T3", "`steps`", &[Template("steps")]),
@@ -251,23 +251,22 @@ pub const SHOWN: &[(&str, &str, &str)] = &[
     ("O2", "crates/control/tests/it/large.rs", "a_large_table_is_packed_and_read_again_by_the_next_who_starts"),
     ("O3", "crates/engine/tests/it/defaults.rs", "defaults_fill_in_what_a_workflow_leaves_out"),
     ("O4", "crates/engine/tests/it/metrics.rs", "metrics_are_told_when_nodes_and_the_run_begin_and_end"),
+    ("O5", "crates/control/tests/it/traces.rs", "a_run_is_one_trace"),
     ("O6", "crates/control/tests/it/cron.rs", "every_tick_once"),
     ("O7", "crates/windlass/tests/it/events.rs", "an_event_runs_a_workflow"),
+    ("O8", "crates/server/tests/it/event.rs", "a_forge_that_signs_needs_no_token"),
     ("O9", "crates/windlass/tests/it/rights.rs", "rbac_decides_for_the_tokens_of_pods"),
     ("O11", "crates/windlass/tests/it/plugins.rs", "plugins_carry_out_templates"),
+    ("O12", "crates/control/tests/it/simulation/takeover.rs", "one_works_and_the_next_takes_over"),
     ("O13", "crates/control/tests/it/archive.rs", "the_configuration_says_what_and_how_long"),
     ("O15", "crates/engine/tests/it/lint.rs", "cases"),
 ];
 
 /// Rows that are shown nowhere, and why.
 pub const NOT_SHOWN: &[(&str, &str)] = &[
-    ("S29", "only in recordings; `executorPlugins` of a spec is refused by name"),
     ("A6", "refused by name"),
     ("V2", "only within other cases"),
-    ("O5", "there is none"),
-    ("O8", "there is none: the sender's own token decides (docs/events.md)"),
     ("O10", "there is none: RBAC decides who may make workflows"),
-    ("O12", "one controller a cluster; there is no leader election"),
     ("O14", "there is none, on purpose: an `http` or `plugin` node is a pod of its own (docs/argo.md)"),
 ];
 

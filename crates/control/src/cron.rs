@@ -12,7 +12,7 @@ use futures::StreamExt;
 use futures::stream::select;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind, NamespaceResourceScope, Resource};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
@@ -23,6 +23,7 @@ use tracing::{debug, info, warn};
 use windlass_model::{ARGO_GROUP, Time, VERSION, WorkflowPhase, labels};
 use windlass_schedule::cron::{self, Child, Decision};
 
+use crate::again::{self, Deleted};
 use crate::clock::Clock;
 use crate::{few, within, within_of};
 
@@ -263,22 +264,26 @@ async fn look(client: &Client, clock: &Clock, key: &Key, known: &mut Known) {
         Some(at) => known.wakes.insert(key.clone(), at),
         None => known.wakes.remove(key),
     };
-    match act(client, key, object.clone(), decision).await {
-        Ok(after) => {
+    let is_left = match act(client, key, object.clone(), decision).await {
+        Ok((after, is_left)) => {
             known.crons.insert(key.clone(), after);
+            is_left
         }
         Err(e) => {
             // Another hand was faster, or the API is away: the watch brings the newer object, or this tries again.
             debug!(namespace = key.0, name = key.1, error = %e, "a cron workflow is looked at again");
-            let at = clock.now() + AGAIN;
-            let wake = known.wakes.entry(key.clone()).or_insert(at);
-            *wake = (*wake).min(at);
+            true
         }
+    };
+    if is_left {
+        let at = clock.now() + AGAIN;
+        let wake = known.wakes.entry(key.clone()).or_insert(at);
+        *wake = (*wake).min(at);
     }
 }
 
-/// Does what was decided; answers the object as it is then.
-async fn act(client: &Client, key: &Key, object: Value, decision: Decision) -> Result<Value, crate::Error> {
+/// Does what was decided; answers the object as it is then, and whether something is left to delete.
+async fn act(client: &Client, key: &Key, object: Value, decision: Decision) -> Result<(Value, bool), crate::Error> {
     let workflows: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), &key.0, &resource("Workflow", "workflows"));
     for name in &decision.terminate {
@@ -308,14 +313,12 @@ async fn act(client: &Client, key: &Key, object: Value, decision: Decision) -> R
             return Err(crate::Error::Refused);
         }
     }
+    let mut outcome = Deleted::Yes;
     for (name, uid) in decision.delete {
-        let only = Preconditions { uid: Some(uid), resource_version: None };
-        let params = DeleteParams { preconditions: Some(only), ..DeleteParams::background() };
-        if let Err(e) = workflows.delete(&name, &params).await {
-            debug!(workflow = name, error = %e, "not deleted by the history limit");
-        }
+        outcome = outcome.max(again::delete_once(&workflows, &name, Some(&uid), "the history limit").await);
     }
-    Ok(now)
+    // Rights that are missing are missed at each tick anew.
+    Ok((now, outcome == Deleted::Later))
 }
 
 /// Creates a tick's workflow. One that is there already and ours was made before a crash. The inner error is the API's

@@ -23,18 +23,17 @@ use windlass_engine::garbage::{self, Leftover};
 use windlass_model::garbage::{Strategy, WorkflowArtifactGcTask};
 use windlass_model::{ARGO_GROUP, VERSION, Workflow, labels};
 
+use crate::again::{Deleted, PAUSE_MIN, Pauses, is_final};
+use crate::clock::Clock;
 use crate::form::Executor;
 use crate::pod::PodSeen;
 use crate::workflow::{Live, Settings, repository, seen};
-use crate::{Error, few, within_of};
+use crate::{Error, event, few, within_of};
 
 /// So many ledgers are carried out at the same time.
 const AT_ONCE: usize = 16;
 /// A pod that takes longer does not keep others from their turn.
 const TURN_MAX: Duration = Duration::from_secs(600);
-/// The pauses after what did not work.
-const PAUSE_MIN: Duration = Duration::from_millis(500);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Namespace and name.
 type Key = (String, String);
@@ -233,31 +232,22 @@ impl House {
     }
 }
 
+/// How it went with a ledger's pods.
+enum Answer<'a> {
+    /// The last pod's executor said so.
+    Report(&'a str),
+    /// A pod could not be made.
+    NotMade(&'a str),
+    /// No pod said anything; how the last one ended.
+    Silence(&'a str),
+}
+
 /// What acts.
 #[derive(Clone)]
 struct Hands {
     client: Client,
     settings: Settings,
     turns: Arc<Semaphore>,
-}
-
-/// Longer and longer pauses.
-struct Pauses(Duration);
-
-impl Pauses {
-    fn new() -> Self {
-        Self(PAUSE_MIN)
-    }
-
-    async fn next(&mut self) {
-        tokio::time::sleep(self.0).await;
-        self.0 = (self.0 * 2).min(PAUSE_MAX);
-    }
-}
-
-/// Whether asking again cannot help.
-fn is_final(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(s) if (400..500).contains(&s.code) && s.code != 409 && s.code != 429)
 }
 
 impl Hands {
@@ -282,8 +272,21 @@ impl Hands {
         let (namespace, name) = (workflow.namespace().unwrap_or_default(), workflow.name_any());
         let mut pauses = Pauses::new();
         loop {
+            let is_going = is_gone || workflow.metadata.deletion_timestamp.is_some();
             match self.record_once(&workflow, is_gone).await {
                 Ok(()) => return,
+                // A workflow that goes waits for nobody's rights.
+                Err(Error::Api(e)) if !is_going && matches!(&*e, kube::Error::Api(s) if s.code == 403) => {
+                    warn!(namespace, workflow = name, error = %e, "its artifacts wait: the controller may not");
+                    pauses.after(Deleted::Forbidden).await;
+                    // When it goes, or is gone, it is seen again.
+                    let now = self.workflows(&namespace).get_opt(&name).await;
+                    let is_another = |now: &DynamicObject| now.uid() != workflow.uid();
+                    if now.is_ok_and(|now| now.as_ref().is_none_or(is_another)) {
+                        return;
+                    }
+                    continue;
+                }
                 Err(Error::Api(e)) if is_final(&e) => {
                     warn!(namespace, workflow = name, error = %e, "its artifacts stay: no ledger can be written");
                     if workflow.metadata.deletion_timestamp.is_some() && !is_gone {
@@ -407,17 +410,17 @@ impl Hands {
         if !ledger.status.artifact_results_by_node.is_empty() {
             self.begin_again(&namespace, &name).await?;
         }
-        let mut why = String::new();
+        let (mut why, mut last) = (String::new(), name.clone());
         for attempt in 0..garbage::PODS_MAX {
             let pod = match self.pod(&namespace, ledger, attempt).await {
                 Ok(pod) => pod,
-                Err(text) => return self.settle(ledger, &name, Err(&text)).await,
+                Err(text) => return self.settle(ledger, &name, Answer::NotMade(&text)).await,
             };
             let of_pod = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             match self.create(&namespace, &pod).await {
                 Ok(()) => {}
                 Err(Error::Api(e)) if is_final(&e) => {
-                    return self.settle(ledger, &of_pod, Err(&e.to_string())).await;
+                    return self.settle(ledger, &of_pod, Answer::NotMade(&e.to_string())).await;
                 }
                 Err(e) => return Err(e),
             }
@@ -431,11 +434,12 @@ impl Hands {
             let report = self.reports(&namespace).get_opt(&name).await?;
             let result = report.as_ref().and_then(|r| r.data["outputs"]["result"].as_str());
             if let Some(result) = result {
-                return self.settle(ledger, &of_pod, Ok(result)).await;
+                return self.settle(ledger, &of_pod, Answer::Report(result)).await;
             }
+            last = of_pod;
         }
         drop(turn);
-        self.settle(ledger, &name, Err(&format!("its pods ended without a report: {why}"))).await
+        self.settle(ledger, &last, Answer::Silence(&why)).await
     }
 
     /// Whether the ledger's workflow is still there.
@@ -508,14 +512,13 @@ impl Hands {
     }
 
     /// Tells what became of a ledger: in itself first, then in the workflow; then it goes, or says that artifacts stayed.
-    async fn settle(
-        &self,
-        ledger: &WorkflowArtifactGcTask,
-        pod: &str,
-        report: Result<&str, &str>,
-    ) -> Result<(), Error> {
+    async fn settle(&self, ledger: &WorkflowArtifactGcTask, pod: &str, answer: Answer<'_>) -> Result<(), Error> {
         let (namespace, name) = key_of(ledger);
-        let removals = garbage::removals(ledger, report);
+        let removals = match &answer {
+            Answer::Report(report) => garbage::removals(ledger, Ok(report)),
+            Answer::NotMade(why) => garbage::removals(ledger, Err(why)),
+            Answer::Silence(why) => garbage::removals(ledger, Err(&format!("its pods ended without a report: {why}"))),
+        };
         let (api, params) = (self.ledgers(&namespace), PatchParams::default());
         api.patch_status(&name, &params, &Patch::Merge(json!({"status": removals}))).await?;
         let of = ledger.metadata.annotations.get(labels::WORKFLOW).cloned().unwrap_or_default();
@@ -543,6 +546,11 @@ impl Hands {
                 );
                 let patch = Patch::Merge(json!({"metadata": {"labels": {labels::ORPHANS: "true"}}}));
                 api.patch_metadata(&name, &params, &patch).await?;
+                let silent = matches!(answer, Answer::Silence(_)).then_some(pod);
+                let message = garbage::failure(ledger, &left, silent);
+                let uid = workflow_of(ledger).unwrap_or_default();
+                let about = event::About { namespace: &namespace, name: &of, uid };
+                event::warning(&self.client, &about, garbage::FAILED, &message, Clock::default().now()).await;
             }
         }
         Ok(())

@@ -5,15 +5,19 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+mod again;
 pub mod archive;
 pub mod clock;
 pub mod cron;
 pub mod delivery;
+pub mod election;
+mod event;
 pub mod form;
 pub mod garbage;
 pub mod metrics;
 mod pod;
 pub mod retention;
+pub mod traces;
 pub mod workflow;
 
 /// One of our kinds, in the namespace that is ours or in all of them.

@@ -1,5 +1,6 @@
 //! What has ended does not stay for ever: workflows go by their `ttlStrategy`, pods by their workflow's `podGC`. Observe
-//! ends, ask `windlass-schedule` until when, delete then. Deleting is by uid, so a new object of an old name is safe.
+//! ends, ask `windlass-schedule` until when, delete then. Deleting is by uid, so a new object of an old name is safe; what
+//! the API did not do is tried again.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -7,18 +8,19 @@ use std::collections::hash_map::Entry;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::api::{ListParams, Patch, PatchParams, Preconditions};
 use kube::core::{NamespaceResourceScope, Resource};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 use windlass_model::workflow::{PodGc, TtlStrategy};
 use windlass_model::{Time, WorkflowPhase, labels};
 use windlass_schedule::retention;
 
+use crate::again::{self, Deleted, Pauses};
 use crate::clock::Clock;
 use crate::pod::PodSeen;
 use crate::within;
@@ -83,16 +85,27 @@ impl Resource for Ended {
 /// concern here until the end, and then they are listed.
 type Collecting = HashMap<(String, String), AbortOnDropHandle<()>>;
 
+/// Where what is due later waits; it ends with the loop.
+#[derive(Clone)]
+struct Timers(CancellationToken);
+
+impl Timers {
+    fn spawn(&self, what: impl Future<Output = ()> + Send + 'static) {
+        drop(tokio::spawn(self.0.clone().run_until_cancelled_owned(what)));
+    }
+}
+
 /// Runs until `stop` is cancelled; what is due later is found again by the next start.
 pub async fn run(client: Client, managed: Option<String>, clock: Clock, stop: CancellationToken) {
-    let timers = TaskTracker::new();
+    let timers = Timers(stop.child_token());
+    let _ends = timers.0.clone().drop_guard();
     tokio::select! {
         () = stop.cancelled() => {}
         () = workflows(&client, managed.as_deref(), &clock, &timers) => {}
     }
 }
 
-async fn workflows(client: &Client, managed: Option<&str>, clock: &Clock, timers: &TaskTracker) {
+async fn workflows(client: &Client, managed: Option<&str>, clock: &Clock, timers: &Timers) {
     let api: Api<Ended> = within(client, managed);
     let mut events = watcher::watcher(api, watcher::Config::default()).boxed();
     let mut due: HashMap<String, Timestamp> = HashMap::new();
@@ -152,7 +165,7 @@ async fn pause(e: &watcher::Error) {
 }
 
 /// A workflow that has ended: its pods and itself get their time, once.
-fn ended(client: &Client, wf: &Ended, clock: &Clock, due: &mut HashMap<String, Timestamp>, timers: &TaskTracker) {
+fn ended(client: &Client, wf: &Ended, clock: &Clock, due: &mut HashMap<String, Timestamp>, timers: &Timers) {
     let uid = wf.uid().unwrap_or_default();
     let finished = wf.status.finished_at.map_or_else(|| clock.now(), |t| t.0);
     // A retried run ends again, and later.
@@ -164,9 +177,8 @@ fn ended(client: &Client, wf: &Ended, clock: &Clock, due: &mut HashMap<String, T
         let (client, wf, clock) = (client.clone(), wf.clone(), clock.clone());
         timers.spawn(async move {
             clock.sleep_until(finished + retention::pod_delay(&gc)).await;
-            if !matches!(since_it_ended(&client, &wf).await, Since::Changed) {
-                delete_pods(&client, &wf, &gc).await;
-            }
+            let mut pauses = Pauses::new();
+            while pauses.after(delete_pods(&client, &wf, &gc).await).await {}
         });
     }
     let ttl = wf.spec.ttl_strategy.as_ref();
@@ -176,24 +188,34 @@ fn ended(client: &Client, wf: &Ended, clock: &Clock, due: &mut HashMap<String, T
         timers.spawn(async move {
             clock.sleep_until(at).await;
             let patience = clock.now() + ARCHIVE_WAIT_MAX;
-            loop {
-                match since_it_ended(&client, &wf).await {
-                    Since::Changed => return,
-                    // Archiving may fail for as long as it likes: a delete does not wait for ever.
-                    Since::Unarchived if clock.now() < patience => clock.sleep_until(clock.now() + ARCHIVE_LOOK).await,
-                    Since::Unarchived => {
-                        warn!(workflow = wf.name_any(), "deleted by its ttlStrategy before it could be archived");
-                        break;
-                    }
-                    Since::Nothing => break,
-                }
-            }
-            let api = Api::<Ended>::namespaced(client, &wf.namespace().unwrap_or_default());
+            let api = Api::<Ended>::namespaced(client.clone(), &wf.namespace().unwrap_or_default());
             let name = wf.name_any();
-            let only = Preconditions { uid: Some(uid), resource_version: None };
-            let params = DeleteParams { preconditions: Some(only), ..DeleteParams::background() };
-            if let Err(e) = api.delete(&name, &params).await {
-                debug!(workflow = name, error = %e, "not deleted by its ttlStrategy");
+            let (mut pauses, mut warned) = (Pauses::new(), false);
+            // Each attempt looks first: whoever retries the run between two of them keeps it.
+            loop {
+                let outcome = match since_it_ended(&client, &wf).await {
+                    Ok(Since::Changed | Since::Gone) => return,
+                    // Archiving may fail for as long as it likes: a delete does not wait for ever.
+                    Ok(Since::Unarchived(_)) if clock.now() < patience => {
+                        clock.sleep_until(clock.now() + ARCHIVE_LOOK).await;
+                        continue;
+                    }
+                    Ok(Since::Unarchived(_)) if !std::mem::replace(&mut warned, true) => {
+                        warn!(workflow = name, "deleted by its ttlStrategy before it could be archived");
+                        continue;
+                    }
+                    Ok(Since::Nothing(resource_version) | Since::Unarchived(resource_version)) => {
+                        let only = Preconditions { uid: Some(uid.clone()), resource_version };
+                        again::delete_as_seen(&api, &name, only, "its ttlStrategy").await
+                    }
+                    Err(e) => {
+                        debug!(workflow = name, error = %e, "looked at again");
+                        Deleted::Later
+                    }
+                };
+                if !pauses.after(outcome).await {
+                    return;
+                }
             }
         });
     }
@@ -201,40 +223,50 @@ fn ended(client: &Client, wf: &Ended, clock: &Clock, due: &mut HashMap<String, T
 
 /// What became of a workflow since it ended.
 enum Since {
-    /// Nothing that matters; or it is gone, its pods may still be there, and nobody runs them.
-    Nothing,
-    /// It has not been archived yet, and is to be.
-    Unarchived,
-    /// Somebody has retried it, or nobody can tell.
+    /// Nothing that matters; this is its version.
+    Nothing(Option<String>),
+    /// It has not been archived yet, and is to be; this is its version.
+    Unarchived(Option<String>),
+    /// It is gone, its pods may still be there, and nobody runs them.
+    Gone,
+    /// Somebody has retried it.
     Changed,
 }
 
-async fn since_it_ended(client: &Client, wf: &Ended) -> Since {
+async fn since_it_ended(client: &Client, wf: &Ended) -> kube::Result<Since> {
     let api = Api::<Ended>::namespaced(client.clone(), &wf.namespace().unwrap_or_default());
     let says = |now: &Ended, label: &str, word: &str| now.labels().get(label).is_some_and(|v| v == word);
-    match api.get_opt(&wf.name_any()).await {
-        Ok(Some(now)) => {
-            let same = now.uid() == wf.uid() && now.status.finished_at == wf.status.finished_at;
-            match same && says(&now, labels::COMPLETED, "true") {
-                true if says(&now, labels::ARCHIVING_STATUS, "Pending") => Since::Unarchived,
-                true => Since::Nothing,
-                false => Since::Changed,
-            }
-        }
-        Ok(None) => Since::Nothing,
-        Err(_) => Since::Changed,
-    }
+    let Some(now) = api.get_opt(&wf.name_any()).await? else { return Ok(Since::Gone) };
+    let same = now.uid() == wf.uid() && now.status.finished_at == wf.status.finished_at;
+    Ok(match same && says(&now, labels::COMPLETED, "true") {
+        true if says(&now, labels::ARCHIVING_STATUS, "Pending") => Since::Unarchived(now.resource_version()),
+        true => Since::Nothing(now.resource_version()),
+        false => Since::Changed,
+    })
 }
 
-async fn delete_pods(client: &Client, wf: &Ended, gc: &PodGc) {
+/// One attempt at all of them.
+async fn delete_pods(client: &Client, wf: &Ended, gc: &PodGc) -> Deleted {
     let api = Api::<PodSeen>::namespaced(client.clone(), &wf.namespace().unwrap_or_default());
     let of_run = ListParams::default().labels(&format!("{}={}", labels::WORKFLOW, wf.name_any()));
-    let Ok(pods) = api.list(&of_run).await else { return };
-    for pod in pods.items {
+    let look = async || match since_it_ended(client, wf).await? {
+        Since::Changed => Ok(Vec::new()),
+        _ => Ok::<_, kube::Error>(api.list(&of_run).await?.items),
+    };
+    let pods = match look().await {
+        Ok(pods) => pods,
+        Err(e) => {
+            debug!(workflow = wf.name_any(), error = %e, "its pods are deleted later");
+            return Deleted::Later;
+        }
+    };
+    let mut outcome = Deleted::Yes;
+    for pod in pods {
         if retention::pod_goes_with_workflow(gc, wf.status.phase, pod.phase() == "Succeeded") && selected(gc, &pod) {
-            delete_pod(&api, &pod).await;
+            outcome = outcome.max(again::delete_once(&api, &pod.name_any(), pod.uid().as_deref(), "podGC").await);
         }
     }
+    outcome
 }
 
 /// `podGC.labelSelector`: all pods where it says nothing, none where it cannot be read.
@@ -242,16 +274,8 @@ fn selected(gc: &PodGc, pod: &PodSeen) -> bool {
     gc.label_selector.as_ref().is_none_or(|selector| crate::selects(selector, pod.labels()))
 }
 
-async fn delete_pod(api: &Api<PodSeen>, pod: &PodSeen) {
-    let only = Preconditions { uid: pod.uid(), resource_version: None };
-    let params = DeleteParams { preconditions: Some(only), ..DeleteParams::background() };
-    if let Err(e) = api.delete(&pod.name_any(), &params).await {
-        debug!(pod = pod.name_any(), error = %e, "not deleted by podGC");
-    }
-}
-
 /// Deletes the pods of one workflow whose result is in its status (they are labelled so), one by one.
-async fn collect(api: Api<PodSeen>, workflow: String, gc: PodGc, timers: TaskTracker) {
+async fn collect(api: Api<PodSeen>, workflow: String, gc: PodGc, timers: Timers) {
     let config =
         watcher::Config::default().labels(&format!("{}=true,{}={workflow}", labels::COMPLETED, labels::WORKFLOW));
     let mut events = watcher::watcher(api.clone(), config).boxed();
@@ -262,7 +286,7 @@ async fn collect(api: Api<PodSeen>, workflow: String, gc: PodGc, timers: TaskTra
                     let (api, delay) = (api.clone(), retention::pod_delay(&gc));
                     timers.spawn(async move {
                         tokio::time::sleep(delay).await;
-                        delete_pod(&api, &pod).await;
+                        again::delete(&api, &pod.name_any(), pod.uid().as_deref(), "podGC").await;
                     });
                 }
             }

@@ -17,6 +17,8 @@ use crate::names::fnv32a;
 
 /// What one ledger may hold of artifacts, as JSON: it goes into an annotation of the pod.
 const LEDGER_BYTES_MAX: usize = 96 << 10;
+/// The reason of the Event about artifacts that stayed.
+pub const FAILED: &str = "ArtifactGCFailed";
 /// So many pods are made for one ledger when none of them can say how it went.
 pub const PODS_MAX: u32 = 3;
 
@@ -269,6 +271,20 @@ impl Leftover {
         let all = || removals.artifact_results_by_node.values().flat_map(|n| n.artifact_results.values());
         let first = all().find_map(|r| r.error.clone().filter(|_| !r.success))?;
         Some(Self { count: all().filter(|r| !r.success).count(), first })
+    }
+}
+
+/// What the Event says of a ledger whose artifacts stayed, in Argo's words. `silent` is the last pod where none could say
+/// how it went.
+pub fn failure(ledger: &WorkflowArtifactGcTask, left: &Leftover, silent: Option<&str>) -> String {
+    let strategy =
+        ledger.metadata.annotations.get(labels::ARTIFACT_GC_STRATEGY).map(String::as_str).unwrap_or_default();
+    let failed = format!("Artifact Garbage Collection failed for strategy {strategy}");
+    match silent {
+        Some(pod) => {
+            format!("{failed}, pod {pod} exited with non-zero exit code: check pod logs for more information")
+        }
+        None => format!("{failed}, err:{}", left.first),
     }
 }
 

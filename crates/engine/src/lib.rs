@@ -39,6 +39,7 @@ mod pod_spec;
 pub mod repository;
 mod run;
 mod scope;
+pub mod spans;
 mod summary;
 mod templates;
 mod trace;

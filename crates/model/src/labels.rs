@@ -32,6 +32,10 @@ pub const REPORT_OUTPUTS_COMPLETED: &str = "workflows.argoproj.io/report-outputs
 pub const ARTIFACT_GC: &str = "artifact-gc";
 /// Annotation on such a pod and on its ledger: when the artifacts go.
 pub const ARTIFACT_GC_STRATEGY: &str = "workflows.argoproj.io/artifact-gc-strategy";
+/// Annotation of workflows and pods: the trace of the run, in hexadecimal digits.
+pub const TRACE_ID: &str = "workflows.argoproj.io/trace-id";
+/// Annotation of workflows and pods: their span in it.
+pub const SPAN_ID: &str = "workflows.argoproj.io/span-id";
 /// Finalizer that Argo's controller keeps on a workflow with artifacts to remove. Ours never puts it on, and takes it off.
 pub const ARTIFACT_GC_FINALIZER: &str = "workflows.argoproj.io/artifact-gc";
 /// Label on a workflow that has made artifacts to remove, and with the workflow's name on what removes them.

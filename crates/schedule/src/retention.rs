@@ -46,7 +46,7 @@ pub fn pod_delay(gc: &PodGc) -> Duration {
 }
 
 /// Go's durations in whole units (`1h30m`, `45s`), or plain seconds.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }

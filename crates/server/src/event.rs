@@ -1,6 +1,6 @@
 //! `POST /api/v1/events/NAMESPACE/DISCRIMINATOR`, as Argo's server has it: an event becomes workflows by the namespace's
 //! WorkflowEventBindings. Everything is read and created with the token that came along, so the API's own rules say what a
-//! sender may start; this server adds no right. Nothing is queued: an answer of 200 says that the workflows are stored, any
+//! sender may start; this server adds no right. A forge that signs instead is looked up by [`crate::sender`]. Nothing is queued: an answer of 200 says that the workflows are stored, any
 //! other one says what is not. What an event says is looked at as data (`schedule::binding`), and never logged.
 
 use std::collections::BTreeMap;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{RawPathParams, Request, State};
 use axum::routing::post;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -23,6 +24,7 @@ use windlass_model::{ARGO_API_VERSION, ARGO_GROUP, VERSION};
 use windlass_schedule::binding::{self, Event, Fault};
 
 use crate::answer::Answer;
+use crate::sender;
 
 /// How events are taken.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +62,8 @@ pub struct Events {
 struct Inner {
     /// Brings no credential of its own: each sender's is put into its requests.
     anonymous: kube::Client,
-    /// For Events about bindings that are wrong, and nothing else.
-    reporter: kube::Client,
+    /// For Events about bindings that are wrong, and to look up who signs; nothing else.
+    keeper: kube::Client,
     options: EventOptions,
     room: Arc<Semaphore>,
     turns: Semaphore,
@@ -77,12 +79,12 @@ struct Failure {
 }
 
 impl Events {
-    /// Creates in the cluster behind `anonymous`, whose requests carry no credential, with the sender's own. `reporter` may
-    /// write Events.
-    pub fn new(anonymous: kube::Client, reporter: kube::Client, options: EventOptions) -> Self {
+    /// Creates in the cluster behind `anonymous`, whose requests carry no credential, with the sender's own. `keeper` may
+    /// write Events, and where there are signed events read the Secret of their senders and make tokens of these.
+    pub fn new(anonymous: kube::Client, keeper: kube::Client, options: EventOptions) -> Self {
         let room = Arc::new(Semaphore::new(options.at_a_time + options.waiting_max));
         let turns = Semaphore::new(options.at_a_time);
-        Self { inner: Arc::new(Inner { anonymous, reporter, options, room, turns }) }
+        Self { inner: Arc::new(Inner { anonymous, keeper, options, room, turns }) }
     }
 
     /// The routes.
@@ -125,23 +127,32 @@ impl Inner {
         }
         let (parts, body) = request.into_parts();
         let token = bearer(&parts.headers)?;
+        if token.is_none() && !sender::is_webhook(&parts.headers) {
+            return Err(unknown());
+        }
         let _room: OwnedSemaphorePermit = Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
             Answer::new(StatusCode::SERVICE_UNAVAILABLE, "error", "too many events at a time; send it again")
                 .retry_after_s(1)
         })?;
-        let payload = self.payload(&parts.headers, body).await?;
-        let event = Event { namespace, discriminator, headers: told(&parts.headers), payload };
+        let body = self.body(&parts.headers, body).await?;
+        let signed = async || sender::authorization(&self.keeper, &namespace, &parts.headers, &body).await;
+        let headers = told(&parts.headers, token.is_none());
+        let token = match token {
+            Some(token) => token,
+            None => match tokio::time::timeout(self.options.dispatch_timeout, signed()).await {
+                Ok(token) => token?.ok_or_else(unknown)?,
+                Err(_) => return Err(silent()),
+            },
+        };
+        let payload = payload(&body)?;
+        let event = Event { namespace, discriminator, headers, payload };
         match tokio::time::timeout(self.options.dispatch_timeout, self.dispatch(event, token)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Answer::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "error",
-                "the API did not answer in time; some workflows of this event may be there",
-            )),
+            Err(_) => Err(silent()),
         }
     }
 
-    async fn payload(&self, headers: &HeaderMap, body: axum::body::Body) -> Result<Value, Answer> {
+    async fn body(&self, headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes, Answer> {
         let too_large = || {
             let message = format!("the body is larger than {} bytes", self.options.body_bytes_max);
             Answer::new(StatusCode::PAYLOAD_TOO_LARGE, "error", message)
@@ -151,21 +162,12 @@ impl Inner {
             return Err(Answer::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "error", message));
         }
         let limited = Limited::new(body, self.options.body_bytes_max);
-        let body = match tokio::time::timeout(self.options.body_timeout, limited.collect()).await {
-            Err(_) => {
-                return Err(Answer::new(StatusCode::REQUEST_TIMEOUT, "error", "the body did not arrive in time"));
-            }
-            Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => return Err(too_large()),
-            Ok(Err(_)) => return Err(Answer::new(StatusCode::BAD_REQUEST, "error", "the body was cut off")),
-            Ok(Ok(body)) => body.to_bytes(),
-        };
-        if body.is_empty() {
-            return Ok(Value::Null);
+        match tokio::time::timeout(self.options.body_timeout, limited.collect()).await {
+            Err(_) => Err(Answer::new(StatusCode::REQUEST_TIMEOUT, "error", "the body did not arrive in time")),
+            Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
+            Ok(Err(_)) => Err(Answer::new(StatusCode::BAD_REQUEST, "error", "the body was cut off")),
+            Ok(Ok(body)) => Ok(body.to_bytes()),
         }
-        serde_json::from_slice(&body).map_err(|error| {
-            let message = format!("the body is no JSON: line {}, column {}", error.line(), error.column());
-            Answer::new(StatusCode::BAD_REQUEST, "error", message)
-        })
     }
 
     /// A client that is the sender.
@@ -244,7 +246,7 @@ impl Inner {
             "source": {"component": "windlass"}, "firstTimestamp": now, "lastTimestamp": now, "count": 1,
         });
         let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Event"), "events");
-        let events = Api::<DynamicObject>::namespaced_with(self.reporter.clone(), namespace, &kind);
+        let events = Api::<DynamicObject>::namespaced_with(self.keeper.clone(), namespace, &kind);
         let Ok(object) = serde_json::from_value(object) else { return };
         let answer = match events.create(&PostParams::default(), &object).await {
             Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
@@ -327,28 +329,47 @@ fn refused(error: &kube::Error) -> Answer {
     }
 }
 
-/// The access token, as the header that it came in.
-fn bearer(headers: &HeaderMap) -> Result<HeaderValue, Answer> {
-    let missing = || {
-        let message = "an access token is needed: send `Authorization: Bearer TOKEN` of an account that may list \
-                       workfloweventbindings, get workflowtemplates and create workflows";
-        Answer::new(StatusCode::UNAUTHORIZED, "error", message)
-    };
-    let header = headers.get(header::AUTHORIZATION).ok_or_else(missing)?;
-    let text = header.to_str().map_err(|_| missing())?;
-    let (scheme, token) = text.split_once(' ').ok_or_else(missing)?;
+fn silent() -> Answer {
+    let message = "the API did not answer in time; some workflows of this event may be there";
+    Answer::new(StatusCode::GATEWAY_TIMEOUT, "error", message)
+}
+
+/// Nobody knows the sender.
+fn unknown() -> Answer {
+    let message = "an access token is needed: send `Authorization: Bearer TOKEN` of an account that may list \
+                   workfloweventbindings, get workflowtemplates and create workflows; a webhook is signed with a secret \
+                   that the namespace's Secret argo-workflows-webhook-clients has";
+    Answer::new(StatusCode::UNAUTHORIZED, "error", message)
+}
+
+/// The access token, as the header that it came in; nothing where there is none. What is no token is never passed over.
+fn bearer(headers: &HeaderMap) -> Result<Option<HeaderValue>, Answer> {
+    let Some(header) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let text = header.to_str().map_err(|_| unknown())?;
+    let (scheme, token) = text.split_once(' ').ok_or_else(unknown)?;
     if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
-        return Err(missing());
+        return Err(unknown());
     }
     let mut token = header.clone();
     token.set_sensitive(true);
-    Ok(token)
+    Ok(Some(token))
 }
 
-/// The headers that expressions may see; credentials are not among them.
-fn told(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
+fn payload(body: &[u8]) -> Result<Value, Answer> {
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let message = format!("the body is no JSON: line {}, column {}", error.line(), error.column());
+        Answer::new(StatusCode::BAD_REQUEST, "error", message)
+    })
+}
+
+/// The headers that expressions may see; what the sender is known by is not among them.
+fn told(headers: &HeaderMap, is_webhook: bool) -> BTreeMap<String, Vec<String>> {
     let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (name, value) in headers.iter().filter(|(name, _)| name.as_str().starts_with("x-")) {
+    let shown = |name: &str| name.starts_with("x-") && !(is_webhook && sender::IS_SECRET.contains(&name));
+    for (name, value) in headers.iter().filter(|(name, _)| shown(name.as_str())) {
         if let Ok(value) = value.to_str() {
             out.entry(name.as_str().to_owned()).or_default().push(value.to_owned());
         }
@@ -361,6 +382,6 @@ fn is_label(name: &str) -> bool {
     (1..=63).contains(&name.len()) && name.bytes().all(plain)
 }
 
-fn is_subdomain(name: &str) -> bool {
+pub(crate) fn is_subdomain(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_label)
 }

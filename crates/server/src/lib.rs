@@ -10,6 +10,7 @@ pub mod health;
 pub mod listen;
 pub mod metrics;
 pub mod remembered;
+mod sender;
 pub mod signature;
 pub mod sync;
 pub mod webhook;

@@ -80,6 +80,13 @@ impl Secrets {
         };
         self.0.iter().fold(false, |any, secret| mac(secret, body).verify_slice(&claimed).is_ok() | any)
     }
+
+    /// Whether a header is one of the secrets itself. How long either is cannot be told from how long this takes.
+    pub fn is(&self, header: Option<&str>) -> bool {
+        let Some(claimed) = header else { return false };
+        let claimed = mac(b"compared", claimed.as_bytes()).finalize().into_bytes();
+        self.0.iter().fold(false, |any, secret| mac(b"compared", secret).verify_slice(&claimed).is_ok() | any)
+    }
 }
 
 fn mac(secret: &[u8], body: &[u8]) -> Hmac<Sha256> {
@@ -114,6 +121,17 @@ mod tests {
         let old = Secrets::one("old").sign(b"x").unwrap();
         assert!(secrets.verify(Some(&old), b"x"));
         assert_eq!(secrets.sign(b"x"), Secrets::one("new").sign(b"x"));
+    }
+
+    #[test]
+    fn the_secret_itself() {
+        let mut secrets = Secrets::one("new");
+        secrets.add("old");
+        assert!(secrets.is(Some("new")) && secrets.is(Some("old")));
+        for wrong in [None, Some(""), Some("ol"), Some("old "), Some("OLD")] {
+            assert!(!secrets.is(wrong), "{wrong:?}");
+        }
+        assert!(!Secrets::none().is(Some("")));
     }
 
     #[test]

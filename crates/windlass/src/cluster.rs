@@ -29,6 +29,7 @@ use windlass_artifacts::store::LocalStore;
 use windlass_build::ConfinedUnpacker;
 use windlass_control::clock::Clock;
 use windlass_control::form::{Executor, PodExecutor};
+use windlass_control::traces::{Endpoint, Traces};
 use windlass_control::{archive, cron, delivery, garbage, retention, workflow};
 use windlass_engine::pod_form::PodForm;
 use windlass_executor::inputs::Stores;
@@ -202,6 +203,7 @@ impl Cluster {
                 }),
             },
             metrics,
+            traces: traces(&tasks, &stop)?,
             archive: Some(kept.clone()),
             memory: Some(kept.clone()),
             limits: Some(kept),
@@ -303,6 +305,16 @@ async fn make_roles(client: Client) {
 }
 
 /// `/metrics`, of what the loops count.
+/// Where spans go, if OpenTelemetry's variables name somebody who takes them.
+pub(crate) fn traces(tasks: &TaskTracker, stop: &CancellationToken) -> Result<Option<Traces>> {
+    let endpoint = Endpoint::read(|name| std::env::var(name).ok()).map_err(anyhow::Error::msg)?;
+    Ok(endpoint.map(|endpoint| {
+        let (traces, waiting) = Traces::new();
+        tasks.spawn(windlass_control::traces::send(waiting, endpoint, stop.clone()));
+        traces
+    }))
+}
+
 pub(crate) fn metrics_routes(metrics: &windlass_control::metrics::Metrics) -> axum::Router {
     let metrics = metrics.clone();
     windlass_server::metrics::routes(Arc::new(move || metrics.text(jiff::Timestamp::now())))

@@ -3,6 +3,7 @@
 //! else. Only the list; whoever installs applies it.
 
 use serde_json::{Value, json};
+use windlass_control::election;
 
 use crate::cli::{ControllerSettings, InstallArgs, KanikoBy};
 
@@ -10,6 +11,8 @@ use crate::cli::{ControllerSettings, InstallArgs, KanikoBy};
 const CONTROLLER: &str = "windlass-controller";
 /// The Service of the receiver of events.
 const EVENTS: &str = "windlass-events";
+/// The role of signed events.
+const WEBHOOKS: &str = "windlass-webhooks";
 /// The executor's ServiceAccount and role.
 const EXECUTOR: &str = "windlass-executor";
 /// The Secret with the executor's token.
@@ -31,11 +34,14 @@ pub(crate) fn manifests(args: &InstallArgs) -> Vec<Value> {
         all.extend(windlass_model::roles::manifests());
         all.push(executor_role());
         if !args.no_controller {
-            all.extend(controller(settings));
+            all.extend(controller(settings, args.replicas));
         }
     }
     for namespace in namespaces {
         all.extend(executor(namespace));
+        if !args.webhook_account.is_empty() {
+            all.extend(webhooks(namespace, home, &args.webhook_account));
+        }
     }
     all
 }
@@ -48,9 +54,9 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 const RBAC_VERSION: &str = "rbac.authorization.k8s.io/v1";
 
 /// What the loops do, and no more: no Secrets, no ServiceAccounts, no exec.
-fn controller_rules(settings: &ControllerSettings) -> Vec<Value> {
+fn controller_rules() -> Vec<Value> {
     let argo = windlass_model::ARGO_GROUP;
-    let mut rules = vec![
+    vec![
         rule("", &["pods"], &["create", "delete", "get", "list", "patch", "watch"]),
         // Settings and values are read, sizes of semaphores watched, remembered outputs written.
         rule("", &["configmaps"], &["create", "get", "list", "patch", "watch"]),
@@ -65,15 +71,12 @@ fn controller_rules(settings: &ControllerSettings) -> Vec<Value> {
         // Ledgers of artifacts to remove, and what became of them.
         rule(argo, &["workflowartifactgctasks"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule(argo, &["workflowartifactgctasks/status"], &["patch"]),
-    ];
-    if settings.events_listen.is_some() {
-        // What is wrong with a binding. What an event starts, its sender starts.
-        rules.push(rule("", &["events"], &["create", "patch"]));
-    }
-    rules
+        // Artifacts that stay; what is wrong with a binding of an event.
+        rule("", &["events"], &["create", "get", "patch"]),
+    ]
 }
 
-fn controller(settings: &ControllerSettings) -> Vec<Value> {
+fn controller(settings: &ControllerSettings, replicas: u32) -> Vec<Value> {
     let home = settings.controller_namespace.as_str();
     let subject = json!([{"kind": "ServiceAccount", "name": CONTROLLER, "namespace": home}]);
     let role = |kind: &str, name: &str| json!({"apiGroup": RBAC, "kind": kind, "name": name});
@@ -87,14 +90,14 @@ fn controller(settings: &ControllerSettings) -> Vec<Value> {
     })];
     match &settings.managed_namespace {
         None => {
-            cluster_rules.extend(controller_rules(settings));
+            cluster_rules.extend(controller_rules());
             // Their own limits of parallelism.
             cluster_rules.push(rule("", &["namespaces"], &["get", "list", "watch"]));
         }
         Some(namespace) => {
             all.push(json!({
                 "apiVersion": RBAC_VERSION, "kind": "Role", "metadata": {"name": CONTROLLER, "namespace": namespace},
-                "rules": controller_rules(settings),
+                "rules": controller_rules(),
             }));
             all.push(json!({
                 "apiVersion": RBAC_VERSION, "kind": "RoleBinding",
@@ -127,9 +130,31 @@ fn controller(settings: &ControllerSettings) -> Vec<Value> {
         "apiVersion": RBAC_VERSION, "kind": "ClusterRoleBinding", "metadata": {"name": cluster_name},
         "roleRef": role("ClusterRole", &cluster_name), "subjects": subject,
     }));
-    all.push(deployment(settings));
+    all.extend(election(settings, &subject));
+    all.push(deployment(settings, replicas));
     all.extend(settings.events_listen.map(|address| event_service(home, address.port())));
     all
+}
+
+/// The lease of who works, beside the controller.
+fn election(settings: &ControllerSettings, subject: &Value) -> [Value; 2] {
+    let home = settings.controller_namespace.as_str();
+    let lease = election::lease_name(home, settings.managed_namespace.as_deref());
+    let at = json!({"name": format!("{CONTROLLER}-{lease}"), "namespace": home});
+    let leases = |verbs: &[&str]| rule("coordination.k8s.io", &["leases"], verbs);
+    let mut own = leases(&["get", "patch"]);
+    own["resourceNames"] = json!([lease]);
+    [
+        json!({
+            "apiVersion": RBAC_VERSION, "kind": "Role", "metadata": at,
+            // What is to be made has no name yet that a rule could go by.
+            "rules": [leases(&["create"]), own],
+        }),
+        json!({
+            "apiVersion": RBAC_VERSION, "kind": "RoleBinding", "metadata": at,
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": at["name"]}, "subjects": subject,
+        }),
+    ]
 }
 
 /// The flags of `windlass controller` that say the same.
@@ -165,13 +190,16 @@ fn event_service(namespace: &str, port: u16) -> Value {
     })
 }
 
-fn deployment(settings: &ControllerSettings) -> Value {
+fn deployment(settings: &ControllerSettings, replicas: u32) -> Value {
     let labels = labels();
     let mut container = json!({
         "name": "controller",
         "image": settings.image,
         "command": ["/windlass", "controller", "--home=/tmp/windlass", "-v"],
         "args": flags(settings),
+        "env": [{
+            "name": "LEADER_ELECTION_IDENTITY", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
+        }],
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
@@ -185,9 +213,7 @@ fn deployment(settings: &ControllerSettings) -> Value {
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": CONTROLLER, "namespace": settings.controller_namespace, "labels": labels},
         "spec": {
-            "replicas": 1,
-            // Two would decide about the same runs.
-            "strategy": {"type": "Recreate"},
+            "replicas": replicas,
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": labels},
@@ -234,6 +260,30 @@ fn executor(namespace: &str) -> [Value; 3] {
     ]
 }
 
+/// What the receiver of events needs in a namespace where senders sign: the one Secret, and tokens of these accounts.
+fn webhooks(namespace: &str, home: &str, accounts: &[String]) -> [Value; 2] {
+    let at = json!({"name": WEBHOOKS, "namespace": namespace});
+    let named = |mut rule: Value, names: &[&str]| {
+        rule["resourceNames"] = json!(names);
+        rule
+    };
+    let accounts: Vec<&str> = accounts.iter().map(String::as_str).collect();
+    [
+        json!({
+            "apiVersion": RBAC_VERSION, "kind": "Role", "metadata": at,
+            "rules": [
+                named(rule("", &["secrets"], &["get"]), &["argo-workflows-webhook-clients"]),
+                named(rule("", &["serviceaccounts/token"], &["create"]), &accounts),
+            ],
+        }),
+        json!({
+            "apiVersion": RBAC_VERSION, "kind": "RoleBinding", "metadata": at,
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": WEBHOOKS},
+            "subjects": [{"kind": "ServiceAccount", "name": CONTROLLER, "namespace": home}],
+        }),
+    ]
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -272,7 +322,10 @@ mod tests {
     fn with_events() {
         let plain = made(&[]);
         let with: Vec<Value> =
-            made(&["--events-listen", "0.0.0.0:2746"]).into_iter().filter(|o| !plain.contains(o)).collect();
+            made(&["--events-listen", "0.0.0.0:2746", "--webhook-account", "github.com", "--webhook-account", "ci"])
+                .into_iter()
+                .filter(|o| !plain.contains(o))
+                .collect();
         insta::assert_snapshot!(shown(&with));
     }
 

@@ -58,6 +58,8 @@ pub struct Settings {
     pub executor: Executor,
     /// Where the user's own metrics are counted.
     pub metrics: crate::metrics::Metrics,
+    /// Where spans go; nowhere when it is not said.
+    pub traces: Option<crate::traces::Traces>,
     /// Where finished workflows are kept; nowhere when it is not said.
     pub archive: Option<Arc<dyn Archive>>,
     /// Where outputs are remembered that name no ConfigMap; nowhere when it is not said.
@@ -81,6 +83,7 @@ impl Default for Settings {
             clock: Clock::default(),
             executor: Executor::default(),
             metrics: crate::metrics::Metrics::default(),
+            traces: None,
             archive: None,
             memory: None,
             limits: None,

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
+use windlass_engine::spans::{Ids, Spans};
 use windlass_engine::{Command, Decision, Observation, Run};
 use windlass_model::lock::LockAnswer;
 use windlass_model::{Workflow, labels};
@@ -85,6 +86,8 @@ pub(crate) struct Resident {
     first: Option<Value>,
     /// The end is written.
     over: bool,
+    /// What is told to a tracer, where there is one.
+    spans: Option<Spans>,
 }
 
 /// What a resident leaves behind.
@@ -142,6 +145,7 @@ impl Resident {
             written_at: Instant::now(),
             size: Size::default(),
             over: false,
+            spans: None,
         }
     }
 
@@ -241,6 +245,10 @@ impl Resident {
             // Another workflow of the same name: what the first one held is free.
             self.locks.forget(&self.seat().owner);
         }
+        let goes_on = self.spans.as_ref().is_some_and(|s| s.goes_on() && *s.ids() == Ids::of(&uid));
+        if self.settings.traces.is_some() && !goes_on {
+            self.spans = Some(Spans::of(Ids::of(&uid), &self.key.0, &self.key.1, &value["status"]));
+        }
         self.uid = uid;
         self.labels = serde_json::from_value(value["metadata"]["labels"].clone()).unwrap_or_default();
         self.spec = serde_json::from_value(value["spec"].clone()).unwrap_or_default();
@@ -315,11 +323,13 @@ impl Resident {
         patch: &mut Option<Value>,
     ) -> Result<Decision, Error> {
         loop {
-            let mut decision = run.step(&seen, self.settings.clock.now());
+            let begun = self.settings.clock.now();
+            let mut decision = run.step(&seen, begun);
             seen.clear();
             if decision.status_changed
-                && let Some(change) = run.take_patch()
+                && let Some(mut change) = run.take_patch()
             {
+                self.tell(&mut change, begun);
                 match patch {
                     Some(waiting) => merge(waiting, change),
                     None => *patch = Some(change),
@@ -337,6 +347,13 @@ impl Resident {
                     seen.push(Observation::MetricRefused { message });
                 }
             }
+            if let Some(spans) = &self.spans {
+                for command in &mut decision.commands {
+                    if let Command::CreatePod { node_id, pod, .. } = command {
+                        spans.ids().mark(node_id, pod);
+                    }
+                }
+            }
             let seat = self.seat();
             let (saves, commands): (Vec<_>, Vec<_>) = std::mem::take(&mut decision.commands)
                 .into_iter()
@@ -349,9 +366,17 @@ impl Resident {
             self.held.extend(held);
             let commands = self.do_locks(&seat, now, &mut seen);
             let (client, settings, namespace) = (&self.client, &self.settings, &self.key.0);
-            let (seat, locks) = (&seat, &self.locks);
+            let (seat, locks, spans) = (&seat, &self.locks, self.spans.as_ref());
             let mut outcomes = futures::stream::iter(commands)
-                .map(|command| act(client, settings, namespace, (locks, seat), command))
+                .map(|command| async move {
+                    let (node, begun) = (made_for(&command).filter(|_| spans.is_some()), settings.clock.now());
+                    let outcome = act(client, settings, namespace, (locks, seat), command).await;
+                    if let (Some(node), Some(spans), Some(traces)) = (node, spans, &settings.traces) {
+                        let is_made = matches!(outcome, Outcome::Done);
+                        traces.tell([spans.pod(&node, (begun, settings.clock.now()), is_made)]);
+                    }
+                    outcome
+                })
                 .buffer_unordered(self.settings.creates_max);
             while let Some(outcome) = outcomes.next().await {
                 match outcome {
@@ -364,6 +389,19 @@ impl Resident {
                 return Ok(decision);
             }
         }
+    }
+
+    /// Tells a tracer what has been decided, and the workflow which trace it is.
+    fn tell(&mut self, change: &mut Value, begun: Timestamp) {
+        let (Some(spans), Some(traces)) = (&mut self.spans, &self.settings.traces) else { return };
+        let now = self.settings.clock.now();
+        if change["status"]["startedAt"].is_string() {
+            let ids = spans.ids();
+            change["metadata"]["annotations"][labels::TRACE_ID] = json!(format!("{:032x}", ids.trace()));
+            change["metadata"]["annotations"][labels::SPAN_ID] = json!(format!("{:016x}", ids.workflow()));
+        }
+        let decided = spans.reconcile((begun, now));
+        traces.tell(spans.see(&change["status"], now).into_iter().chain([decided]));
     }
 
     /// Whose locks these are.
@@ -580,11 +618,14 @@ impl Resident {
         // A workflow that was deleted and made again under the same name must not inherit this status.
         change["metadata"]["uid"] = json!(self.uid);
         self.mark_for_archive(&mut change["metadata"]["labels"]);
-        let begun = Instant::now();
+        let (begun, begun_at) = (Instant::now(), self.settings.clock.now());
         // Only the version is asked back: the object is as large as the run.
         let answer = self.workflows().patch_metadata(&self.key.1, &PatchParams::default(), &Patch::Merge(change)).await;
         self.write_took = begun.elapsed();
         self.live.wrote(self.write_took);
+        if let (Some(spans), Some(traces)) = (&mut self.spans, &self.settings.traces) {
+            traces.tell([spans.write((begun_at, self.settings.clock.now()))]);
+        }
         self.written_at = Instant::now();
         match answer {
             Ok(object) => {
@@ -629,6 +670,14 @@ impl Resident {
         if self.live.is_archived(&after) {
             written[labels::ARCHIVING_STATUS] = json!("Pending");
         }
+    }
+}
+
+/// The node whose pod a command makes.
+fn made_for(command: &Command) -> Option<String> {
+    match command {
+        Command::CreatePod { node_id, .. } => Some(node_id.clone()),
+        _ => None,
     }
 }
 

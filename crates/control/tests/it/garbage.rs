@@ -122,6 +122,14 @@ impl House {
         self.pods().patch_status(pod, &PatchParams::default(), &status).await.unwrap();
     }
 
+    /// The Events about the workflow, and how often each was.
+    async fn events(&self) -> Vec<(String, i32)> {
+        let api: Api<k8s_openapi::api::core::v1::Event> = Api::namespaced(self.client.clone(), "default");
+        let of_garbage = ListParams::default().fields("reason=ArtifactGCFailed,type=Warning,involvedObject.name=wf");
+        let all = api.list(&of_garbage).await.unwrap().items;
+        all.into_iter().map(|e| (e.message.unwrap_or_default(), e.count.unwrap_or_default())).collect()
+    }
+
     async fn delete(&self, name: &str) {
         self.workflows().delete(name, &DeleteParams::background()).await.unwrap();
     }
@@ -198,6 +206,8 @@ async fn what_stays_is_told_and_tried_again() {
     assert_eq!(conditions[0]["type"], "ArtifactGCError");
     assert_eq!(conditions[0]["message"], format!("no such bucket (artifactGCTask: {name})"));
     assert_eq!(house.pod_names().await, [pod.as_str()], "it is there to be looked at");
+    let said = "Artifact Garbage Collection failed for strategy OnWorkflowCompletion, err:no such bucket";
+    house.until("an Event", async || house.events().await == [(said.to_owned(), 1)]).await;
 
     // A delete does not wait for it, and takes nothing of the report along.
     house.delete("wf").await;
@@ -216,6 +226,17 @@ async fn what_stays_is_told_and_tried_again() {
     house
         .until("another pod", async || house.pods().get_opt(&pod).await.unwrap().is_some_and(|p| p.metadata.uid != uid))
         .await;
+    // The same fault again is the same Event, counted; the workflow is gone.
+    house.end(&pod, Some(json!(["no such bucket"]))).await;
+    house.until("the Event is counted", async || house.events().await == [(said.to_owned(), 2)]).await;
+    let (api, uid) = (house.pods(), house.pods().get(&pod).await.unwrap().metadata.uid);
+    house
+        .of("WorkflowArtifactGCTask", "workflowartifactgctasks")
+        .patch(&name, &PatchParams::default(), &again)
+        .await
+        .unwrap();
+    let is_new = |p: Option<Pod>| p.is_some_and(|p| p.metadata.uid != uid);
+    house.until("a third pod", async || is_new(api.get_opt(&pod).await.unwrap())).await;
     house.end(&pod, Some(json!([null]))).await;
     house.until("nothing is left", async || house.ledgers().await.is_empty()).await;
 }
@@ -235,6 +256,11 @@ async fn a_pod_that_says_nothing_is_made_again_and_not_for_ever() {
     house.until("it is told", async || told().await.contains("without a report")).await;
     assert!(told().await.contains("so it ended"), "{}", told().await);
     assert_eq!(house.pod_names().await.len(), 3);
+    let said = format!(
+        "Artifact Garbage Collection failed for strategy OnWorkflowCompletion, \
+         pod {first}-r2 exited with non-zero exit code: check pod logs for more information"
+    );
+    house.until("an Event", async || house.events().await == [(said.clone(), 1)]).await;
 }
 
 #[tokio::test]

@@ -7,5 +7,7 @@ mod deliveries;
 mod garbage;
 mod large;
 mod locks;
+mod retention;
 mod runs;
 mod simulation;
+mod traces;

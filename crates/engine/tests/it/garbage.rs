@@ -106,6 +106,16 @@ fn the_pod_and_what_it_answered() {
     let patch = garbage::removed_patch(&workflow(), ledger, "p", &failed);
     insta::assert_yaml_snapshot!("not removed", patch["status"]["conditions"]);
     assert_eq!(patch["status"]["nodes"]["wf-2"]["outputs"]["artifacts"][0].get("deleted"), None);
+    let left = garbage::Leftover::of(&failed).unwrap();
+    assert_eq!(
+        garbage::failure(ledger, &left, None),
+        "Artifact Garbage Collection failed for strategy OnWorkflowDeletion, err:s3://b/wf/2/other: AccessDenied"
+    );
+    assert_eq!(
+        garbage::failure(ledger, &left, Some("p-r2")),
+        "Artifact Garbage Collection failed for strategy OnWorkflowDeletion, \
+         pod p-r2 exited with non-zero exit code: check pod logs for more information"
+    );
     // Neither silence nor nonsense counts as removed.
     for report in [Err("pod p: Evicted"), Ok("[]"), Ok("{")] {
         assert_eq!(garbage::Leftover::of(&garbage::removals(ledger, report)).unwrap().count, 1);

@@ -17,4 +17,5 @@ mod pod_form;
 mod progress;
 mod resident;
 mod seeds;
+mod spans;
 mod world;

@@ -6,7 +6,7 @@ use http::{Request, StatusCode};
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};
 use serde_json::{Value, json};
 use windlass_apiserver::{ApiServer, Identity, Options};
-use windlass_server::{EventOptions, Events};
+use windlass_server::{EventOptions, Events, Secrets};
 
 use crate::answer;
 
@@ -215,4 +215,77 @@ async fn a_full_house_says_so() {
     go.send(()).unwrap();
     assert_eq!(first.await.unwrap().0, StatusCode::OK);
     assert_eq!(house.post(PATH, Some(&token), "{}").await.0, StatusCode::OK);
+}
+
+impl House {
+    /// Argo's Secret of those who sign.
+    async fn clients(&self, clients: Value) {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "argo-workflows-webhook-clients"},
+            "stringData": clients,
+        });
+        self.create(&self.api("", "v1", "Secret", "secrets"), secret).await;
+    }
+
+    async fn webhook(&self, headers: &[(&str, &str)], body: &str) -> (StatusCode, Value) {
+        let mut request = Request::post(PATH);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(&self.router, request.body(Body::from(body.to_owned())).unwrap()).await
+    }
+}
+
+/// Who signs acts as the account whose secret it is, and as nobody else.
+#[tokio::test]
+async fn a_forge_that_signs_needs_no_token() {
+    let house = House::new(EventOptions { body_bytes_max: 1000, ..EventOptions::default() }).await;
+    house.template("greet").await;
+    house.binding("all", "metadata[\"x-gitlab-token\"] == nil", "greet").await;
+    house.sender("github.com", &MAY).await;
+    house.sender("gitlab.com", &MAY[..2]).await;
+    house.sender("b1", &MAY).await;
+    house.sender("b2", &MAY).await;
+    let (body, big) = (r#"{"message": "m"}"#, format!("\"{}\"", "x".repeat(1000)));
+    let sign = |secret: &str, body: &str| Secrets::one(secret).sign(body.as_bytes()).unwrap();
+    let (right, wrong, no_json, too_big) =
+        (sign("shh!", body), sign("shh", body), sign("shh!", "{"), sign("shh!", &big));
+    let (of_nobody, of_two) = (sign("for-nobody", body), sign("second", body));
+    let (github, server) = (("x-github-event", "push"), ("x-event-key", "repo:refs_changed"));
+    let gitlab = ("x-gitlab-event", "Push Hook");
+    let mut lines = Vec::new();
+    let asked = [github, ("x-hub-signature-256", right.as_str())];
+    lines.push(format!("no Secret: {}", house.webhook(&asked, body).await.0));
+    house
+        .clients(json!({
+            "github.com": "type: github\nsecret: \"shh!\"\n", "gitlab.com": "type: gitlab\nsecret: token\n",
+            "b1": "type: bitbucketserver\nsecret: first\n", "b2": "type: bitbucketserver\nsecret: second\n",
+            "nobody": "type: github\nsecret: for-nobody\n", "broken": "type: gitea\nsecret: x\n",
+        }))
+        .await;
+    for (name, headers, body) in [
+        ("right", asked.to_vec(), body),
+        // As Argo: nothing keeps count of deliveries.
+        ("again", asked.to_vec(), body),
+        ("the second of two clients", vec![server, ("x-hub-signature", of_two.as_str())], body),
+        ("an account that may not create", vec![gitlab, ("x-gitlab-token", "token")], body),
+        ("no JSON", vec![github, ("x-hub-signature-256", no_json.as_str())], "{"),
+        ("too large", vec![github, ("x-hub-signature-256", too_big.as_str())], big.as_str()),
+        ("wrong", vec![github, ("x-hub-signature-256", wrong.as_str())], body),
+        ("of another body", vec![github, ("x-hub-signature-256", right.as_str())], "{}"),
+        ("none", vec![github], body),
+        ("no event", vec![asked[1]], body),
+        ("another forge's", vec![gitlab, ("x-hub-signature-256", right.as_str())], body),
+        ("an account that is not there", vec![github, ("x-hub-signature-256", of_nobody.as_str())], body),
+        ("a token beside it", vec![asked[0], asked[1], ("authorization", "Bearer nobody")], body),
+        ("no token beside it", vec![asked[0], asked[1], ("authorization", "Basic YTpi")], body),
+    ] {
+        let (code, answer) = house.webhook(&headers, body).await;
+        let made = answer["workflows"].as_array().map_or(0, Vec::len);
+        let message = answer["message"].as_str().unwrap_or_default();
+        assert!(!message.contains("shh") && !message.contains("second"), "{message}");
+        lines.push(format!("{name}: {} {made}, {message}", code.as_u16()));
+    }
+    insta::assert_snapshot!("event_signed", lines.join("\n"));
+    assert_eq!(house.workflows().await.len(), 3);
 }

@@ -38,7 +38,11 @@ impl Program {
         match self {
             Self::Windlass => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
-                command.arg("controller").arg("--kubeconfig").arg(kubeconfig).args(["--image", "windlass:none"]);
+                command.arg("controller").arg("--kubeconfig").arg(kubeconfig).args([
+                    "--image",
+                    "windlass:none",
+                    "--leader-election-disable",
+                ]);
                 command
             }
             Self::Stock(path) => argo(path, kubeconfig, ["20", "30"], "10s"),

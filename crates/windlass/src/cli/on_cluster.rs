@@ -1,6 +1,10 @@
 //! The words of verbs that bring Windlass to a Kubernetes cluster.
 
+use std::time::Duration;
+
+use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
+use windlass_schedule::lease::Terms;
 
 use super::RemapArgs;
 
@@ -71,11 +75,48 @@ pub(crate) struct ControllerSettings {
     pub(crate) names: RemapArgs,
 }
 
+/// Who of several controllers works, by Argo's names.
+#[derive(Debug, Args)]
+pub(crate) struct ElectionArgs {
+    /// Work without asking who else does: there is one controller, and no lease
+    #[arg(long, env = "LEADER_ELECTION_DISABLE", value_parser = FalseyValueParser::new())]
+    pub(crate) leader_election_disable: bool,
+    /// The name of this process in the lease; no other one may have it [default: the host's, and a number]
+    #[arg(long, value_name = "NAME", env = "LEADER_ELECTION_IDENTITY")]
+    pub(crate) leader_election_identity: Option<String>,
+    /// How long others respect a lease that is not renewed
+    #[arg(long, value_name = "TIME", env = "LEADER_ELECTION_LEASE_DURATION", default_value = "15s", value_parser = time)]
+    pub(crate) leader_election_lease_duration: Duration,
+    /// How long the holder goes on when it cannot renew
+    #[arg(long, value_name = "TIME", env = "LEADER_ELECTION_RENEW_DEADLINE", default_value = "10s", value_parser = time)]
+    pub(crate) leader_election_renew_deadline: Duration,
+    /// How often the lease is looked at
+    #[arg(long, value_name = "TIME", env = "LEADER_ELECTION_RETRY_PERIOD", default_value = "5s", value_parser = time)]
+    pub(crate) leader_election_retry_period: Duration,
+}
+
+impl ElectionArgs {
+    /// How long what takes.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            lease: self.leader_election_lease_duration,
+            renew_deadline: self.leader_election_renew_deadline,
+            retry_period: self.leader_election_retry_period,
+        }
+    }
+}
+
+fn time(text: &str) -> Result<Duration, &'static str> {
+    windlass_schedule::retention::duration(text).ok_or("a time is a number with a unit: 15s, 1m30s")
+}
+
 /// `controller`
 #[derive(Debug, Args)]
 pub(crate) struct ControllerArgs {
     #[command(flatten)]
     pub(crate) settings: ControllerSettings,
+    #[command(flatten)]
+    pub(crate) election: ElectionArgs,
     /// Address of /metrics: the metrics of workflows, for Prometheus [default: none]
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics_listen: Option<std::net::SocketAddr>,
@@ -90,6 +131,13 @@ pub(crate) struct InstallArgs {
     /// the controller's]
     #[arg(long, value_name = "NS")]
     pub(crate) workflow_namespace: Vec<String>,
+    /// A ServiceAccount of the workflow namespaces as which signed webhooks may act: the controller may read the Secret
+    /// argo-workflows-webhook-clients there and make tokens of these accounts, of no others (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) webhook_account: Vec<String>,
+    /// How many controllers there are: one works, the others stand by
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) replicas: u32,
     /// Without the controller itself, which then runs elsewhere with --kubeconfig
     #[arg(long)]
     pub(crate) no_controller: bool,

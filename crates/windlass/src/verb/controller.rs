@@ -13,8 +13,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use windlass_apiserver::listener;
 use windlass_control::clock::Clock;
+use windlass_control::election::{self, Candidate};
 use windlass_control::form::{Executor, PodExecutor};
+use windlass_control::metrics::Metrics;
 use windlass_control::{cron, garbage, retention, workflow};
+use windlass_engine::metrics::{Metric, Operation, Reading};
 use windlass_engine::pod_form::PodForm;
 use windlass_oci::Store;
 use windlass_oci::client::{self, ClientOptions};
@@ -52,7 +55,7 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
         env: names.for_pods(),
         kaniko_image: settings.kaniko == KanikoBy::Image,
     };
-    let loops = workflow::Settings {
+    let mut loops = workflow::Settings {
         engine: windlass_engine::Config {
             executor_image: settings.image.clone(),
             // There is no store on a cluster that nobody has set up.
@@ -68,6 +71,7 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
     let interrupted = super::run::interruption()?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
+    loops.traces = cluster::traces(&tasks, &stop)?;
     if let Some(address) = args.metrics_listen {
         let listener = cluster::bind(address, "metrics", "--metrics-listen").await?;
         tasks.spawn(cluster::serve(listener, cluster::metrics_routes(&loops.metrics), stop.clone(), "metrics"));
@@ -84,6 +88,28 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
         let listener = listener.with_context(|| format!("events cannot listen on {address}: see --events-listen"))?;
         tasks.spawn(cluster::serve(listener, router, stop.clone(), "events"));
     }
+    let mut candidate = None;
+    let mut interrupted = std::pin::pin!(interrupted);
+    if !args.election.leader_election_disable {
+        let home = settings.controller_namespace.as_str();
+        let lease = election::lease_name(home, settings.managed_namespace.as_deref());
+        let identity = args.election.leader_election_identity.clone().unwrap_or_else(identity);
+        let terms = args.election.terms();
+        if let Some(fault) = terms.fault() {
+            bail!("{fault}: see --leader-election-lease-duration and its like");
+        }
+        tell_leader(&loops.metrics, false);
+        println!("windlass controller: {identity} stands for the lease {lease} of namespace {home}");
+        let mut stands = Candidate::new(client.clone(), (home, &lease), &identity, terms, Clock::default());
+        tokio::select! {
+            () = &mut interrupted => {
+                stop.cancel();
+                return Ok(ExitCode::SUCCESS);
+            }
+            () = stands.win() => candidate = Some(stands),
+        }
+    }
+    tell_leader(&loops.metrics, true);
     let managed = settings.managed_namespace;
     tasks.spawn(retention::run(client.clone(), managed.clone(), Clock::default(), stop.clone()));
     tasks.spawn(cron::run(client.clone(), managed.clone(), Clock::default(), stop.clone()));
@@ -94,11 +120,40 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
         Some(namespace) => println!("windlass controller: workflows of namespace {namespace}"),
         None => println!("windlass controller: workflows of all namespaces"),
     }
-    interrupted.await;
+    let lost = async {
+        match &mut candidate {
+            Some(candidate) => candidate.keep().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = interrupted => {}
+        // Another one may begin soon: nothing is brought to its end here.
+        why = lost => bail!("the lease is lost ({why}): this controller ends; started again it stands by"),
+    }
     stop.cancel();
     // Runs in flight are left as they are: their status says how far they came.
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), tasks.wait()).await;
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(5), tasks.wait()).await;
+    if let (Some(candidate), Ok(())) = (candidate, ended) {
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), candidate.resign()).await;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A name that no other process has.
+fn identity() -> String {
+    let host = rustix::system::uname();
+    format!("{}_{:016x}", host.nodename().to_string_lossy(), rand::random::<u64>())
+}
+
+/// Argo's metric of who works.
+fn tell_leader(metrics: &Metrics, leads: bool) {
+    let reading = Reading::Gauge { value: f64::from(u8::from(leads)), operation: Operation::Set };
+    let help = "Emits 1 if leader, 0 otherwise. Always 1 if leader election is disabled.";
+    let metric = Metric { name: "is_leader".to_owned(), help: help.to_owned(), labels: Default::default(), reading };
+    if let Err(fault) = metrics.count("", metric) {
+        tracing::warn!(fault, "is_leader");
+    }
 }
 
 /// The cluster that the flags name, else the one that this program runs in.

@@ -13,6 +13,7 @@ mod faults;
 mod killer;
 mod kills;
 mod kubelet;
+mod takeover;
 mod witness;
 
 use std::collections::BTreeMap;
