@@ -99,6 +99,10 @@ impl Run {
         let mut entries = vec![Target::Name(self.spec.entrypoint.clone().unwrap_or_default())];
         entries.extend(self.spec.on_exit.iter().map(|t| Target::Name(t.clone())));
         entries.extend(self.spec.hooks.values().map(|h| target(&h.template, &h.template_ref, None)));
+        if self.is_new() {
+            // What nobody calls is looked at too before anything runs.
+            entries.extend(self.spec.templates.iter().map(|t| Target::Name(t.name.clone())));
+        }
         let unknown = self.templates.unknown_resources(&entries);
         if !unknown.is_empty() {
             for (cluster, name) in unknown {
@@ -106,6 +110,7 @@ impl Run {
             }
             return Err(None);
         }
+        self.check_spec().map_err(|m| Some((WorkflowPhase::Failed, format!("invalid spec: {m}"))))?;
         let mut spec = (*self.spec).clone();
         for parameter in &mut spec.arguments.parameters {
             if parameter.value.is_none()
@@ -123,12 +128,6 @@ impl Run {
                         return Err(Some((WorkflowPhase::Failed, text)));
                     }
                 }
-            }
-            if parameter.value.is_none() && parameter.value_from.is_none() {
-                let name = &parameter.name;
-                let text =
-                    format!("invalid spec: spec.arguments.{name}.value or spec.arguments.{name}.valueFrom is required");
-                return Err(Some((WorkflowPhase::Failed, text)));
             }
         }
         self.globals.set_parameters(&spec.arguments.parameters);
@@ -155,11 +154,30 @@ impl Run {
             if let Some(message) = self.refusal(&value) {
                 return Err(Some((WorkflowPhase::Error, message)));
             }
-            crate::check::check(&self.spec, &self.templates)
-                .map_err(|message| Some((WorkflowPhase::Failed, format!("invalid spec: {message}"))))?;
         }
         self.admit_run()?;
         self.make_claims()
+    }
+
+    /// Whether nothing has become of the run yet.
+    fn is_new(&self) -> bool {
+        !self.checked && self.nodes.list.is_empty() && self.status.phase == WorkflowPhase::Unknown
+    }
+
+    /// Refuses a spec that cannot run, once, when the run is taken up for the first time.
+    fn check_spec(&mut self) -> Result<(), String> {
+        let fetched = std::mem::take(&mut self.fetched);
+        if !self.is_new() {
+            return Ok(());
+        }
+        self.checked = true;
+        crate::check::check(&crate::check::Subject {
+            meta: &self.meta,
+            spec: &self.own_spec,
+            merged: self.status.stored_workflow_template_spec.as_deref(),
+            defaults: self.config.workflow_defaults.as_ref(),
+            fetched: &fetched,
+        })
     }
 
     /// What a spec uses that is not run yet, in words.

@@ -89,6 +89,10 @@ pub struct Run {
     pub(crate) dirty: bool,
     /// The workflow's template resource, once fetched.
     pub(crate) base: Option<Option<WorkflowSpec>>,
+    /// The template resources as they were fetched, until the spec is checked.
+    pub(crate) fetched: crate::check::Fetched,
+    /// Whether the spec was checked.
+    pub(crate) checked: bool,
 }
 
 impl Run {
@@ -148,6 +152,8 @@ impl Run {
             written_templates: status.stored_templates.len(),
             dirty: false,
             base: None,
+            fetched: crate::check::Fetched::new(),
+            checked: false,
             status,
         };
         run.written = run.top_status();
@@ -257,7 +263,10 @@ impl Run {
                     .as_ref()
                     .is_some_and(|r| r.name == *name && r.cluster_scope == *cluster)
                 {
-                    self.base = Some(spec);
+                    self.base = Some(spec.clone());
+                }
+                if self.stage == Stage::Opening && !self.checked {
+                    self.fetched.insert((*cluster, name.clone()), spec);
                 }
                 self.look_again_at_waiting();
             }

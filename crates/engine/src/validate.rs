@@ -11,7 +11,7 @@ mod conditions;
 mod containers;
 mod cron;
 mod garbage;
-mod graph;
+pub(crate) mod graph;
 mod injection;
 mod kinds;
 mod legacy;

@@ -5,4 +5,5 @@ mod house;
 mod http;
 mod own;
 mod recorded;
+mod refused;
 mod support;

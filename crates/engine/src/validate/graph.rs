@@ -24,13 +24,13 @@ pub(super) fn edges(tasks: &[DagTask]) -> BTreeMap<&str, BTreeSet<String>> {
 }
 
 /// What must be over before what. A row of bits a task: a wide DAG has many more edges than tasks.
-pub(super) struct Ancestors<'e> {
+pub(crate) struct Ancestors<'e> {
     places: BTreeMap<&'e str, usize>,
     rows: Vec<Vec<u64>>,
 }
 
 impl<'e> Ancestors<'e> {
-    pub(super) fn of(edges: &'e BTreeMap<&'e str, BTreeSet<String>>) -> Self {
+    pub(crate) fn of(edges: &'e BTreeMap<&'e str, BTreeSet<String>>) -> Self {
         let places: BTreeMap<&str, usize> = edges.keys().enumerate().map(|(place, name)| (*name, place)).collect();
         let needs: Vec<Vec<usize>> =
             edges.values().map(|all| all.iter().filter_map(|n| places.get(n.as_str()).copied()).collect()).collect();
@@ -57,7 +57,7 @@ impl<'e> Ancestors<'e> {
     }
 
     /// Whether `earlier` must be over before `task` begins.
-    pub(super) fn has(&self, task: &str, earlier: &str) -> bool {
+    pub(crate) fn has(&self, task: &str, earlier: &str) -> bool {
         let places = self.places.get(task).zip(self.places.get(earlier));
         places.is_some_and(|(task, earlier)| self.rows[*task][earlier / 64] & (1 << (earlier % 64)) != 0)
     }
