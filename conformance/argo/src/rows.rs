@@ -256,6 +256,7 @@ pub const SHOWN: &[(&str, &str, &str)] = &[
     ("O7", "crates/windlass/tests/it/events.rs", "an_event_runs_a_workflow"),
     ("O8", "crates/server/tests/it/event.rs", "a_forge_that_signs_needs_no_token"),
     ("O9", "crates/windlass/tests/it/rights.rs", "rbac_decides_for_the_tokens_of_pods"),
+    ("O10", "crates/engine/tests/it/restrictions.rs", "workflows_refer_and_say_little_themselves"),
     ("O11", "crates/windlass/tests/it/plugins.rs", "plugins_carry_out_templates"),
     ("O12", "crates/control/tests/it/simulation/takeover.rs", "one_works_and_the_next_takes_over"),
     ("O13", "crates/control/tests/it/archive.rs", "the_configuration_says_what_and_how_long"),
@@ -266,7 +267,6 @@ pub const SHOWN: &[(&str, &str, &str)] = &[
 pub const NOT_SHOWN: &[(&str, &str)] = &[
     ("A6", "refused by name"),
     ("V2", "only within other cases"),
-    ("O10", "there is none: RBAC decides who may make workflows"),
     ("O14", "there is none, on purpose: an `http` or `plugin` node is a pod of its own (docs/argo.md)"),
 ];
 

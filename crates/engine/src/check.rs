@@ -52,15 +52,11 @@ pub(crate) fn check(subject: &Subject<'_>) -> Result<(), String> {
     let name = meta.name.as_deref().unwrap_or_default();
     if name.len() > 63 {
         let length = name.len();
-        return Err(format!(
-            "workflow name \"{name}\" must not be more than 63 characters long (currently {length})"
-        ));
+        return Err(format!("workflow name \"{name}\" must not be more than 63 characters long (currently {length})"));
     }
     let reference = spec.workflow_template_ref.as_ref();
     if reference.is_some() && !spec.templates.is_empty() {
-        return Err(
-            "Templates is invalid field in spec if workflow referred WorkflowTemplate reference".to_owned()
-        );
+        return Err("Templates is invalid field in spec if workflow referred WorkflowTemplate reference".to_owned());
     }
     // A resource that is not there was told before.
     let base = reference.and_then(|r| subject.fetched.get(&(r.cluster_scope, r.name.clone()))?.as_ref());
@@ -68,10 +64,7 @@ pub(crate) fn check(subject: &Subject<'_>) -> Result<(), String> {
     let entrypoint = text(&spec.entrypoint).or_else(|| text(&base?.entrypoint));
     names::list(spec.templates.iter().map(|t| t.name.as_str()), Form::Field)
         .map_err(|wrong| format!("spec.templates{wrong}"))?;
-    spec.executor_plugins
-        .iter()
-        .try_for_each(plugin)
-        .map_err(|wrong| format!("spec.executorPlugins: {wrong}"))?;
+    spec.executor_plugins.iter().try_for_each(plugin).map_err(|wrong| format!("spec.executorPlugins: {wrong}"))?;
     let given = merged_arguments(&spec.arguments, base.map(|base| &base.arguments));
     arguments::check("spec.arguments.", &given)?;
 
@@ -124,7 +117,13 @@ fn merged_arguments(own: &Arguments, base: Option<&Arguments>) -> Arguments {
     let Some(base) = base else { return own.clone() };
     let (mut parameters, mut artifacts) = (HashSet::new(), HashSet::new());
     Arguments {
-        parameters: own.parameters.iter().chain(&base.parameters).filter(|p| parameters.insert(&p.name)).cloned().collect(),
+        parameters: own
+            .parameters
+            .iter()
+            .chain(&base.parameters)
+            .filter(|p| parameters.insert(&p.name))
+            .cloned()
+            .collect(),
         artifacts: own.artifacts.iter().chain(&base.artifacts).filter(|a| artifacts.insert(&a.name)).cloned().collect(),
     }
 }

@@ -6,6 +6,8 @@ use windlass_model::artifact::ArtifactLocation;
 use windlass_model::lock::{LockAnswer, LockName};
 use windlass_model::task_result::WorkflowTaskResult;
 
+use crate::restrictions::Referencing;
+
 /// What the engine must know of its surroundings; the same for every run.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -29,6 +31,8 @@ pub struct Config {
     pub workflow_defaults: Option<Value>,
     /// The pods' ServiceAccount where the workflow names none.
     pub service_account: String,
+    /// Whether workflows must refer to stored templates (`workflowRestrictions`).
+    pub referencing: Option<Referencing>,
 }
 
 impl Default for Config {
@@ -47,6 +51,7 @@ impl Default for Config {
             refuse_unsupported: true,
             workflow_defaults: None,
             service_account: "default".to_owned(),
+            referencing: None,
         }
     }
 }

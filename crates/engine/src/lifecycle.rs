@@ -23,6 +23,7 @@ use crate::door::Command;
 use crate::inputs::InputFault;
 use crate::nodes::{Call, Ix, Machine, Target};
 use crate::opening::Opened;
+use crate::restrictions::Referencing;
 use crate::run::{Run, Stage};
 use crate::scope::Scope;
 use crate::templates::{not_found, target};
@@ -82,6 +83,10 @@ impl Run {
 
     /// What must hold before anything runs. `Err(None)`: wait. `Err(Some)`: it will never hold.
     fn prepare(&mut self) -> Result<(), Option<(WorkflowPhase, String)>> {
+        if self.config.referencing.is_some() {
+            crate::restrictions::refuse(&self.own_spec).map_err(|m| Some((WorkflowPhase::Error, m)))?;
+            self.check_unchanged()?;
+        }
         if let Some(reference) = self.own_spec.workflow_template_ref.clone()
             && self.status.stored_workflow_template_spec.is_none()
         {
@@ -186,14 +191,64 @@ impl Run {
         (self.config.refuse_unsupported && !refused.is_empty()).then(|| refused.join("; "))
     }
 
+    /// What runs is what was frozen when the run began; whoever takes it up again looks whether it still is.
+    fn check_unchanged(&mut self) -> Result<(), Option<(WorkflowPhase, String)>> {
+        let error = |message: String| Some((WorkflowPhase::Error, message));
+        let own = &self.own_spec;
+        let (Some(reference), Some(stored)) =
+            (own.workflow_template_ref.clone(), self.status.stored_workflow_template_spec.clone())
+        else {
+            return Ok(());
+        };
+        // Who suspends or stops a run changes its spec, and may.
+        let steered = own.suspend.is_some() || own.shutdown != stored.shutdown;
+        if self.unchanged || self.config.referencing != Some(Referencing::Secure) || steered {
+            return Ok(());
+        }
+        let base = match self.base.take() {
+            None => {
+                self.ask_template(reference.cluster_scope, &reference.name);
+                return Err(None);
+            }
+            Some(None) => return Err(error(not_found(reference.cluster_scope, &reference.name))),
+            Some(Some(base)) => base,
+        };
+        self.unchanged = true;
+        match self.merged(&base).map_err(error)? == *stored {
+            true => Ok(()),
+            false => Err(error(
+                "WorkflowSpec may not change during execution when the controller is set `templateReferencing: Secure`"
+                    .to_owned(),
+            )),
+        }
+    }
+
     /// Merges a stored template's spec under the workflow's own, and freezes what comes out.
     fn merge_base(&mut self, base: &WorkflowSpec) -> Result<(), String> {
+        let spec = self.merged(base)?;
+        self.unchanged = true;
+        self.status.stored_workflow_template_spec = Some(Box::new(spec.clone()));
+        self.dirty = true;
+        self.spec = Arc::new(spec);
+        self.reset_spec();
+        if let Some(reference) = self.own_spec.workflow_template_ref.clone() {
+            self.templates.add_resource(reference.cluster_scope, &reference.name, Some(&base.templates));
+        }
+        Ok(())
+    }
+
+    /// A stored template's spec under the workflow's own, and the controller's defaults under both.
+    fn merged(&self, base: &WorkflowSpec) -> Result<WorkflowSpec, String> {
         let base = match &self.config.workflow_defaults {
             Some(defaults) => &with_defaults(base, defaults),
             None => base,
         };
         let mut merged = serde_json::to_value(base).map_err(|e| e.to_string())?;
-        let mut own = serde_json::to_value(&self.own_spec).map_err(|e| e.to_string())?;
+        let own = match self.config.referencing {
+            Some(_) => &crate::restrictions::allowed(&self.own_spec),
+            None => &self.own_spec,
+        };
+        let mut own = serde_json::to_value(own).map_err(|e| e.to_string())?;
         // Parameters are replaced whole, so that a value never meets another's valueFrom.
         for list in ["parameters", "artifacts"] {
             let Some(Value::Array(ours)) = own.get_mut("arguments").and_then(|a| a.get_mut(list)).map(Value::take)
@@ -217,16 +272,7 @@ impl Run {
             }
         }
         crate::merge::strategic(&mut merged, &own);
-        let spec: WorkflowSpec = serde_json::from_value(merged).map_err(|e| e.to_string())?;
-        self.status.stored_workflow_template_spec = Some(Box::new(spec.clone()));
-        self.dirty = true;
-        self.spec = Arc::new(spec);
-        let base_templates = base.templates.clone();
-        self.reset_spec();
-        if let Some(reference) = self.own_spec.workflow_template_ref.clone() {
-            self.templates.add_resource(reference.cluster_scope, &reference.name, Some(&base_templates));
-        }
-        Ok(())
+        serde_json::from_value(merged).map_err(|e| e.to_string())
     }
 
     /// Labels and annotations that the spec gives the workflow itself.

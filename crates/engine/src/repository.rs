@@ -8,6 +8,7 @@ use windlass_lang::yaml;
 use windlass_model::artifact::{ArtifactLocation, LocalArtifact};
 
 use crate::pod_form::ImageCommand;
+use crate::restrictions::Referencing;
 
 /// Where artifacts go, and under which keys.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +36,8 @@ pub struct ControllerConfig {
     pub workflow_defaults: Option<Value>,
     /// Which finished workflows are archived, and for how long.
     pub archiving: Archiving,
+    /// Whether workflows must refer to stored templates.
+    pub referencing: Option<Referencing>,
     /// Keys that mean something to Argo's controller and nothing here.
     pub ignored: Vec<String>,
 }
@@ -153,12 +156,13 @@ impl Repository {
 }
 
 /// Settings whose text is read.
-const READ: [&str; 6] = [
+const READ: [&str; 7] = [
     "artifactRepository",
     "parallelism",
     "namespaceParallelism",
     "resourceRateLimit",
     "workflowDefaults",
+    "workflowRestrictions",
     "persistence",
 ];
 
@@ -209,6 +213,14 @@ pub fn controller_config(data: &BTreeMap<String, String>) -> Result<ControllerCo
         None => Default::default(),
         Some(value) => Archiving::read(value).map_err(|e| format!("persistence: {e}"))?,
     };
+    let restrictions = settings.remove("workflowRestrictions").unwrap_or_default();
+    let referencing = match restrictions["templateReferencing"].as_str().unwrap_or_default() {
+        "" => None,
+        text => {
+            let wrong = "workflowRestrictions.templateReferencing: it is Strict or Secure";
+            Some(Referencing::read(text).ok_or(wrong)?)
+        }
+    };
     Ok(ControllerConfig {
         repository,
         parallelism,
@@ -216,6 +228,7 @@ pub fn controller_config(data: &BTreeMap<String, String>) -> Result<ControllerCo
         resource_rate_limit,
         workflow_defaults,
         archiving,
+        referencing,
         ignored: settings.into_keys().chain(ignored).collect(),
     })
 }
@@ -277,16 +290,20 @@ mod tests {
             ("namespaceParallelism", "\"4\""),
             ("resourceRateLimit", "limit: 2.5\nburst: 3\n"),
             ("workflowDefaults", "spec: {parallelism: 3}\n"),
+            ("workflowRestrictions", "templateReferencing: Secure\n"),
         ]);
         let config = "parallelism: 10\nnamespaceParallelism: 4\nresourceRateLimit: {limit: 2.5, burst: 3}\n\
-                      workflowDefaults: {spec: {parallelism: 3}}\n";
+                      workflowDefaults: {spec: {parallelism: 3}}\n\
+                      workflowRestrictions: {templateReferencing: Secure}\n";
         let read = controller_config(&flat).unwrap();
         assert_eq!(read, controller_config(&data(&[("config", config)])).unwrap());
         assert_eq!((read.parallelism, read.namespace_parallelism), (Some(10), Some(4)));
         assert_eq!(read.resource_rate_limit, Some((2.5, 3)));
         assert_eq!(read.workflow_defaults, Some(json!({"spec": {"parallelism": 3}})));
+        assert_eq!(read.referencing, Some(Referencing::Secure));
         assert!(read.ignored.is_empty());
         for (key, text) in [
+            ("workflowRestrictions", "templateReferencing: Sometimes"),
             ("parallelism", "many"),
             ("parallelism", "-1"),
             ("resourceRateLimit", "{limit: 2}"),

@@ -93,6 +93,8 @@ pub struct Run {
     pub(crate) fetched: crate::check::Fetched,
     /// Whether the spec was checked.
     pub(crate) checked: bool,
+    /// Whether the spec was found to be what the run began with.
+    pub(crate) unchanged: bool,
 }
 
 impl Run {
@@ -154,6 +156,7 @@ impl Run {
             base: None,
             fetched: crate::check::Fetched::new(),
             checked: false,
+            unchanged: false,
             status,
         };
         run.written = run.top_status();

@@ -1,5 +1,5 @@
 //! What `workflow-controller-configmap` of the controller's namespace says now, for all runs: `workflowDefaults`,
-//! `resourceRateLimit`; which ConfigMaps of repositories there are; and for the loop `parallelism` and `namespaceParallelism`, with the namespaces' own limits. It is
+//! `workflowRestrictions`, `resourceRateLimit`; which ConfigMaps of repositories there are; and for the loop `parallelism` and `namespaceParallelism`, with the namespaces' own limits. It is
 //! watched, so a change counts at once. What cannot be read is said in the log and leaves what was.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +16,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::warn;
+use windlass_engine::Referencing;
 use windlass_engine::repository::{Archiving, ControllerConfig, controller_config};
 use windlass_schedule::throttle::{Bucket, Limits};
 
@@ -32,6 +33,7 @@ const PAUSE: Duration = Duration::from_secs(15);
 #[derive(Debug, Default)]
 struct Now {
     defaults: Option<Value>,
+    referencing: Option<Referencing>,
     rate: Option<(f64, u32)>,
     bucket: Option<Bucket>,
     archiving: Archiving,
@@ -65,6 +67,11 @@ impl Live {
     /// What workflows leave out.
     pub(crate) fn defaults(&self) -> Option<Value> {
         self.now().defaults.clone()
+    }
+
+    /// Whether workflows must refer to stored templates.
+    pub(crate) fn referencing(&self) -> Option<Referencing> {
+        self.now().referencing
     }
 
     /// Whether a workflow with these labels is to be archived, by who has an archive.
@@ -120,6 +127,7 @@ impl Live {
     pub(crate) fn take(&self, config: ControllerConfig, own: BTreeMap<String, usize>, at: Timestamp) -> Limits {
         let mut now = self.now();
         now.defaults = config.workflow_defaults;
+        now.referencing = config.referencing;
         now.archiving = config.archiving;
         if now.rate != config.resource_rate_limit {
             now.rate = config.resource_rate_limit;

@@ -275,7 +275,8 @@ impl Resident {
                 return Ok(None);
             }
         };
-        let config = windlass_engine::Config { workflow_defaults: self.live.defaults(), ..config };
+        let (workflow_defaults, referencing) = (self.live.defaults(), self.live.referencing());
+        let config = windlass_engine::Config { workflow_defaults, referencing, ..config };
         let run = Run::load(&workflow, &config);
         // Nothing was started for a workflow without a phase and nodes; a pod that a crash left unwritten shows itself when
         // it is created again.

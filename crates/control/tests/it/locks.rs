@@ -105,6 +105,16 @@ impl House {
         self.set("default", "limits", key, size).await;
     }
 
+    /// The namespace of the configuration is there; all of them.
+    async fn namespace_of_the_controller(&self) -> Api<Namespace> {
+        let namespaces: Api<Namespace> = Api::all(self.client.clone());
+        if namespaces.get_opt("windlass-system").await.unwrap().is_none() {
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "windlass-system"}});
+            namespaces.create(&PostParams::default(), &serde_json::from_value(namespace).unwrap()).await.unwrap();
+        }
+        namespaces
+    }
+
     async fn configure(&self, key: &str, value: &str) {
         self.set("windlass-system", "workflow-controller-configmap", key, value).await;
     }
@@ -228,11 +238,7 @@ const POSTPONED: &str = "Workflow processing has been postponed because too many
 async fn no_more_workflows_run_than_the_configuration_says() {
     let mut house = House::new().await;
     house.kill().await;
-    let namespaces: Api<Namespace> = Api::all(house.client.clone());
-    if namespaces.get_opt("windlass-system").await.unwrap().is_none() {
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "windlass-system"}});
-        namespaces.create(&PostParams::default(), &serde_json::from_value(namespace).unwrap()).await.unwrap();
-    }
+    let namespaces = house.namespace_of_the_controller().await;
     house.configure("parallelism", "1").await;
     house.start();
     house.submit("a", 0, false, Value::Null).await;
@@ -263,6 +269,25 @@ async fn no_more_workflows_run_than_the_configuration_says() {
     assert!(!house.has_pod("d").await, "two in this namespace");
     namespaces.patch("default", &PatchParams::default(), &Patch::Merge(label(Value::Null))).await.unwrap();
     house.until("d begins", async || house.has_pod("d").await).await;
+}
+
+#[tokio::test]
+async fn the_configuration_says_that_workflows_refer_to_templates() {
+    let mut house = House::new().await;
+    house.kill().await;
+    house.namespace_of_the_controller().await;
+    house.configure("workflowRestrictions", "templateReferencing: Strict").await;
+    house.start();
+    house.submit("a", 0, false, Value::Null).await;
+    house.until("a is refused", async || house.status("a").await["phase"] == "Error").await;
+    let refused = "workflows must use workflowTemplateRef to be executed when the controller is in reference mode";
+    assert_eq!(house.status("a").await["message"], refused);
+    // Without the setting it is as before.
+    house.configure("workflowRestrictions", "{}").await;
+    house.kill().await;
+    house.start();
+    house.submit("b", 0, false, Value::Null).await;
+    house.until("b begins", async || house.has_pod("b").await).await;
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! Where templates are looked up: in the workflow itself, or in a stored template that one of its calls names. Fetches
 //! nothing: what the run asked for is here already.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use windlass_model::template::{StepGroup, TemplateRef};
-use windlass_model::workflow::WorkflowSpec;
 use windlass_model::Template;
 use windlass_model::meta::Metadata;
+use windlass_model::template::{StepGroup, TemplateRef};
+use windlass_model::workflow::WorkflowSpec;
 
 use super::fill::PLACEHOLDER;
 
@@ -173,10 +174,12 @@ impl<'a> Bases<'a> {
             if reference.template.is_empty() {
                 return wrong("template name is required");
             }
-            let simple = |text: &str| super::text::tags(text, |tag| match tag.starts_with('=') {
-                true => Ok(()),
-                false => Err(String::new()),
-            });
+            let simple = |text: &str| {
+                super::text::tags(text, |tag| match tag.starts_with('=') {
+                    true => Ok(()),
+                    false => Err(String::new()),
+                })
+            };
             if simple(&reference.name).and_then(|()| simple(&reference.template)).is_err() {
                 return Err(Missing::NotYet);
             }
@@ -245,8 +248,8 @@ impl<'a> Bases<'a> {
     }
 
     fn store(&mut self, key: String, template: &Rc<Template>) {
-        if !self.stored.contains_key(&key) {
-            self.stored.insert(key, template.clone());
+        if let Entry::Vacant(place) = self.stored.entry(key) {
+            place.insert(template.clone());
             self.by_name.entry(template.name.clone()).or_insert_with(|| template.clone());
         }
     }

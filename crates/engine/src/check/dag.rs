@@ -261,12 +261,7 @@ fn needs(task: &DagTask) -> Vec<(String, bool)> {
     all
 }
 
-fn target(
-    template: &Template,
-    frame: &Frame,
-    walk: &Walk<'_>,
-    places: &HashMap<String, usize>,
-) -> Result<(), String> {
+fn target(template: &Template, frame: &Frame, walk: &Walk<'_>, places: &HashMap<String, usize>) -> Result<(), String> {
     let target = template.dag.as_ref().and_then(|dag| dag.target.as_deref()).unwrap_or_default();
     let name = &template.name;
     let view = View { scope: &frame.scope, own: None, globals: &walk.globals, is_over: NOTHING_OVER };

@@ -83,7 +83,9 @@ pub(super) fn fill(
     let written = wire::text(&filled, "Template");
     // What is known everywhere may stand in the inputs themselves.
     let first = replace(&written, &words)?;
-    let Ok(filled) = serde_json::from_str::<Template>(&first) else { return Ok(Filled { template: filled, text: first }) };
+    let Ok(filled) = serde_json::from_str::<Template>(&first) else {
+        return Ok(Filled { template: filled, text: first });
+    };
     if !first.contains("{{") {
         return Ok(Filled { template: filled, text: first });
     }

@@ -86,12 +86,7 @@ fn mounts(at: &str, container: &Value, template: &Template) -> Result<(), String
     Ok(())
 }
 
-fn image(
-    at: &str,
-    container: &Value,
-    base: &Base<'_>,
-    of: impl Fn(&Template) -> Option<&Value>,
-) -> Result<(), String> {
+fn image(at: &str, container: &Value, base: &Base<'_>, of: impl Fn(&Template) -> Option<&Value>) -> Result<(), String> {
     let defaults = base.defaults().filter(|_| base.kind != Kind::Cluster);
     let set = |container: &Value| !word(container, "image").is_empty();
     match set(container) || defaults.and_then(of).is_some_and(set) {

@@ -11,9 +11,8 @@ static FIELD: LazyLock<Regex> =
     LazyLock::new(|| Regex::new("^[a-zA-Z0-9][-a-zA-Z0-9]*$").expect("invariant: a constant pattern"));
 static PLACEHOLDERS: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(&format!("{PLACEHOLDER}[0-9]+")).expect("invariant: a constant pattern"));
-static PARAMETER: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"\{\{[-a-zA-Z0-9]+(\.[-a-zA-Z0-9_]+)*\}\}").expect("invariant: a constant pattern")
-});
+static PARAMETER: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\{\{[-a-zA-Z0-9]+(\.[-a-zA-Z0-9_]+)*\}\}").expect("invariant: a constant pattern"));
 
 /// What is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

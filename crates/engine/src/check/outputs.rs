@@ -108,9 +108,7 @@ fn metric(template: &str, metric: &Value) -> Result<(), String> {
         }
     }
     if text(&metric["help"]).is_empty() {
-        return Err(format!(
-            "templates.{template} metric '{name}' must contain a help string under 'help: ' field"
-        ));
+        return Err(format!("templates.{template} metric '{name}' must contain a help string under 'help: ' field"));
     }
     let gauge = &metric["gauge"];
     let wrong = if gauge.is_object() && text(&gauge["value"]).is_empty() {

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use windlass_model::Template;
 use windlass_model::template::WorkflowStep;
 use windlass_model::workflow::WorkflowSpec;
-use windlass_model::Template;
 
 use super::base::Call;
 use super::fill::Given;

@@ -117,7 +117,8 @@ impl<'a> Walk<'a> {
         }
         let key = format!("{}{}", self.bases.get(base).key(), written.name);
         let known = self.seen.contains(&key);
-        let below = if known { self.again(&written, given).map(|()| None) } else { self.begin(&written, base, given, key) };
+        let below =
+            if known { self.again(&written, given).map(|()| None) } else { self.begin(&written, base, given, key) };
         Ok(Entered { below: below?, template: Some(written) })
     }
 

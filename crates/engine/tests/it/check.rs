@@ -68,7 +68,8 @@ fn a_long_row_of_templates() {
         json!({"name": format!("t{i}"), "steps": [[{"name": "s", "template": next}]]})
     };
     let mut templates: Vec<Value> = (0..last).map(call).collect();
-    templates.push(json!({"name": format!("t{last}"), "container": {"image": "x", "args": ["{{inputs.parameters.x}}"]}}));
+    templates
+        .push(json!({"name": format!("t{last}"), "container": {"image": "x", "args": ["{{inputs.parameters.x}}"]}}));
     let told = refusal(&workflow(templates)).unwrap();
     assert!(told.starts_with("templates.t0.steps[0].s templates.t1.steps[0].s templates.t2."), "{}", &told[..99]);
     let end = "templates.t4999.steps[0].s templates.t5000: failed to resolve {{inputs.parameters.x}}";
@@ -78,7 +79,8 @@ fn a_long_row_of_templates() {
 /// Templates that call themselves and each other are looked at once each.
 #[test]
 fn templates_in_a_circle() {
-    let steps = |to: [&str; 2]| json!([[{"name": "a", "template": to[0]}, {"name": "b", "template": to[1], "when": "false"}]]);
+    let steps =
+        |to: [&str; 2]| json!([[{"name": "a", "template": to[0]}, {"name": "b", "template": to[1], "when": "false"}]]);
     let templates = vec![
         json!({"name": "t0", "steps": steps(["t1", "t0"])}),
         json!({"name": "t1", "steps": steps(["t0", "t2"])}),

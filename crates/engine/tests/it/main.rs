@@ -17,6 +17,7 @@ mod pending;
 mod pod_form;
 mod progress;
 mod resident;
+mod restrictions;
 mod seeds;
 mod spans;
 mod world;
