@@ -194,6 +194,12 @@ fn pod_gc(pod_gc: &PodGc) -> Result<(), String> {
     if !known.contains(&strategy) {
         return Err(format!("podGC.strategy unknown strategy '{strategy}'"));
     }
+    let labels = pod_gc.label_selector.as_ref().and_then(|s| s["matchLabels"].as_object());
+    for (key, value) in labels.into_iter().flatten() {
+        if let Some(wrong) = value.as_str().and_then(label) {
+            return Err(format!("podGC.labelSelector invalid: values[0][{key}]: Invalid value: {value}: {wrong}"));
+        }
+    }
     let expressions = pod_gc.label_selector.as_ref().and_then(|s| s["matchExpressions"].as_array());
     for expression in expressions.into_iter().flatten() {
         let operator = expression["operator"].as_str().unwrap_or_default();
@@ -213,4 +219,19 @@ fn pod_gc(pod_gc: &PodGc) -> Result<(), String> {
         return Err(format!("podGC.labelSelector invalid: {wrong}"));
     }
     Ok(())
+}
+
+/// What is wrong with a label's value.
+fn label(value: &str) -> Option<&'static str> {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let ends = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    if value.len() > 63 {
+        return Some("must be no more than 63 characters");
+    }
+    let right = value.bytes().all(inner) && ends(value.chars().next()) && ends(value.chars().next_back());
+    (!right).then_some(
+        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start \
+         and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation \
+         is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+    )
 }
