@@ -223,6 +223,7 @@ pub const SHOWN: &[(&str, &str, &str)] = &[
     ("T8", "crates/windlass/tests/it/plugins.rs", "plugins_carry_out_templates"),
     ("T9", "crates/windlass/tests/it/kinds.rs", "data"),
     ("T10", "crates/windlass/tests/it/kinds.rs", "container_sets"),
+    ("T13", "crates/engine/tests/it/check.rs", "rules"),
     ("T13", "crates/engine/tests/it/lint.rs", "verdicts_are_argos"),
     ("P9", "crates/windlass/tests/it/events.rs", "an_event_runs_a_workflow"),
     ("A1", "crates/windlass/tests/it/stores.rs", "a_real_s3_server"),
