@@ -69,9 +69,9 @@ impl Run {
         };
         match self.open(&call) {
             Opened::Node { ix, .. } => self.root = Some(ix),
-            Opened::Failed { ix, message, .. } => {
+            Opened::Failed { ix, .. } => {
                 self.root = Some(ix);
-                let _ = message;
+                self.nodes.list[ix].refused = true;
             }
             Opened::Blocked | Opened::Waiting => {
                 self.stage = Stage::Opening;
@@ -393,6 +393,14 @@ impl Run {
                     return true;
                 }
                 if !self.nodes.list[root].status.is_fulfilled() || !self.run_hooks_ended() {
+                    return false;
+                }
+                if self.nodes.list[root].refused && self.nodes.list[root].status.phase == NodePhase::Error {
+                    // The call of the entrypoint itself went wrong: Argo ends there, without the exit handler.
+                    let message = self.nodes.list[root].status.message.clone().unwrap_or_default();
+                    let daemons = self.daemons.clone();
+                    self.kill_daemons(&daemons);
+                    self.end_workflow(WorkflowPhase::Error, &format!("error in entry template execution: {message}"));
                     return false;
                 }
                 let phase = workflow_phase(self.nodes.list[root].status.phase);

@@ -1,6 +1,7 @@
 //! Loops: a step's items. Pure; how many run at a time is decided elsewhere.
 
 use serde_json::Value;
+use windlass_lang::go_json;
 use windlass_model::template::{Sequence, WorkflowStep};
 
 /// Whether the step has a loop.
@@ -16,10 +17,16 @@ pub(crate) fn items(step: &WorkflowStep) -> Result<Vec<Value>, String> {
         return Ok(items.clone());
     }
     if let Some(param) = &step.with_param {
+        let wrong =
+            |why: String| Err(format!("withParam value could not be parsed as a JSON list: {}: {why}", param.0.trim()));
         return match serde_json::from_str::<Value>(&param.0) {
             Ok(Value::Array(items)) => Ok(items),
             Ok(Value::Null) => Ok(Vec::new()),
-            _ => Err(format!("withParam value could not be parsed as a JSON list: {}", param.0.trim())),
+            Ok(_) => wrong(format!(
+                "json: cannot unmarshal {} into Go value of type []v1alpha1.Item",
+                go_json::kind(&param.0)
+            )),
+            Err(e) => wrong(go_json::fault(&param.0).unwrap_or_else(|| e.to_string())),
         };
     }
     match &step.with_sequence {

@@ -56,10 +56,19 @@ pub(crate) fn item_name(name: &str, index: usize, item: &Value) -> String {
             pairs.sort();
             pairs.join(",")
         }
-        Value::Array(items) => go_list(items),
+        Value::Array(items) => list_of_items(items),
         other => other.to_string(),
     };
     format!("{name}({index}:{})", description.replace(['(', ')'], ""))
+}
+
+/// A list as Go's `%v` writes it when its items are Argo's: each as its JSON, texts without their quotes.
+fn list_of_items(items: &[Value]) -> String {
+    let text = |item: &Value| match item {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(" "))
 }
 
 fn go_list(items: &[Value]) -> String {

@@ -194,7 +194,8 @@ impl Nodes {
             }
             NodeType::Skipped | NodeType::Suspend | NodeType::Http | NodeType::Plugin => out.push(status.id.clone()),
             NodeType::TaskGroup => {
-                let children: Vec<Ix> = status.children.iter().filter_map(plain).collect();
+                // With its handlers: they hang from it as its items do.
+                let children: Vec<Ix> = status.children.iter().filter_map(|id| self.find(id)).collect();
                 if children.is_empty() {
                     out.push(status.id.clone());
                 }
@@ -202,10 +203,9 @@ impl Nodes {
                     self.collect_outbound(child, out, depth + 1);
                 }
             }
-            NodeType::Retry => match status.children.iter().rev().find_map(plain) {
-                Some(last) => self.collect_outbound(last, out, depth + 1),
-                None => out.push(status.id.clone()),
-            },
+            // The last child itself, a try or a handler, also where it is a steps or dag node: what hangs from it does not
+            // hang from its inside.
+            NodeType::Retry => out.extend(status.children.last().cloned()),
             NodeType::Steps | NodeType::Dag | NodeType::StepGroup => {
                 if status.memoization_status.as_ref().is_some_and(|m| m["hit"] == true) {
                     out.push(status.id.clone());

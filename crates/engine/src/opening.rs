@@ -23,6 +23,10 @@ pub(crate) enum Opened {
     Waiting,
 }
 
+/// A template that calls itself twice at each level has more nodes than memory long before it is too deep. A table of
+/// a tenth of this is too large to be kept.
+const NODES_MAX: usize = 300_000;
+
 impl Run {
     /// Whether a call may make a node now; if not, the parent is looked at again when a place is free.
     fn has_place(&mut self, call: &Call, is_pod: bool) -> bool {
@@ -100,6 +104,9 @@ impl Run {
                 let message = format!("templates call each other more than {} deep", self.config.depth_max);
                 return self.open_failed(call, message);
             }
+            if self.nodes.list.len() >= NODES_MAX {
+                return self.open_failed(call, format!("a run has no more than {NODES_MAX} nodes"));
+            }
             if !self.has_place(call, found.template.is_pod()) {
                 return Opened::Blocked;
             }
@@ -159,7 +166,7 @@ impl Run {
             return outcome;
         }
         if let Some(strategy) = retry {
-            let opened = self.open_retry(existing, call, strategy);
+            let opened = self.open_retry(existing, call, strategy, &inputs);
             if let Opened::Node { ix, .. } = opened
                 && self.nodes.list[ix].status.memoization_status.is_none()
             {

@@ -45,7 +45,9 @@ impl Run {
 
     fn boundary_parameter(&self, parameter: &Parameter, scope: &Scope<'_>) -> Result<Parameter, String> {
         let mut out = parameter.clone();
-        let Some(source) = out.value_from.take() else { return Ok(out) };
+        let Some(source) = out.value_from.take() else {
+            return Err("output parameters must have a valueFrom specified".to_owned());
+        };
         let value = if let Some(text) = source.parameter.as_deref().filter(|t| !t.is_empty()) {
             match tags::pure_reference(text.trim()) {
                 Some(name) => match scope.name(&name) {

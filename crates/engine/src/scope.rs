@@ -126,8 +126,10 @@ impl<'a> Scope<'a> {
             .filter_map(|s| s.outputs.as_ref());
         match field {
             "outputs.result" => {
-                let results: Vec<&str> = outputs.filter_map(|o| o.result.as_deref()).collect();
-                text(json_list(&results))
+                // Each is JSON as it stands, or the steps or dag node has ended for it: [`Run::loop_fault`].
+                let results: Vec<String> =
+                    outputs.filter_map(|o| o.result.as_deref()).map(windlass_lang::go_json::compact).collect();
+                text(format!("[{}]", results.join(",")))
             }
             "outputs.parameters" => {
                 let maps: Vec<Value> = outputs
@@ -262,6 +264,15 @@ impl Run {
         }
         items.sort_by_key(|(index, _)| *index);
         Some(items.into_iter().map(|(_, s)| s).collect())
+    }
+
+    /// What is wrong with a loop's results, each of which must be JSON for the list of them to be one.
+    ///
+    /// Argo asks so of every loop whose standard output somebody names, and ends the steps or dag node when it is not.
+    pub(crate) fn loop_fault(&self, boundary: Ix, member: &str) -> Option<String> {
+        let items = self.loop_items(boundary, member)?;
+        let succeeded = items.iter().filter(|s| s.phase == NodePhase::Succeeded && !is_hooked(s));
+        succeeded.filter_map(|s| s.outputs.as_ref()?.result.as_deref()).find_map(windlass_lang::go_json::fault)
     }
 
     /// What a template says its output is when it did not run.

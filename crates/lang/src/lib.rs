@@ -7,6 +7,7 @@ pub mod depends;
 pub mod diagnostic;
 pub mod edit;
 pub mod expr;
+pub mod go_json;
 pub mod jq;
 pub mod render;
 pub mod source;

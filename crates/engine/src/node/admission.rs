@@ -80,8 +80,10 @@ impl Run {
             if crate::nodes::is_executable(type_) {
                 row.progress = Some("0/1".to_owned());
             }
-            if type_ != NodeType::Retry {
-                row.inputs = (!inputs.is_empty()).then(|| inputs.clone());
+            row.inputs = (!inputs.is_empty()).then(|| inputs.clone());
+            if type_ == NodeType::Retry {
+                crate::node::retry::share_flag(&mut row);
+            } else {
                 self.name_for_people(&mut row, template, inputs);
             }
             self.nodes.insert(row)

@@ -8,7 +8,7 @@
 //! | Running | every wanted task has settled, a target is not | Failed, Error | omitted counts as what it hangs from |
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use windlass_lang::depends::{Depends, Outcome};
@@ -18,9 +18,10 @@ use windlass_model::template::{Dag, DagTask, WorkflowStep};
 use windlass_model::{Arguments, NodePhase, NodeType, Template};
 
 use crate::calls::{Ready, ready};
+use crate::loops::has_loop;
 use crate::names;
 use crate::node::group::{GroupMachine, continues_on};
-use crate::nodes::{Call, Ix, Machine};
+use crate::nodes::{Call, Ix, Machine, is_hooked};
 use crate::opening::Opened;
 use crate::run::Run;
 use crate::scope::Scope;
@@ -56,6 +57,8 @@ pub(crate) struct DagMachine {
     /// Tasks that settled since this was looked at.
     pub(crate) settled: Vec<usize>,
     by_name: HashMap<String, usize>,
+    /// Loops whose results are no list, and why: what comes after them cannot begin.
+    faulty: Vec<(usize, String)>,
 }
 
 /// The names of a dag's targets: those it says, or every task that no other names, sorted.
@@ -164,6 +167,22 @@ impl DagMachine {
         Ok(this)
     }
 
+    /// Whether a task comes after another, however far.
+    fn hangs_from(&self, task: usize, other: usize) -> bool {
+        let (mut seen, mut next) = (vec![false; self.tasks.len()], vec![task]);
+        while let Some(slot) = next.pop() {
+            for dep in &self.tasks[slot].deps {
+                if *dep == other {
+                    return true;
+                }
+                if !std::mem::replace(&mut seen[*dep], true) {
+                    next.push(*dep);
+                }
+            }
+        }
+        false
+    }
+
     /// The step of a task: with references replaced once it has begun.
     pub(crate) fn step(&self, slot: usize) -> Option<&WorkflowStep> {
         self.tasks.get(slot).map(|t| t.resolved.as_ref().map_or(&*t.step, |r| &r.step))
@@ -193,6 +212,11 @@ impl Run {
                     continue;
                 }
                 machine.open -= usize::from(machine.tasks[slot].wanted);
+                if has_loop(&machine.tasks[slot].step)
+                    && let Some(message) = self.loop_fault(ix, &machine.tasks[slot].step.name)
+                {
+                    machine.faulty.push((slot, message));
+                }
                 for dependent in machine.tasks[slot].dependents.clone() {
                     let task = &mut machine.tasks[dependent];
                     task.open_deps -= 1;
@@ -247,10 +271,12 @@ impl Run {
                 Ok(depends.evaluate(|reference| self.task_outcome(machine, &reference.task, reference.outcome)))
             }
         };
+        // What keeps a task from being called is said as it is; what the call itself says, with the task's name.
+        let mut called = false;
         let opened = match holds {
             Err(message) => self.open_failed(&call, message),
             Ok(false) => self.open_skipped(&call, NodePhase::Omitted, "omitted: depends condition not met"),
-            Ok(true) => self.begin_ready_task(dag, machine, slot, &mut call),
+            Ok(true) => self.begin_ready_task(dag, machine, slot, &mut call, &mut called),
         };
         match opened {
             Opened::Node { ix, new } => {
@@ -258,6 +284,9 @@ impl Run {
                     self.connect_task(dag, machine, slot, ix);
                 }
                 machine.tasks[slot].node = Some(ix);
+                if !machine.tasks[slot].step.hooks.is_empty() {
+                    self.tell_running(dag, ix);
+                }
                 true
             }
             Opened::Failed { ix, new, message } => {
@@ -265,7 +294,9 @@ impl Run {
                     self.connect_task(dag, machine, slot, ix);
                 }
                 machine.tasks[slot].node = Some(ix);
-                self.member_errored(dag, ix, false, &message);
+                if called {
+                    self.member_errored(dag, ix, false, &message);
+                }
                 true
             }
             Opened::Blocked | Opened::Waiting => false,
@@ -276,7 +307,17 @@ impl Run {
         self.nodes.find(&names::node_id(self.workflow_name(), &call.name))
     }
 
-    fn begin_ready_task(&mut self, dag: Ix, machine: &mut DagMachine, slot: usize, call: &mut Call) -> Opened {
+    fn begin_ready_task(
+        &mut self,
+        dag: Ix,
+        machine: &mut DagMachine,
+        slot: usize,
+        call: &mut Call,
+        called: &mut bool,
+    ) -> Opened {
+        if let Some((_, message)) = machine.faulty.iter().find(|(loops, _)| machine.hangs_from(slot, *loops)) {
+            return self.open_failed(call, message.clone());
+        }
         let inputs = self.nodes.list[dag].status.inputs.clone();
         let scope =
             Scope { run: self, boundary: Some(dag), inputs: inputs.as_ref(), locals: &[], globals: true, item: None };
@@ -290,7 +331,11 @@ impl Run {
         machine.tasks[slot].resolved = Some(Arc::new(resolved.clone()));
         call.target = target(&resolved.step.template, &resolved.step.template_ref, resolved.step.inline.as_deref());
         if let Some(when) = &resolved.skipped {
-            return self.open_skipped(call, NodePhase::Skipped, &format!("when '{when}' evaluated false"));
+            let nothing =
+                has_loop(&resolved.step) && crate::loops::items(&resolved.step).is_ok_and(|all| all.is_empty());
+            let why =
+                if nothing { "Skipped, empty params".to_owned() } else { format!("when '{when}' evaluated false") };
+            return self.open_skipped(call, NodePhase::Skipped, &why);
         }
         if !crate::loops::has_loop(&resolved.step) {
             if let Some(when) = resolved.step.when.as_deref().filter(|w| !w.is_empty()) {
@@ -305,6 +350,7 @@ impl Run {
             }
             call.arguments = resolved.step.arguments.clone();
             call.absent = resolved.absent.clone();
+            *called = true;
             return self.open(call);
         }
         let items = match crate::loops::items(&resolved.step) {
@@ -407,11 +453,17 @@ impl Run {
     }
 
     fn finish_dag(&mut self, ix: Ix, machine: &DagMachine) {
-        let mut known: BTreeMap<usize, NodePhase> = BTreeMap::new();
+        let after_faulty =
+            |(loops, _): &&(usize, String)| machine.targets.iter().any(|t| machine.hangs_from(*t, *loops));
+        if let Some((_, message)) = machine.faulty.iter().find(after_faulty) {
+            self.cannot_go_on(ix, message);
+            return;
+        }
+        let phases = self.branch_phases(ix, machine);
         let mut phase = NodePhase::Succeeded;
         for target in &machine.targets {
-            let of_target = self.branch_phase(machine, *target, &mut known);
             let task = &machine.tasks[*target];
+            let of_target = task.node.and_then(|node| phases.get(&node)).copied().unwrap_or(NodePhase::Succeeded);
             if of_target.is_fail_or_error() && !continues_on(task.step.continue_on.as_ref(), of_target) {
                 phase = of_target;
                 break;
@@ -423,33 +475,60 @@ impl Run {
         if phase.is_fail_or_error() {
             self.set_outbound(ix);
             self.mark(ix, phase, None);
+        } else if let Some((_, message)) = machine.faulty.first() {
+            self.cannot_go_on(ix, message);
         } else {
             self.finish_boundary(ix);
         }
     }
 
-    /// A task's phase; for one that did not run, that of the branch it hangs from, failures first.
-    fn branch_phase(&self, machine: &DagMachine, slot: usize, known: &mut BTreeMap<usize, NodePhase>) -> NodePhase {
-        if let Some(phase) = known.get(&slot) {
-            return *phase;
-        }
-        let task = &machine.tasks[slot];
-        let own = task.node.map_or(NodePhase::Succeeded, |ix| self.nodes.list[ix].status.phase);
-        let phase = if matches!(own, NodePhase::Skipped | NodePhase::Omitted) {
-            let mut branch = own;
-            for dep in &task.deps {
-                let of_dep = self.branch_phase(machine, *dep, known);
-                if of_dep.is_fail_or_error() {
-                    branch = of_dep;
-                    break;
+    /// To its parent this is a call that went wrong, as one that could not begin is.
+    fn cannot_go_on(&mut self, ix: Ix, message: &str) {
+        self.nodes.list[ix].refused = true;
+        self.mark(ix, NodePhase::Error, Some(message));
+    }
+
+    /// The phase of each target; for one that did not run, that of the branches it hangs from, failures first.
+    ///
+    /// A branch is a way through the nodes' children, as in Argo: what is omitted after a failed steps task hangs from
+    /// that task's last nodes, and those may have succeeded.
+    fn branch_phases(&self, dag: Ix, machine: &DagMachine) -> HashMap<Ix, NodePhase> {
+        let mut phases: HashMap<Ix, NodePhase> = HashMap::new();
+        let targets: std::collections::HashSet<Ix> =
+            machine.targets.iter().filter_map(|t| machine.tasks[*t].node).collect();
+        let mut seen = std::collections::HashSet::new();
+        let find = |id: &String| self.nodes.find(id);
+        let mut queue: std::collections::VecDeque<(Ix, NodePhase)> =
+            self.nodes.list[dag].status.children.iter().filter_map(find).map(|c| (c, NodePhase::Succeeded)).collect();
+        while let Some((ix, mut phase)) = queue.pop_front() {
+            if !seen.insert((ix, phase)) {
+                continue;
+            }
+            let status = &self.nodes.list[ix].status;
+            if status.phase.is_completed() {
+                phase = status.phase;
+            }
+            if targets.contains(&ix) {
+                let known = phases.entry(ix).or_insert(phase);
+                if !known.is_fail_or_error() {
+                    *known = phase;
                 }
             }
-            branch
-        } else {
-            own
-        };
-        known.insert(slot, phase);
-        phase
+            if status.type_ != NodeType::Retry {
+                queue.extend(status.children.iter().filter_map(find).map(|c| (c, phase)));
+                continue;
+            }
+            // The single tries do not count: what hangs from them does.
+            for child in status.children.iter().filter_map(find) {
+                if is_hooked(&self.nodes.list[child].status) {
+                    queue.push_back((child, phase));
+                } else {
+                    let of_try = &self.nodes.list[child].status.children;
+                    queue.extend(of_try.iter().filter_map(find).map(|c| (c, phase)));
+                }
+            }
+        }
+        phases
     }
 }
 

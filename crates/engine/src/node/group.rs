@@ -41,17 +41,37 @@ pub(crate) struct GroupMachine {
     /// The first member that has not begun.
     next: usize,
     is_steps: bool,
+    /// Why the group is in error once all its members have ended: a hook that cannot begin.
+    pub(crate) hook_fault: Option<String>,
+    /// Why it is so once all its members have begun: a loop whose hook asks for the loop itself.
+    asks_itself: Option<String>,
 }
 
 impl GroupMachine {
     /// A step group.
     pub(crate) fn steps(boundary: Ix, steps: Vec<WorkflowStep>) -> Self {
-        Self { boundary, unresolved: steps, entries: Vec::new(), next: 0, is_steps: true }
+        Self {
+            boundary,
+            unresolved: steps,
+            entries: Vec::new(),
+            next: 0,
+            is_steps: true,
+            hook_fault: None,
+            asks_itself: None,
+        }
     }
 
     /// The items of a dag's task.
     pub(crate) fn items(boundary: Ix, step: Ready, items: Vec<Value>) -> Self {
-        let mut this = Self { boundary, unresolved: Vec::new(), entries: Vec::new(), next: 0, is_steps: false };
+        let mut this = Self {
+            boundary,
+            unresolved: Vec::new(),
+            entries: Vec::new(),
+            next: 0,
+            is_steps: false,
+            hook_fault: None,
+            asks_itself: None,
+        };
         this.add_items(step, items);
         this
     }
@@ -100,6 +120,9 @@ impl Run {
                         let id = self.nodes.list[ix].status.id.clone();
                         self.connect(&id, child);
                     }
+                    if machine.is_steps && machine.step(slot).is_some_and(|step| !step.hooks.is_empty()) {
+                        self.tell_running(ix, child);
+                    }
                 }
                 Opened::Failed { ix: child, new, message } => {
                     if new {
@@ -117,6 +140,12 @@ impl Run {
             if self.nodes.list[ix].status.phase.is_fulfilled() {
                 return;
             }
+        }
+        if machine.next == machine.entries.len()
+            && let Some(message) = machine.asks_itself.take()
+        {
+            self.mark(ix, NodePhase::Error, Some(&message));
+            return;
         }
         if machine.next == machine.entries.len() && self.nodes.list[ix].unsettled == 0 {
             self.finish_group(ix, machine);
@@ -179,6 +208,8 @@ impl Run {
                 step.skipped = Some(String::new());
                 machine.entries.push(Entry { ready: Arc::new(step), item: None });
             } else {
+                machine.asks_itself =
+                    machine.asks_itself.take().or_else(|| crate::node::hook::unknown_self(&step.step));
                 machine.add_items(step, items);
             }
         }
@@ -240,7 +271,23 @@ impl Run {
                 Ok(false) => {
                     return self.open_skipped(&call, NodePhase::Skipped, &format!("when '{when}' evaluated false"));
                 }
-                Err(message) => return self.open_failed(&call, message),
+                Err(message) => {
+                    let opened = self.open_failed(&call, message);
+                    return match opened {
+                        // Said as it is: the step was never called.
+                        Opened::Failed { ix, new, message } => {
+                            if machine.is_steps {
+                                if new {
+                                    let id = self.nodes.list[group].status.id.clone();
+                                    self.connect(&id, ix);
+                                }
+                                self.mark(group, NodePhase::Error, Some(&message));
+                            }
+                            Opened::Node { ix, new: new && !machine.is_steps }
+                        }
+                        other => other,
+                    };
+                }
             }
         }
         call.arguments = step.arguments;
@@ -279,6 +326,10 @@ impl Run {
         if !machine.is_steps {
             let phase = failed.last().map_or(NodePhase::Succeeded, |(_, _, phase)| *phase);
             self.mark(ix, phase, None);
+            return;
+        }
+        if let Some(message) = &machine.hook_fault {
+            self.mark(ix, NodePhase::Error, Some(message));
             return;
         }
         let fatal = failed.iter().find(|(slot, _, phase)| {

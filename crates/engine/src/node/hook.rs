@@ -3,10 +3,11 @@
 //!
 //! A member settles when it is fulfilled and every hook it has begun has ended. Only then does its parent go on.
 
+use windlass_lang::expr::Expression;
 use windlass_lang::tags::{self, Options};
-use windlass_model::NodePhase;
 use windlass_model::status::NodeFlag;
 use windlass_model::template::{LifecycleHook, WorkflowStep};
+use windlass_model::{NodePhase, NodeType};
 
 use crate::nodes::{Call, Ix, Machine};
 use crate::opening::Opened;
@@ -45,6 +46,8 @@ impl Run {
                 of.hooks_open = of.hooks_open.saturating_sub(1);
                 if of.hooks_open == 0 && of.status.is_fulfilled() {
                     self.settle(ix, hooked);
+                } else if of.status.type_ == NodeType::TaskGroup && !of.status.is_fulfilled() {
+                    self.fire_item_exit(hooked);
                 }
                 continue;
             }
@@ -52,6 +55,46 @@ impl Run {
             self.fire_exit_hook(ix, child);
             if self.nodes.list[child].hooks_open == 0 {
                 self.settle(ix, child);
+            }
+            self.fire_item_exit(ix);
+        }
+    }
+
+    /// A member that works through members of its own runs from its first moment, and tells nothing of it by itself: its
+    /// parent looks whether a hook waits for that.
+    pub(crate) fn tell_running(&mut self, parent: Ix, child: Ix) {
+        let status = &self.nodes.list[child].status;
+        let by_others = matches!(status.type_, NodeType::Steps | NodeType::Dag | NodeType::Retry | NodeType::TaskGroup);
+        if by_others && status.phase == NodePhase::Running {
+            self.nodes.list[parent].news.push(child);
+            self.enqueue(parent);
+        }
+    }
+
+    /// The exit handler of the items of a dag's loop: one after the other, and only as long as the loop itself has not
+    /// ended. So in Argo, which goes through the items once per look and stops at the first whose handler works.
+    fn fire_item_exit(&mut self, group: Ix) {
+        let of_dag = matches!(&self.nodes.list[group].machine, Machine::Group(machine) if !machine.is_steps());
+        let Some(dag) = self.nodes.list[group].parent.filter(|_| of_dag) else { return };
+        let Some(hook) = self.exit_hook(dag, group) else { return };
+        let mut items: Vec<Ix> =
+            self.nodes.list[group].status.children.iter().filter_map(|id| self.nodes.find(id)).collect();
+        items.retain(|item| {
+            self.nodes.list[*item].hook_of.is_none() && self.nodes.list[*item].status.phase.is_completed()
+        });
+        items.sort_by_key(|item| self.nodes.list[*item].slot);
+        for item in items {
+            let name = format!("{}.onExit", self.nodes.list[item].status.name);
+            match self.nodes.find(&crate::names::node_id(self.workflow_name(), &name)) {
+                Some(there) if self.nodes.list[there].attached => {
+                    if !self.nodes.list[there].status.is_fulfilled() {
+                        return;
+                    }
+                }
+                _ => {
+                    self.open_hook([dag, group, item], name, hook, true);
+                    return;
+                }
             }
         }
     }
@@ -82,29 +125,35 @@ impl Run {
     }
 
     fn fire_exit_hook(&mut self, parent: Ix, child: Ix) {
-        let Some(step) = self.step_of(parent, child) else { return };
+        if !self.nodes.list[child].status.phase.is_completed() {
+            return;
+        }
+        if let Some(hook) = self.exit_hook(parent, child) {
+            let name = format!("{}.onExit", self.nodes.list[child].status.name);
+            self.open_hook([parent, child, child], name, hook, true);
+        }
+    }
+
+    /// The exit handler of a step or task, where it is to begin.
+    fn exit_hook(&self, parent: Ix, child: Ix) -> Option<LifecycleHook> {
+        let step = self.step_of(parent, child)?;
         let hook = match (&step.on_exit, step.hooks.get("exit")) {
             (Some(template), _) if !template.is_empty() => {
                 LifecycleHook { template: Some(template.clone()), ..LifecycleHook::default() }
             }
-            (_, Some(hook)) => hook.clone(),
-            _ => return,
+            (_, hook) => hook?.clone(),
         };
-        let status = &self.nodes.list[child].status;
-        let ended = status.phase.is_completed();
         // A dag that is stopped has failed at once; its tasks' handlers do not begin.
         let is_dag = matches!(self.nodes.list[parent].machine, Machine::Dag(_));
-        if !ended || self.shutdown.as_deref() == Some("Terminate") || (is_dag && self.is_shut_down(parent)) {
-            return;
+        if self.shutdown.as_deref() == Some("Terminate") || (is_dag && self.is_shut_down(parent)) {
+            return None;
         }
-        if let Some(expression) = hook.expression.as_deref().filter(|e| !e.is_empty()) {
-            let scope = self.hook_scope(parent, child);
-            if crate::expression::holds(&scope, expression) != Ok(true) {
-                return;
-            }
+        if let Some(expression) = hook.expression.as_deref().filter(|e| !e.is_empty())
+            && crate::expression::holds(&self.hook_scope(parent, child), expression) != Ok(true)
+        {
+            return None;
         }
-        let name = format!("{}.onExit", status.name);
-        self.open_hook(parent, child, name, hook);
+        Some(hook)
     }
 
     /// Begins the named hooks whose condition holds. Each begins once.
@@ -129,7 +178,7 @@ impl Run {
                     continue;
                 }
             }
-            self.open_hook(parent, child, node_name, hook);
+            self.open_hook([parent, child, child], node_name, hook, false);
         }
     }
 
@@ -226,7 +275,9 @@ impl Run {
         Scope { run: self, boundary, inputs, locals: &[], globals: true, item }
     }
 
-    fn open_hook(&mut self, parent: Ix, child: Ix, name: String, hook: LifecycleHook) {
+    /// Begins a hook of `child`, which hangs from `after`: the same, or an item of that loop. `child` waits for its end.
+    /// `exit`: it goes on when the run is stopped.
+    fn open_hook(&mut self, [parent, child, after]: [Ix; 3], name: String, hook: LifecycleHook, exit: bool) {
         let replaced = {
             let scope = self.hook_scope(parent, child);
             serde_json::to_value(&hook)
@@ -247,7 +298,7 @@ impl Run {
             boundary: node.boundary,
             scope: node.status.template_scope.as_deref().unwrap_or_default().into(),
             slot: node.slot,
-            on_exit: true,
+            on_exit: exit,
             flag: Some(NodeFlag { hooked: true, retried: false }),
             depth: node.depth + 1,
         };
@@ -266,11 +317,16 @@ impl Run {
             }
             Err(message) => self.open_failed(&call, message),
         };
+        if let Opened::Failed { message, .. } = &opened
+            && let Machine::Group(machine) = &mut self.nodes.list[parent].machine
+        {
+            machine.hook_fault.get_or_insert_with(|| message.clone());
+        }
         if let Opened::Node { ix, new } | Opened::Failed { ix, new, .. } = opened {
             self.nodes.list[ix].hook_of = Some(child);
             self.nodes.list[child].hooks_open += 1;
             if new {
-                let id = self.nodes.list[child].status.id.clone();
+                let id = self.nodes.list[after].status.id.clone();
                 self.connect(&id, ix);
             }
         } else {
@@ -278,4 +334,28 @@ impl Run {
             self.nodes.list[parent].news.push(child);
         }
     }
+}
+
+/// Why the hooks of a step with a loop cannot be asked: the step has no node under its own name, only its items have.
+///
+/// Argo evaluates `steps.NAME.status` to nothing there, whose fields it cannot fetch, and the step group is in error. In a
+/// dag the loop has a node of its own.
+pub(crate) fn unknown_self(step: &WorkflowStep) -> Option<String> {
+    step.hooks.iter().filter(|(name, _)| *name != "exit").find_map(|(_, hook)| {
+        let text = hook.expression.as_deref()?;
+        let expression = Expression::parse(text).ok()?;
+        expression.names().iter().find_map(|name| {
+            let [kind, member, field, ..] = name.path.as_slice() else { return None };
+            if kind != "steps" || *member != step.name || name.optional {
+                return None;
+            }
+            let at = name.range.start + text.get(name.range.clone())?.find(&format!(".{field}"))? + 1;
+            let column = text[..at].chars().count();
+            Some(format!(
+                "unable to evaluate expression '{text}': cannot fetch {field} from <nil> (1:{})\n | {text}\n | {}^",
+                column + 1,
+                ".".repeat(column)
+            ))
+        })
+    })
 }

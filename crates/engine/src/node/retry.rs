@@ -9,7 +9,8 @@
 //! | Running | … policy, limit, condition, time or a stop forbid | that of the last attempt | and says why |
 
 use jiff::{SignedDuration, Timestamp};
-use windlass_model::status::NodeFlag;
+use windlass_model::parameter::Inputs;
+use windlass_model::status::{NodeFlag, NodeStatus};
 use windlass_model::template::RetryStrategy;
 use windlass_model::{NodePhase, NodeType};
 
@@ -35,10 +36,18 @@ enum Verdict {
 }
 
 impl Run {
-    pub(crate) fn open_retry(&mut self, existing: Option<Ix>, call: &Call, strategy: RetryStrategy) -> Opened {
+    pub(crate) fn open_retry(
+        &mut self,
+        existing: Option<Ix>,
+        call: &Call,
+        strategy: RetryStrategy,
+        inputs: &Inputs,
+    ) -> Opened {
         let new = existing.is_none();
         let ix = existing.unwrap_or_else(|| {
-            let row = self.row(call, NodeType::Retry, NodePhase::Running);
+            let mut row = self.row(call, NodeType::Retry, NodePhase::Running);
+            row.inputs = (!inputs.is_empty()).then(|| inputs.clone());
+            share_flag(&mut row);
             self.nodes.insert(row)
         });
         if new {
@@ -112,6 +121,10 @@ impl Run {
                     return;
                 }
                 Verdict::Enough(message) => {
+                    // A try that could not be made at all is the parent's matter, unless the policy is about such errors.
+                    if std::mem::take(&mut self.nodes.list[last].refused) && !minds_errors(&machine.strategy) {
+                        self.nodes.list[ix].refused = true;
+                    }
                     let status = &self.nodes.list[last].status;
                     let (phase, outputs) = (status.phase, status.outputs.clone());
                     self.nodes.list[ix].status.outputs = outputs;
@@ -133,7 +146,11 @@ impl Run {
             depth: machine.call.depth,
             ..machine.call.clone()
         };
-        match self.open(&call) {
+        let opened = self.open(&call);
+        if let Opened::Failed { ix: child, .. } = opened {
+            self.nodes.list[child].refused = true;
+        }
+        match opened {
             Opened::Node { ix: child, new } | Opened::Failed { ix: child, new, .. } => {
                 if new {
                     let id = self.nodes.list[ix].status.id.clone();
@@ -291,6 +308,21 @@ impl Run {
             ("lastRetry.duration".to_owned(), duration.to_string()),
             ("lastRetry.message".to_owned(), row.message.clone().unwrap_or_default()),
         ]
+    }
+}
+
+/// A hook's flag is one and the same for the node and its tries in Argo, so both are marked as retried.
+pub(crate) fn share_flag(row: &mut NodeStatus) {
+    if let Some(flag) = row.node_flag.as_mut().filter(|flag| flag.hooked) {
+        flag.retried = true;
+    }
+}
+
+/// Whether the policy is about tries in error, and not only about those that failed.
+fn minds_errors(strategy: &RetryStrategy) -> bool {
+    match strategy.retry_policy.as_deref().filter(|policy| !policy.is_empty()) {
+        Some(policy) => matches!(policy, "Always" | "OnError" | "OnTransientError"),
+        None => strategy.expression.as_deref().is_some_and(|e| !e.is_empty()),
     }
 }
 

@@ -15,6 +15,7 @@ use windlass_model::status::NodeFlag;
 use windlass_model::template::StepGroup;
 use windlass_model::{Arguments, NodePhase, NodeType, Template};
 
+use crate::loops::has_loop;
 use crate::node::group::GroupMachine;
 use crate::nodes::{Call, Ix, Machine, Target};
 use crate::run::Run;
@@ -65,6 +66,12 @@ impl Run {
                     let message = status.message.clone().unwrap_or_default();
                     self.set_outbound(ix);
                     self.mark(ix, NodePhase::Failed, Some(&message));
+                    return;
+                }
+                let loops = groups.get(machine.current).into_iter().flat_map(|g| &g.0).filter(|s| has_loop(s));
+                if let Some(message) = loops.into_iter().find_map(|step| self.loop_fault(ix, &step.name)) {
+                    self.nodes.list[ix].refused = true;
+                    self.mark(ix, NodePhase::Error, Some(&message));
                     return;
                 }
                 machine.current += 1;
@@ -181,9 +188,16 @@ impl Run {
 
     /// Ends a steps or dag node well: outputs, outbound nodes, phase.
     pub(crate) fn finish_boundary(&mut self, ix: Ix) {
-        self.set_outbound(ix);
+        // Steps know their last nodes before their outputs, a dag after.
+        let is_dag = self.nodes.list[ix].template.as_ref().is_some_and(|t| t.dag.is_some());
+        if !is_dag {
+            self.set_outbound(ix);
+        }
         match self.boundary_outputs(ix) {
             Ok(outputs) => {
+                if is_dag {
+                    self.set_outbound(ix);
+                }
                 if let Some(outputs) = &outputs {
                     self.publish_globals(outputs);
                 }
