@@ -229,6 +229,7 @@ pub const SHOWN: &[(&str, &str, &str)] = &[
     ("A1", "crates/windlass/tests/it/stores.rs", "a_real_s3_server"),
     ("A2", "crates/artifacts/tests/it/clouds.rs", "gcs"),
     ("A3", "crates/artifacts/tests/it/checkouts.rs", "every_kind_of_revision"),
+    ("A6", "crates/windlass/tests/it/artifact_plugins.rs", "artifacts_that_a_plugin_keeps"),
     ("A15", "crates/executor/src/inputs.rs", "impossible_paths_are_named"),
     ("A18", "crates/windlass/tests/it/garbage.rs", "artifacts_go_with_their_run"),
     ("N12", "crates/control/tests/it/runs.rs", "a_pod_that_is_deleted_while_it_runs_is_gone"),
@@ -266,7 +267,6 @@ pub const SHOWN: &[(&str, &str, &str)] = &[
 
 /// Rows that are shown nowhere, and why.
 pub const NOT_SHOWN: &[(&str, &str)] = &[
-    ("A6", "refused by name"),
     ("V2", "only within other cases"),
     ("O14", "there is none, on purpose: an `http` or `plugin` node is a pod of its own (docs/argo.md)"),
 ];

@@ -1,6 +1,8 @@
 //! Where an artifact lies: Argo's drivers, read from the artifact's JSON. Drivers that are not built yet are refused
 //! by name. This must never fetch a secret: the caller looks up what [`secret_refs`] names and hands values in.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::cancel::Cancel;
@@ -8,8 +10,8 @@ use crate::git::{Credentials, GitSource};
 use crate::outside::Outside;
 use crate::secret::Secret;
 use crate::store::{
-    AzureSource, CreateBucket, Driver, GcsSource, HttpAuth, HttpDriver, LocalStore, OAuth2, OssSource, RawDriver,
-    S3Driver, S3Source, StoreError, Style,
+    AzureSource, CreateBucket, Driver, GcsSource, HttpAuth, HttpDriver, LocalStore, OAuth2, OssSource, PluginDriver,
+    PluginSource, RawDriver, S3Driver, S3Source, StoreError, Style,
 };
 
 /// A key in a Secret of the run's namespace.
@@ -51,6 +53,8 @@ pub enum Location {
     Azure(Box<AzureSource>),
     /// The same at Alibaba.
     Oss(Box<OssSource>),
+    /// What a plugin keeps.
+    Plugin(Box<PluginSource>),
     /// A repository; it can only be loaded.
     Git(Box<GitSource>),
 }
@@ -95,7 +99,9 @@ pub enum LocationError {
 }
 
 /// Drivers that exist in Argo and not here.
-const ABSENT: [&str; 2] = ["hdfs", "plugin"];
+const ABSENT: [&str; 1] = ["hdfs"];
+/// How long a plugin is waited for where nobody says it.
+const PLUGIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The secrets an artifact (Argo's JSON) needs before [`Location::parse`] can read it.
 pub fn secret_refs(artifact: &Value) -> Vec<SecretRef> {
@@ -164,6 +170,9 @@ impl Location {
         if let Some(fields) = has("oss") {
             return Ok(Self::Oss(Box::new(reader.oss(fields)?)));
         }
+        if let Some(fields) = has("plugin") {
+            return Ok(Self::Plugin(Box::new(reader.plugin(fields, artifact)?)));
+        }
         for driver in ABSENT {
             if has(driver).is_some() {
                 return Err(LocationError::Unsupported {
@@ -190,6 +199,7 @@ impl Location {
             Self::Gcs(source) => source.driver(outside)?,
             Self::Azure(source) => source.driver(outside)?,
             Self::Oss(source) => source.driver(outside)?,
+            Self::Plugin(source) => Box::new(PluginDriver::new(source, &outside.plugins)?),
             Self::Git(_) => {
                 return Err(StoreError::Unsupported("git artifacts cannot be outputs, only inputs".to_owned()));
             }
@@ -208,7 +218,8 @@ pub fn list(
 ) -> Result<Vec<String>, String> {
     let mut whole = artifact.clone();
     let mut key = String::new();
-    for (driver, name) in [("s3", "key"), ("local", "key"), ("gcs", "key"), ("oss", "key"), ("azure", "blob")] {
+    let keys = [("s3", "key"), ("local", "key"), ("gcs", "key"), ("oss", "key"), ("plugin", "key"), ("azure", "blob")];
+    for (driver, name) in keys {
         if let Some(fields) = whole.get_mut(driver).and_then(Value::as_object_mut) {
             key = fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
             // A location has one; here it need not.
@@ -221,7 +232,11 @@ pub fn list(
         Location::Gcs(source) => GcsSource { key, ..*source }.list(outside, cancel),
         Location::Azure(source) => AzureSource { blob: key, ..*source }.list(outside, cancel),
         Location::Oss(source) => OssSource { key, ..*source }.list(outside, cancel),
-        _ => return Err("only s3, gcs, azure, oss and the built-in store can list what they hold".to_owned()),
+        Location::Plugin(mut source) => {
+            source.artifact = artifact.clone();
+            PluginDriver::new(&source, &outside.plugins).and_then(|driver| driver.list(cancel))
+        }
+        _ => return Err("only s3, gcs, azure, oss, plugins and the built-in store can list what they hold".to_owned()),
     };
     keys.map_err(|e| e.to_string())
 }
@@ -255,6 +270,17 @@ impl Fields<'_> {
                 key: reference.key,
             }),
         }
+    }
+
+    fn plugin(&self, fields: &Value, artifact: &Value) -> Result<PluginSource, LocationError> {
+        let key = self.text(fields, "plugin", "key")?;
+        let seconds = fields.get("connectionTimeoutSeconds").and_then(Value::as_u64).filter(|s| *s > 0);
+        Ok(PluginSource {
+            plugin: self.text(fields, "plugin", "name")?,
+            timeout: seconds.map_or(PLUGIN_TIMEOUT, Duration::from_secs),
+            shown: format!("{} at {key}", self.artifact),
+            artifact: artifact.clone(),
+        })
     }
 
     fn git(&self, fields: &Value) -> Result<GitSource, LocationError> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::dial::{Inside, Tunnel};
 use crate::remap::{Endpoints, Server};
 use crate::secret::Secret;
+use crate::store::Plugins;
 
 /// What S3 and HTTP locations are reached with.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Outside {
     pub inside: Inside,
     /// Credentials of this process's own surroundings, for S3 without keys.
     pub ambient: Ambient,
+    /// Drivers that are programs of others.
+    pub plugins: Plugins,
     /// How long making a connection may take, its name included.
     pub connect_timeout: Duration,
     /// How long a connection may stay silent.
@@ -29,6 +32,7 @@ impl Default for Outside {
             endpoints: Endpoints::none(),
             inside: Inside::default(),
             ambient: Ambient::None,
+            plugins: Plugins::default(),
             connect_timeout: Duration::from_secs(4),
             read_timeout: Duration::from_secs(60),
         }

@@ -27,7 +27,7 @@ use crate::again::{Deleted, PAUSE_MIN, Pauses, is_final};
 use crate::clock::Clock;
 use crate::form::Executor;
 use crate::pod::PodSeen;
-use crate::workflow::{Live, Settings, repository, seen};
+use crate::workflow::{Live, Settings, configuration, repository, seen};
 use crate::{Error, event, few, within_of};
 
 /// So many ledgers are carried out at the same time.
@@ -312,11 +312,15 @@ impl Hands {
         let Some(workflow) = read::<Workflow>(object.clone()) else { return Ok(()) };
         let known = self.known(&workflow, &namespace).await?;
         // Nothing is known of ConfigMaps here: all are asked for.
-        let config = match repository::resolve(&self.client, &self.settings, &Live::default(), &workflow).await? {
+        let mut config = match repository::resolve(&self.client, &self.settings, &Live::default(), &workflow).await? {
             Ok(config) => config,
             // Then no artifact went there either.
             Err(_) => self.settings.engine.clone(),
         };
+        // Those of a template that was referred to.
+        if config.artifact_drivers.is_empty() && garbage::has_plugins(&workflow, &config) {
+            config.artifact_drivers = configuration(&self.client, &self.settings).await?.artifact_drivers;
+        }
         let (missing, fault) = garbage::ledgers(&workflow, &known, &config);
         let api = self.ledgers(&namespace);
         for ledger in missing {

@@ -33,6 +33,8 @@ pub struct Config {
     pub service_account: String,
     /// Whether workflows must refer to stored templates (`workflowRestrictions`).
     pub referencing: Option<Referencing>,
+    /// Artifact plugins that there are.
+    pub artifact_drivers: Vec<crate::artifact_plugins::ArtifactDriver>,
 }
 
 impl Default for Config {
@@ -52,6 +54,7 @@ impl Default for Config {
             workflow_defaults: None,
             service_account: "default".to_owned(),
             referencing: None,
+            artifact_drivers: Vec::new(),
         }
     }
 }

@@ -13,6 +13,7 @@ use windlass_model::task::Task;
 use windlass_model::workflow::{Workflow, WorkflowSpec};
 use windlass_model::{ARGO_API_VERSION, NodeType, ObjectMeta, labels};
 
+use crate::artifact_plugins::{self, ArtifactDriver};
 use crate::names::fnv32a;
 
 /// What one ledger may hold of artifacts, as JSON: it goes into an annotation of the pod.
@@ -44,6 +45,11 @@ fn garbage(workflow: &Workflow) -> impl Iterator<Item = (&str, &Artifact, Strate
         let artifacts = node.outputs.iter().flat_map(|o| &o.artifacts).filter(|a| !a.deleted);
         artifacts.filter_map(move |a| Some((node.id.as_str(), a, strategy(spec, a)?)))
     })
+}
+
+/// Whether a plugin keeps something that goes one day.
+pub fn has_plugins(workflow: &Workflow, config: &crate::Config) -> bool {
+    config.artifact_repository.plugin.is_some() || garbage(workflow).any(|(_, artifact, _)| artifact.plugin.is_some())
 }
 
 /// What the pod that removes an artifact is to be.
@@ -89,11 +95,21 @@ impl Remover {
         format!("{name}-artgc-{when}-{}", fnv32a(&text))
     }
 
-    fn pod(&self, spec: &WorkflowSpec, workflow: &str, strategy: Strategy, image: &str) -> Result<Value, String> {
+    fn pod(
+        &self,
+        spec: &WorkflowSpec,
+        workflow: &str,
+        strategy: Strategy,
+        image: &str,
+        plugins: &[&ArtifactDriver],
+    ) -> Result<Value, String> {
         let mut of_pod = json!({
             "containers": [{"name": "main", "image": image, "command": [IMAGE_PROGRAM, VERB, WORK]}],
             "restartPolicy": "Never",
         });
+        if let Value::Object(of_pod) = &mut of_pod {
+            artifact_plugins::into_pod(of_pod, plugins);
+        }
         if let Some(patch) = spec.artifact_gc.as_ref().and_then(|gc| gc.pod_spec_patch.as_deref()) {
             let patch = crate::pod_spec::parse_text(patch)
                 .filter(Value::is_object)
@@ -146,7 +162,11 @@ pub fn ledgers(
     let (mut ledgers, mut fault) = (Vec::new(), None);
     let name = workflow.metadata.name.as_deref().unwrap_or_default();
     for ((strategy, remover), artifacts) in groups {
-        let pod = match remover.pod(spec, name, strategy, &config.executor_image) {
+        let mut artifacts = artifacts;
+        let all = artifacts.iter_mut().map(|(_, artifact)| artifact);
+        let plugins = artifact_plugins::complete_all(all, &config.artifact_drivers);
+        let pod = plugins.and_then(|plugins| remover.pod(spec, name, strategy, &config.executor_image, &plugins));
+        let pod = match pod {
             Ok(pod) => pod,
             Err(text) => {
                 fault = Some(text);

@@ -5,6 +5,7 @@
 //! [`Run::status`] and [`Run::take_patch`] give the status. A run is resident: work per observation is proportional to
 //! what changed. Loading it again from its status decides the same.
 
+pub mod artifact_plugins;
 mod budget;
 mod calls;
 mod check;

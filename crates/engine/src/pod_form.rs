@@ -20,6 +20,8 @@ use windlass_model::places::*;
 use windlass_model::task::{SCRIPT_PATH, Task};
 use windlass_model::{Artifact, labels};
 
+use crate::artifact_plugins;
+
 /// How steps get their executor.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodForm {
@@ -220,13 +222,16 @@ pub fn wrap(mut pod: Value, form: &PodForm, commands: &BTreeMap<String, ImageCom
         all.push(supervisor_container(
             form,
             &keys(task.outputs.artifacts.iter().chain(task.logs().map(|(_, log)| log))),
+            &task.plugins_after(),
         ));
     }
     all.append(&mut users);
     spec.insert("containers".to_owned(), Value::Array(all));
     let inits = spec.entry("initContainers").or_insert_with(|| json!([]));
     if let Value::Array(list) = inits {
-        list.insert(0, init);
+        // What keeps artifacts is there before.
+        let first = list.iter().take_while(|c| artifact_plugins::is_plugin(c)).count();
+        list.insert(first, init);
     }
     let volumes = spec.entry("volumes").or_insert_with(|| json!([]));
     if let Value::Array(list) = volumes {
@@ -461,9 +466,14 @@ fn confined() -> Value {
     })
 }
 
-fn supervisor_container(form: &PodForm, secrets: &BTreeMap<String, BTreeSet<String>>) -> Value {
+fn supervisor_container(
+    form: &PodForm,
+    secrets: &BTreeMap<String, BTreeSet<String>>,
+    plugins: &BTreeSet<&str>,
+) -> Value {
     let mut container = own_container("supervisor", form, &[SUPERVISE]);
-    let mounts: Vec<Value> = own_mounts(TOKEN).into_iter().chain(secret_mounts(secrets)).collect();
+    let plugins = plugins.iter().map(|name| artifact_plugins::mount(name));
+    let mounts: Vec<Value> = own_mounts(TOKEN).into_iter().chain(secret_mounts(secrets)).chain(plugins).collect();
     container.insert("volumeMounts".to_owned(), Value::Array(mounts));
     container.insert("securityContext".to_owned(), confined());
     Value::Object(container)
@@ -490,6 +500,7 @@ fn init_container(needs: &Needs, form: &PodForm, inputs: &Inputs, main: &Value, 
     }
     mounts.extend(inputs.within.iter().map(|(_, mount)| mount.clone()));
     mounts.extend(secret_mounts(&keys(needs.task.incoming())));
+    mounts.extend(needs.task.plugins_before().into_iter().map(artifact_plugins::mount));
     container.insert("volumeMounts".to_owned(), Value::Array(mounts));
 
     let mut security = confined();

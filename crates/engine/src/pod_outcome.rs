@@ -4,6 +4,8 @@ use serde_json::Value;
 use windlass_model::places::EXIT_EXECUTOR;
 use windlass_model::{NodePhase, Template};
 
+use crate::artifact_plugins::is_plugin;
+
 /// What became of a pod that ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Outcome {
@@ -137,7 +139,8 @@ fn failure(pod: &Value, template: &Template) -> (NodePhase, String) {
         };
         return (phase, message.to_owned());
     }
-    for status in statuses(pod, "initContainerStatuses") {
+    // What keeps artifacts ends when it is stopped, and how is nobody's business.
+    for status in statuses(pod, "initContainerStatuses").filter(|s| !is_plugin(s)) {
         if let Some(t) = terminated(status).filter(|t| failed(t)) {
             return (NodePhase::Error, words(status, t));
         }

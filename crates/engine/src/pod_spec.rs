@@ -160,14 +160,6 @@ impl Run {
         if let Some(seconds) = deadline_seconds {
             spec.insert("activeDeadlineSeconds".to_owned(), json!(seconds));
         }
-        let mut spec = Value::Object(spec);
-        for patch in [self.spec.pod_spec_patch.as_deref(), template.pod_spec_patch.as_deref()].into_iter().flatten() {
-            let patch = tags::substitute(patch, &scope, &Options::default())
-                .map_err(|faults| crate::inputs::first_message(&faults))?;
-            let value = parse_text(&patch).ok_or_else(|| "podSpecPatch is neither YAML nor JSON".to_owned())?;
-            crate::merge::strategic(&mut spec, &value);
-        }
-
         let mut task = self.task(ix, &template, &inputs, script, &scope, deadline_seconds, machine.attempt)?;
         task.http = http.map(|(http, _)| http);
         if template.plugin.is_some() {
@@ -176,6 +168,15 @@ impl Run {
             task.plugin = Some(self.plugin_task(&plugins, &template, &inputs)?);
         }
         task.data = template.data.as_ref().map(|data| self.data_task(data)).transpose()?;
+        crate::artifact_plugins::add(&mut spec, &mut task, &self.config.artifact_drivers)?;
+        let mut spec = Value::Object(spec);
+        for patch in [self.spec.pod_spec_patch.as_deref(), template.pod_spec_patch.as_deref()].into_iter().flatten() {
+            let patch = tags::substitute(patch, &scope, &Options::default())
+                .map_err(|faults| crate::inputs::first_message(&faults))?;
+            let value = parse_text(&patch).ok_or_else(|| "podSpecPatch is neither YAML nor JSON".to_owned())?;
+            crate::merge::strategic(&mut spec, &value);
+        }
+
         let mut labels = Map::new();
         let mut annotations = Map::new();
         for metadata in [self.spec.pod_metadata.as_ref(), Some(&template.metadata)].into_iter().flatten() {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use windlass_lang::yaml;
 use windlass_model::artifact::{ArtifactLocation, LocalArtifact};
 
+use crate::artifact_plugins::{self, ArtifactDriver};
 use crate::pod_form::ImageCommand;
 use crate::restrictions::Referencing;
 
@@ -38,6 +39,8 @@ pub struct ControllerConfig {
     pub archiving: Archiving,
     /// Whether workflows must refer to stored templates.
     pub referencing: Option<Referencing>,
+    /// Artifact plugins.
+    pub artifact_drivers: Vec<ArtifactDriver>,
     /// Keys that mean something to Argo's controller and nothing here.
     pub ignored: Vec<String>,
 }
@@ -131,8 +134,13 @@ impl Repository {
             required(&["/artifactory/repoURL", "/artifactory/usernameSecret/name"])?;
             let url = text("/artifactory/repoURL").unwrap_or_default().trim_end_matches('/');
             key_format = Some(format!("{url}/{}", format.as_deref().unwrap_or(KEY_FORMAT)));
-        } else if location.hdfs.is_some() || location.plugin.is_some() {
-            return Err("there is no hdfs driver and no plugin; use s3, gcs, azure, oss or artifactory".to_owned());
+        } else if let Some(plugin) = &mut location.plugin {
+            // Of a location it is a key, here it is not.
+            plugin.key = None;
+            key_format = text("/plugin/keyFormat").map(str::to_owned);
+            required(&["/plugin/name", "/plugin/configuration"])?;
+        } else if location.hdfs.is_some() {
+            return Err("there is no hdfs driver; use s3, gcs, azure, oss, artifactory or a plugin".to_owned());
         }
         key_format = key_format.filter(|format| !format.is_empty());
         if !location.has_driver() {
@@ -156,7 +164,8 @@ impl Repository {
 }
 
 /// Settings whose text is read.
-const READ: [&str; 7] = [
+const READ: [&str; 8] = [
+    "artifactDrivers",
     "artifactRepository",
     "parallelism",
     "namespaceParallelism",
@@ -209,6 +218,10 @@ pub fn controller_config(data: &BTreeMap<String, String>) -> Result<ControllerCo
     if workflow_defaults.as_ref().is_some_and(|value| !value.is_object()) {
         return Err("workflowDefaults: it is a part of a workflow".to_owned());
     }
+    let artifact_drivers = match settings.remove("artifactDrivers").filter(|value| !value.is_null()) {
+        None => Vec::new(),
+        Some(value) => artifact_plugins::read(&value).map_err(|e| format!("artifactDrivers: {e}"))?,
+    };
     let (archiving, ignored) = match settings.remove("persistence").filter(|value| !value.is_null()) {
         None => Default::default(),
         Some(value) => Archiving::read(value).map_err(|e| format!("persistence: {e}"))?,
@@ -229,6 +242,7 @@ pub fn controller_config(data: &BTreeMap<String, String>) -> Result<ControllerCo
         workflow_defaults,
         archiving,
         referencing,
+        artifact_drivers,
         ignored: settings.into_keys().chain(ignored).collect(),
     })
 }
@@ -336,6 +350,23 @@ mod tests {
     }
 
     #[test]
+    fn artifact_drivers() {
+        let text = "- {name: keeper, image: 'keeper:1', connectionTimeoutSeconds: 9}\n- {name: other, image: o}\n";
+        let read = controller_config(&data(&[("artifactDrivers", text)])).unwrap();
+        let indented: String = text.lines().map(|l| format!("  {l}\n")).collect();
+        assert_eq!(read, controller_config(&data(&[("config", &format!("artifactDrivers:\n{indented}"))])).unwrap());
+        assert!(read.ignored.is_empty());
+        let seen: Vec<_> = read.artifact_drivers.iter().map(|d| (d.name.as_str(), d.timeout_seconds)).collect();
+        assert_eq!(seen, [("keeper", Some(9)), ("other", None)]);
+        for (text, word) in
+            [("[{name: a}]", "image"), ("[{image: a}]", "name"), ("{}", "list"), ("[{name: A_b, image: i}]", "A_b")]
+        {
+            let fault = controller_config(&data(&[("artifactDrivers", text)])).unwrap_err();
+            assert!(fault.starts_with("artifactDrivers: ") && fault.contains(word), "{fault}");
+        }
+    }
+
+    #[test]
     fn commands_of_images() {
         let config = "images:\n  argosay:v2: {entrypoint: [/argosay]}\n  alpine: {cmd: [sh]}\n";
         let commands = image_commands(&data(&[("config", config)]));
@@ -366,6 +397,8 @@ mod tests {
             Some("names")
         );
         assert_eq!(format("oss: {endpoint: e, bucket: b, keyFormat: z}").unwrap().as_deref(), Some("z"));
+        let plugin = Repository::read("plugin: {name: p, configuration: c, keyFormat: k}").unwrap();
+        assert_eq!((plugin.key_format.as_deref(), plugin.location.plugin.unwrap().key), (Some("k"), None));
         let artifactory = "artifactory: {repoURL: 'http://a/r/', usernameSecret: {name: s, key: k}}";
         assert_eq!(format(artifactory).unwrap().as_deref(), Some("http://a/r/{{workflow.name}}/{{pod.name}}"));
         for (text, fault) in [
@@ -374,6 +407,7 @@ mod tests {
             ("oss: {bucket: b}", "oss.endpoint is required"),
             ("artifactory: {repoURL: u}", "artifactory.usernameSecret.name is required"),
             ("hdfs: {addresses: [a]}", "there is no hdfs driver"),
+            ("plugin: {name: p}", "plugin.configuration is required"),
         ] {
             assert!(format(text).unwrap_err().contains(fault), "{text}");
         }

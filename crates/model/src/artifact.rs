@@ -218,7 +218,7 @@ impl ArtifactLocation {
             || self.oss.as_ref().is_some_and(|a| set(&a.endpoint) && set(&a.bucket) && set(&a.key))
             || self.hdfs.as_ref().is_some_and(|h| !h.addresses.is_empty())
             || self.artifactory.as_ref().is_some_and(|a| a.username_secret.is_some())
-            || self.plugin.as_ref().is_some_and(|p| !p.name.is_empty() && set(&p.key))
+            || self.plugin.as_ref().is_some_and(|p| !p.name.is_empty() && set(&p.configuration) && set(&p.key))
     }
 
     /// The key under which the artifact is stored, for drivers that have one.
@@ -288,6 +288,7 @@ impl ArtifactLocation {
         self.gcs = self.gcs.take().map(|_| GcsArtifact::default());
         self.azure = self.azure.take().map(|_| AzureArtifact::default());
         self.oss = self.oss.take().map(|_| OssArtifact::default());
+        self.plugin = self.plugin.take().map(|_| PluginArtifact::default());
         self.set_key(&key);
     }
 

@@ -74,3 +74,12 @@ pub const REMAP_ENDPOINT: &str = "WINDLASS_REMAP_ENDPOINT";
 pub const REMAP_REGISTRY: &str = "WINDLASS_REMAP_REGISTRY";
 /// Environment: registries without TLS, one a line.
 pub const INSECURE_REGISTRY: &str = "WINDLASS_INSECURE_REGISTRY";
+
+/// The beginning of the names of an artifact plugin's container and of the volume with its socket.
+pub const ARTIFACT_PLUGIN: &str = "artifact-plugin-";
+/// An artifact plugin's socket, in its directory.
+pub const ARTIFACT_SOCKET: &str = "socket";
+/// The directory that an artifact plugin shares with who moves artifacts: Argo's.
+pub fn artifact_plugin_dir(name: &str) -> String {
+    format!("/tmp/artifact-plugins/{name}")
+}

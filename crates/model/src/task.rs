@@ -1,6 +1,8 @@
 //! `Task`: what the controller tells the executor about one step, as JSON in the pod's annotation `windlass.dev/task`.
 //! It never carries a secret: artifact locations name Secrets, the executor reads them.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +84,25 @@ impl Task {
         self.inputs.iter().chain(self.data.iter().map(|data| &data.source)).chain(&self.garbage)
     }
 
+    /// The plugins that bring what stores are asked for before the step begins.
+    pub fn plugins_before(&self) -> BTreeSet<&str> {
+        self.incoming().filter_map(plugin_of).collect()
+    }
+
+    /// The plugins that keep what the step makes.
+    pub fn plugins_after(&self) -> BTreeSet<&str> {
+        let logs = self.logs().map(|(_, log)| log);
+        self.outputs.artifacts.iter().chain(logs).filter_map(plugin_of).collect()
+    }
+
+    /// Everything of the task that is somewhere, to be completed.
+    pub fn artifacts_mut(&mut self) -> impl Iterator<Item = &mut Artifact> {
+        let set = self.container_set.iter_mut().flat_map(|set| &mut set.containers);
+        let logs = set.filter_map(|c| c.log_artifact.as_mut()).chain(&mut self.log_artifact);
+        let source = self.data.iter_mut().map(|data| &mut data.source);
+        self.inputs.iter_mut().chain(source).chain(&mut self.garbage).chain(&mut self.outputs.artifacts).chain(logs)
+    }
+
     /// The logs to keep: the container's name, and where its log goes.
     pub fn logs(&self) -> impl Iterator<Item = (&str, &Artifact)> {
         let main = self.log_artifact.iter().map(|artifact| ("main", artifact));
@@ -89,6 +110,10 @@ impl Task {
         let set = set.filter_map(|c| Some((c.name.as_str(), c.log_artifact.as_ref()?)));
         main.chain(set).filter(|_| self.archive_logs)
     }
+}
+
+fn plugin_of(artifact: &Artifact) -> Option<&str> {
+    artifact.plugin.as_ref().map(|plugin| plugin.name.as_str())
 }
 
 /// The containers of a set: which waits for which, and how often each is tried.

@@ -94,6 +94,8 @@ pub(crate) struct Policy {
     pub(crate) grace: SignedDuration,
     /// `activeDeadlineSeconds`, counted from the Pod's start.
     pub(crate) deadline: Option<Timestamp>,
+    /// Sidecars go on until the step's outputs are taken, since they keep them.
+    pub(crate) holds: bool,
 }
 
 /// Why the whole Pod must stop.
@@ -127,6 +129,8 @@ pub(crate) struct End {
 pub(crate) struct Decision {
     pub(crate) actions: Vec<Action>,
     pub(crate) wake: Option<Timestamp>,
+    /// All but the sidecars are over, which are held: the step's outputs are to be taken. It is how the Pod will end.
+    pub(crate) collect: Option<End>,
     pub(crate) end: Option<End>,
 }
 
@@ -142,7 +146,7 @@ impl Policy {
         };
         let grace = SignedDuration::from_secs(spec.termination_grace_period_seconds.unwrap_or(30).max(0));
         let deadline = spec.active_deadline_seconds.map(|s| start.saturating_add(SignedDuration::from_secs(s)));
-        Self { restart, grace, deadline: deadline.and_then(Result::ok) }
+        Self { restart, grace, deadline: deadline.and_then(Result::ok), holds: false }
     }
 }
 
@@ -275,8 +279,9 @@ pub(crate) fn decide(policy: &Policy, slots: &mut [Slot], stop: Option<&Stop>, n
             Stop::Deleted { grace } => *grace,
             Stop::DeadlineExceeded | Stop::Failed { .. } => policy.grace,
         };
-        if !quiesce(slots, grace, &mut decision.actions) {
-            decision.end = Some(ended(slots, Some(stop)));
+        let hold = policy.holds && !matches!(stop, Stop::Deleted { .. });
+        if !quiesce(slots, grace, hold, &mut decision.actions) {
+            decision.over(ended(slots, Some(stop)), hold);
         }
         return decision;
     }
@@ -286,8 +291,8 @@ pub(crate) fn decide(policy: &Policy, slots: &mut [Slot], stop: Option<&Stop>, n
     let mut mains = slots.iter().filter(|s| s.role == Role::Main);
     if mains.all(|s| matches!(&s.run, Run::Exited(exit) if !restarts(s.role, exit, policy))) {
         // Companions and sidecars follow; none of them is started again.
-        if !quiesce(slots, policy.grace, &mut decision.actions) {
-            decision.end = Some(ended(slots, None));
+        if !quiesce(slots, policy.grace, policy.holds, &mut decision.actions) {
+            decision.over(ended(slots, None), policy.holds);
         }
         return decision;
     }
@@ -299,7 +304,7 @@ pub(crate) fn decide(policy: &Policy, slots: &mut [Slot], stop: Option<&Stop>, n
             Role::Init => match &slot.run {
                 Run::Exited(exit) if exit.code == 0 => continue,
                 Run::Exited(exit) if !restarts(Role::Init, exit, policy) => {
-                    if !quiesce(slots, policy.grace, &mut decision.actions) {
+                    if !quiesce(slots, policy.grace, false, &mut decision.actions) {
                         decision.end = Some(ended(slots, None));
                         decision.wake = None;
                     }
@@ -405,11 +410,12 @@ fn backoff_text(from: Timestamp, to: Timestamp) -> String {
     }
 }
 
-/// Asks everything that runs to stop, sidecars after the others. Says whether something is still running.
-fn quiesce(slots: &mut [Slot], grace: SignedDuration, actions: &mut Vec<Action>) -> bool {
+/// Asks everything that runs to stop, sidecars after the others, or not yet. Says whether something is still running that
+/// was asked.
+fn quiesce(slots: &mut [Slot], grace: SignedDuration, hold: bool, actions: &mut Vec<Action>) -> bool {
     let others_run = slots.iter().any(|s| s.role != Role::Sidecar && s.begun());
     for (index, slot) in slots.iter_mut().enumerate() {
-        if slot.role == Role::Sidecar && others_run {
+        if slot.role == Role::Sidecar && (others_run || hold) {
             continue;
         }
         if let Run::Running { stopping, .. } = &mut slot.run
@@ -419,7 +425,14 @@ fn quiesce(slots: &mut [Slot], grace: SignedDuration, actions: &mut Vec<Action>)
             actions.push(Action::Stop { index, grace });
         }
     }
-    slots.iter().any(Slot::begun)
+    slots.iter().any(|s| s.begun() && !(hold && s.role == Role::Sidecar))
+}
+
+impl Decision {
+    fn over(&mut self, end: End, hold: bool) {
+        let place = if hold { &mut self.collect } else { &mut self.end };
+        *place = Some(end);
+    }
 }
 
 fn ended(slots: &[Slot], stop: Option<&Stop>) -> End {
@@ -643,6 +656,29 @@ mod tests {
         assert!(matches!(rig.decide(1).actions[..], [Action::Stop { index: 1, .. }]));
         rig.exits(1, 143, 2);
         assert!(rig.decide(2).end.unwrap().succeeded);
+    }
+
+    #[test]
+    fn sidecars_that_keep_outputs_go_on_until_they_are_taken() {
+        let mut rig = Rig::new(json!({"restartPolicy": "Never", "containers": containers(&["main"]),
+            "initContainers": [{"name": "keeper", "restartPolicy": "Always"}]}));
+        rig.policy.holds = true;
+        rig.decide(0);
+        rig.runs(0, 0);
+        rig.decide(0);
+        rig.runs(1, 0);
+        rig.exits(1, 3, 1);
+        let held = rig.decide(1);
+        assert_eq!((held.actions.len(), held.end), (0, None));
+        assert!(!held.collect.unwrap().succeeded);
+        // Whoever deletes the Pod does not wait for outputs.
+        rig.stop = Some(Stop::Deleted { grace: SignedDuration::ZERO });
+        assert_eq!(rig.decide(1).actions, [Action::Stop { index: 0, grace: SignedDuration::ZERO }]);
+        rig.stop = None;
+        rig.policy.holds = false;
+        assert_eq!(rig.decide(1).end, None);
+        rig.exits(0, 143, 2);
+        assert!(!rig.decide(2).end.unwrap().succeeded);
     }
 
     #[test]

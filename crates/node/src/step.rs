@@ -9,6 +9,7 @@ use std::io::{Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use tokio::sync::OnceCell;
 use windlass_artifacts::archive::worker::{Worked, Workers};
 use windlass_artifacts::{Cancel, Owner};
 use windlass_executor::inputs::{self, Place, Secrets};
@@ -26,7 +27,8 @@ pub(crate) struct Step {
     /// The name of the step's own container.
     pub(crate) main: String,
     secrets: Secrets,
-    filled: Vec<Place>,
+    /// The inputs that are there, once they are.
+    filled: OnceCell<Vec<Place>>,
     script: Option<PathBuf>,
     exchange: Option<PathBuf>,
     /// The directory into which the step writes its progress.
@@ -65,7 +67,7 @@ pub(crate) async fn stage(context: &Context, task: Task, cancel: Cancel) -> Resu
         // Nobody's, where a container set has no such container.
         main: if task.container_set.is_some() { "main".to_owned() } else { main.name.clone() },
         secrets: read_secrets(context, &task).await.map_err(|e| failed(&e))?,
-        filled: Vec::new(),
+        filled: OnceCell::new(),
         script: None,
         exchange: None,
         progress: None,
@@ -96,35 +98,12 @@ pub(crate) async fn stage(context: &Context, task: Task, cancel: Cancel) -> Resu
             std::fs::write(path.join(work::TASK_FILE), json)
         };
         write().map_err(|e| failed(&format!("task: {e}")))?;
-        if step.task.has_source() {
-            let (task, secrets, stores, cancel) =
-                (step.task.clone(), step.secrets.clone(), stores(context), cancel.clone());
-            let listed = tokio::task::spawn_blocking(move || work::source(&task, &stores, &secrets, &cancel));
-            let source = listed.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?.unwrap_or_default();
-            let written = std::fs::write(path.join(work::SOURCE_FILE), source.to_string());
-            written.map_err(|e| failed(&format!("{}: {e}", work::SOURCE_FILE)))?;
-        }
         step.exchange = Some(path);
     }
-    if step.task.inputs.is_empty() {
-        return Ok(step);
+    // A plugin brings them when it runs; all else is there before anything runs.
+    if step.task.plugins_before().is_empty() {
+        step.load(context, cancel).await?;
     }
-    let user = context.owner(&main).await.map_err(StageError::Start)?;
-    let variables = context.setup.environment(&context.pod, &main, &context.setup.found);
-    let variables = variables.map_err(|e| StageError::Start(e.into()))?;
-    let volumes = volume_mounts(&context.setup, &main, &variables).map_err(|e| failed(&e))?;
-    let private = context.setup.directory.join("inputs");
-    let places = inputs::places(&step.task, &volumes.places, &private).map_err(|e| failed(&e))?;
-    let (task, secrets) = (step.task.clone(), step.secrets.clone());
-    let stores = stores(context);
-    let owner = Some(Owner { uid: user.uid, gid: user.gid });
-    let workers = HostWorkers { host: context.agent.config().host.clone(), runtime: tokio::runtime::Handle::current() };
-    let staged = tokio::task::spawn_blocking(move || {
-        let staged = inputs::stage(&task, &places, owner, &stores, &secrets, &workers, &cancel);
-        drop(volumes);
-        staged
-    });
-    step.filled = staged.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
     Ok(step)
 }
 
@@ -155,12 +134,6 @@ impl Workers for HostWorkers {
     }
 }
 
-/// What artifacts of this step's Pod are moved with: names are looked up as in the Pod.
-fn stores(context: &Context) -> inputs::Stores {
-    let namespace = context.pod.metadata.namespace.as_deref().unwrap_or("default");
-    context.agent.config().stores.clone().with_inside(context.agent.fabric().names(namespace))
-}
-
 async fn read_secrets(context: &Context, task: &Task) -> Result<Secrets, String> {
     let wanted = inputs::secrets_needed(task).map_err(|e| e.to_string())?;
     let namespace = context.pod.metadata.namespace.as_deref().unwrap_or("default");
@@ -178,6 +151,59 @@ async fn read_secrets(context: &Context, task: &Task) -> Result<Secrets, String>
 }
 
 impl Step {
+    /// Brings the inputs, unless they are there.
+    pub(crate) async fn load(&self, context: &Context, cancel: Cancel) -> Result<(), StageError> {
+        self.filled.get_or_try_init(|| self.load_now(context, cancel)).await.map(drop)
+    }
+
+    async fn load_now(&self, context: &Context, cancel: Cancel) -> Result<Vec<Place>, StageError> {
+        let failed = |error: &dyn std::fmt::Display| StageError::Inputs(error.to_string());
+        if let Some(exchange) = self.exchange.as_ref().filter(|_| self.task.has_source()) {
+            let (task, secrets, stores) = (self.task.clone(), self.secrets.clone(), self.stores(context));
+            let cancel = cancel.clone();
+            let listed = tokio::task::spawn_blocking(move || work::source(&task, &stores, &secrets, &cancel));
+            let source = listed.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?.unwrap_or_default();
+            let written = std::fs::write(exchange.join(work::SOURCE_FILE), source.to_string());
+            written.map_err(|e| failed(&format!("{}: {e}", work::SOURCE_FILE)))?;
+        }
+        if self.task.inputs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let main = main_container(&context.pod).ok_or_else(|| failed(&"the pod has no container"))?;
+        let user = context.owner(main).await.map_err(StageError::Start)?;
+        let variables = context.setup.environment(&context.pod, main, &context.setup.found);
+        let variables = variables.map_err(|e| StageError::Start(e.into()))?;
+        let volumes = volume_mounts(&context.setup, main, &variables).map_err(|e| failed(&e))?;
+        let private = context.setup.directory.join("inputs");
+        let places = inputs::places(&self.task, &volumes.places, &private).map_err(|e| failed(&e))?;
+        let (task, secrets, stores) = (self.task.clone(), self.secrets.clone(), self.stores(context));
+        let owner = Some(Owner { uid: user.uid, gid: user.gid });
+        let workers =
+            HostWorkers { host: context.agent.config().host.clone(), runtime: tokio::runtime::Handle::current() };
+        let staged = tokio::task::spawn_blocking(move || {
+            let staged = inputs::stage(&task, &places, owner, &stores, &secrets, &workers, &cancel);
+            drop(volumes);
+            staged
+        });
+        staged.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))
+    }
+
+    /// What the artifacts of this step are moved with: names are looked up as in its Pod, its plugins run in it.
+    fn stores(&self, context: &Context) -> inputs::Stores {
+        let namespace = context.pod.metadata.namespace.as_deref().unwrap_or("default");
+        let mut stores = context.agent.config().stores.clone().with_inside(context.agent.fabric().names(namespace));
+        let volumes = context.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+        // One with anything else in it is none of ours.
+        let volumes: Vec<&str> = volumes.filter(|v| v.empty_dir.is_some()).map(|v| v.name.as_str()).collect();
+        for name in self.task.plugins_before().into_iter().chain(self.task.plugins_after()) {
+            let volume = format!("{}{name}", places::ARTIFACT_PLUGIN);
+            if let Some(directory) = context.setup.volumes.get(&volume).filter(|_| volumes.contains(&volume.as_str())) {
+                stores.outside.plugins.add(name, directory, places::artifact_plugin_dir(name));
+            }
+        }
+        stores
+    }
+
     /// What the step's inputs add to the mounts of `container`.
     pub(crate) fn mounts(&self, container: &Container) -> Vec<Mount> {
         if container.name != self.main {
@@ -185,7 +211,9 @@ impl Step {
         }
         let mut mounts: Vec<Mount> = self
             .filled
-            .iter()
+            .get()
+            .into_iter()
+            .flatten()
             .filter(|p| p.mounted)
             .map(|place| Mount::bind(place.root.join(&place.target), &place.path))
             .collect();
@@ -323,7 +351,7 @@ impl Step {
         let stdio = Stdio { stdin: Some(stdin.into()), stdout: Some(writer.into()), stderr: None, terminal: false };
         let running = context.agent.config().host.spawn(worker, stdio).await.map_err(|e| text(&e))?;
         let (task, secrets) = (self.task.clone(), self.secrets.clone());
-        let stores = stores(context);
+        let stores = self.stores(context);
         let reading = tokio::task::spawn_blocking({
             let cancel = cancel.clone();
             move || outputs::collect(&task, &mut reader, &stores, &secrets, &cancel)
@@ -351,7 +379,7 @@ impl Step {
         let stream = log::open(&path, log::LogOptions::default(), None).map_err(|e| format!("log: {e}"))?;
         let reader = tokio_util::io::StreamReader::new(stream.map_ok(|bytes| bytes));
         let mut reader = tokio_util::io::SyncIoBridge::new(Box::pin(reader));
-        let (secrets, stores) = (self.secrets.clone(), stores(context));
+        let (secrets, stores) = (self.secrets.clone(), self.stores(context));
         let saving = tokio::task::spawn_blocking(move || {
             outputs::save_stream(&artifact, &mut reader, &stores, &secrets, &cancel)
         });

@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use windlass_artifacts::Cancel;
+use windlass_model::places;
 use windlass_model::task::Task;
 
 /// How long a first status waits for a Pod that may end at once.
@@ -40,11 +41,31 @@ pub(crate) enum Update {
 
 enum Happened {
     Prepared(Result<Box<(Setup, Option<Step>)>, PrepareError>),
-    Started { index: usize, live: Live },
-    Exited { index: usize, exit: Exit, remains: Remains },
-    Blocked { index: usize, reason: String, message: String },
-    Probed { index: usize, generation: i32, finding: Finding },
+    Started {
+        index: usize,
+        live: Live,
+    },
+    Exited {
+        index: usize,
+        exit: Exit,
+        remains: Remains,
+    },
+    Blocked {
+        index: usize,
+        reason: String,
+        message: String,
+    },
+    Probed {
+        index: usize,
+        generation: i32,
+        finding: Finding,
+    },
     Collected(Result<(), String>),
+    /// Inputs that only come when what keeps them runs did not come.
+    Unstaged {
+        index: usize,
+        error: StageError,
+    },
 }
 
 enum PrepareError {
@@ -82,6 +103,8 @@ pub(crate) struct Worker {
     shutdown: bool,
     begun: bool,
     collecting: bool,
+    /// What became of outputs that were taken while the sidecars went on.
+    collected: Option<Result<(), String>>,
     end: Option<End>,
     write_at: Option<Timestamp>,
     written: Option<PodStatus>,
@@ -113,7 +136,10 @@ impl Worker {
         }
         Self {
             slots,
-            policy: Policy::of(&pod, start),
+            policy: Policy {
+                holds: task.as_ref().is_some_and(|task| !task.plugins_after().is_empty()),
+                ..Policy::of(&pod, start)
+            },
             facts: Facts {
                 host_ip: agent.host_ip().to_string(),
                 start: Some(start),
@@ -141,6 +167,7 @@ impl Worker {
             shutdown: false,
             begun: false,
             collecting: false,
+            collected: None,
             end: None,
             write_at: None,
             written: None,
@@ -290,7 +317,14 @@ impl Worker {
             let limit = self.task.as_ref().and_then(|t| t.deadline).map(|t| t.0);
             return [self.policy.deadline, limit].into_iter().flatten().min();
         }
-        let decision = lifecycle::decide(&self.policy, &mut self.slots, self.stop.as_ref(), now);
+        let mut decision = lifecycle::decide(&self.policy, &mut self.slots, self.stop.as_ref(), now);
+        if let Some(end) = &decision.collect
+            && !self.collecting
+            && !self.collect(end.succeeded)
+        {
+            self.policy.holds = false;
+            decision = lifecycle::decide(&self.policy, &mut self.slots, self.stop.as_ref(), now);
+        }
         for action in decision.actions {
             match action {
                 Action::Start(index) => self.start(index),
@@ -334,13 +368,11 @@ impl Worker {
             Happened::Probed { index, generation, finding } => self.probed(index, generation, finding),
             Happened::Collected(result) => {
                 self.collecting = false;
-                // Outputs that a failed container did not make are not why it failed.
-                if let (Err(problem), Some(end)) = (result, self.end.as_mut().filter(|e| e.succeeded)) {
-                    end.succeeded = false;
-                    end.reason.get_or_insert("OutputError".into());
-                    end.message.get_or_insert(problem);
-                }
+                self.policy.holds = false;
+                self.collected = Some(result);
+                self.judge();
             }
+            Happened::Unstaged { index, error } => self.unstaged(index, error, now),
         }
         self.touch();
     }
@@ -395,6 +427,35 @@ impl Worker {
         }
     }
 
+    /// What was collected may be why the Pod fails.
+    fn judge(&mut self) {
+        // Outputs that a failed container did not make are not why it failed.
+        let Some(end) = self.end.as_mut() else { return };
+        if let Some(Err(problem)) = self.collected.take()
+            && end.succeeded
+        {
+            end.succeeded = false;
+            end.reason.get_or_insert("OutputError".into());
+            end.message.get_or_insert(problem);
+        }
+    }
+
+    fn unstaged(&mut self, index: usize, error: StageError, now: Timestamp) {
+        match error {
+            StageError::Start(StartError::Blocked { reason, message }) => self.blocked_by(index, reason, message, now),
+            StageError::Start(StartError::Failed(exit)) => self.exited(index, *exit, Remains::default()),
+            StageError::Inputs(message) => {
+                self.cancels.remove(&index);
+                self.slots[index].run = Run::Waiting { reason: "PodInitializing".into(), message: None };
+                if self.stop.is_none() {
+                    self.agent.events().warning(&self.pod, "Failed", message.clone());
+                    self.stop = Some(Stop::Failed { reason: "InputError".into(), message });
+                    self.begin_stop();
+                }
+            }
+        }
+    }
+
     fn spec_of(&self, index: usize) -> Option<Container> {
         lifecycle::containers(&self.pod).nth(index).cloned()
     }
@@ -412,7 +473,15 @@ impl Worker {
         self.cancels.insert(index, cancel);
         let tell = self.tell.clone();
         let restarts = self.slots[index].restarts;
+        let keeps = container.name.starts_with(places::ARTIFACT_PLUGIN);
+        let inputs = (context.step.clone().filter(|_| !keeps), self.cancel.clone());
         tokio::spawn(async move {
+            if let (Some(step), stop) = inputs
+                && let Err(error) = step.load(&context, stop).await
+            {
+                let _ = tell.send(Happened::Unstaged { index, error });
+                return;
+            }
             let started = {
                 let tell = tell.clone();
                 move |live| drop(tell.send(Happened::Started { index, live }))
@@ -616,11 +685,20 @@ impl Worker {
         let deleted = matches!(self.stop, Some(Stop::Deleted { .. }));
         let succeeded = end.succeeded;
         self.end = Some(end);
-        let Some(context) = self.context.clone() else { return };
-        let Some(step) = context.step.clone() else { return };
+        if self.collected.is_some() {
+            self.judge();
+        } else if !deleted {
+            self.collect(succeeded);
+        }
+    }
+
+    /// Takes the step's outputs; false where there are none to take.
+    fn collect(&mut self, succeeded: bool) -> bool {
+        let Some(context) = self.context.clone() else { return false };
+        let Some(step) = context.step.clone() else { return false };
         // A container set need not have a `main`; its logs are kept all the same.
-        if deleted || (self.remains.is_none() && step.task.container_set.is_none()) {
-            return;
+        if self.remains.is_none() && step.task.container_set.is_none() {
+            return false;
         }
         self.collecting = true;
         let (tell, remains, cancel) = (self.tell.clone(), self.remains.clone(), Cancel::new());
@@ -631,6 +709,7 @@ impl Worker {
             drop((context, remains));
             let _ = tell.send(Happened::Collected(finished));
         });
+        true
     }
 
     fn name(&self) -> String {

@@ -7,6 +7,7 @@ mod http;
 mod local;
 mod object;
 mod oss;
+mod plugin;
 mod raw;
 mod s3;
 mod tree;
@@ -20,6 +21,7 @@ pub use http::{HttpAuth, HttpDriver, OAuth2};
 pub use local::LocalStore;
 pub use object::ObjectDriver;
 pub use oss::OssSource;
+pub use plugin::{PluginDriver, PluginSource, Plugins};
 pub use raw::RawDriver;
 pub use s3::{CreateBucket, S3Driver, S3Source, Style};
 
@@ -127,6 +129,14 @@ pub enum StoreError {
         /// Whether trying again may help.
         retry: bool,
     },
+    /// A plugin did not do it, or is not there; the text names it.
+    #[error("{message}")]
+    Plugin {
+        /// Argo's words.
+        message: String,
+        /// Whether trying again may help.
+        retry: bool,
+    },
     /// A tree could not be packed or unpacked.
     #[error(transparent)]
     Archive(#[from] crate::archive::ArchiveError),
@@ -140,7 +150,10 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Http { retry: true, .. } | Self::S3 { retry: true, .. } | Self::Refused { retry: true, .. }
+            Self::Http { retry: true, .. }
+                | Self::S3 { retry: true, .. }
+                | Self::Refused { retry: true, .. }
+                | Self::Plugin { retry: true, .. }
         )
     }
 }

@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::warn;
 use windlass_engine::Referencing;
+use windlass_engine::artifact_plugins::ArtifactDriver;
 use windlass_engine::repository::{Archiving, ControllerConfig, controller_config};
 use windlass_schedule::throttle::{Bucket, Limits};
 
@@ -37,6 +38,7 @@ struct Now {
     rate: Option<(f64, u32)>,
     bucket: Option<Bucket>,
     archiving: Archiving,
+    drivers: Vec<ArtifactDriver>,
     maps: Maps,
     write_took: Duration,
 }
@@ -72,6 +74,11 @@ impl Live {
     /// Whether workflows must refer to stored templates.
     pub(crate) fn referencing(&self) -> Option<Referencing> {
         self.now().referencing
+    }
+
+    /// The artifact plugins that there are.
+    pub(crate) fn drivers(&self) -> Vec<ArtifactDriver> {
+        self.now().drivers.clone()
     }
 
     /// Whether a workflow with these labels is to be archived, by who has an archive.
@@ -129,6 +136,7 @@ impl Live {
         now.defaults = config.workflow_defaults;
         now.referencing = config.referencing;
         now.archiving = config.archiving;
+        now.drivers = config.artifact_drivers;
         if now.rate != config.resource_rate_limit {
             now.rate = config.resource_rate_limit;
             now.bucket = now.rate.map(|(rate, burst)| Bucket::new(rate, burst, at));

@@ -7,6 +7,7 @@ use kube::api::DynamicObject;
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use windlass_engine::artifact_plugins::{self, ArtifactDriver};
 use windlass_engine::repository::{Repository, controller_config};
 use windlass_model::Workflow;
 use windlass_model::artifact::ArtifactRepositoryRef;
@@ -41,14 +42,19 @@ pub(crate) async fn resolve(
             None => looking.default().await?,
         },
     };
-    Ok(found.map(|found| {
-        if let Some((repository, status)) = found {
-            config.artifact_repository = repository.location;
-            config.key_format = repository.key_format.unwrap_or(config.key_format);
-            config.artifact_repository_ref = Some(status);
-        }
-        config
-    }))
+    if let Ok(Some((repository, status))) = found {
+        config.artifact_repository = repository.location;
+        config.key_format = repository.key_format.unwrap_or(config.key_format);
+        config.artifact_repository_ref = Some(status);
+    } else if let Err(why) = found {
+        return Ok(Err(why));
+    }
+    config.artifact_drivers = live.drivers();
+    // A ConfigMap may be applied right before its workflow, and may be in its namespace.
+    if config.artifact_repository.plugin.is_some() || artifact_plugins::are_named(&workflow.spec) {
+        config.artifact_drivers = looking.drivers().await?;
+    }
+    Ok(Ok(config))
 }
 
 struct Looking<'a> {
@@ -110,6 +116,22 @@ impl Looking<'_> {
             named.unwrap_or_default(),
             key.unwrap_or_default()
         )))
+    }
+
+    /// The artifact plugins of the workflow's namespace, and then the controller's. What cannot be read is said with the
+    /// repository, or in the log.
+    async fn drivers(&self) -> Result<Vec<ArtifactDriver>, Error> {
+        let mut drivers = Vec::new();
+        for namespace in [self.namespace, &self.settings.controller_namespace] {
+            // Of what is not there the watch may not know yet, and the repository may have asked just now.
+            if let Some(map) = self.config_map(namespace, CONFIGURATION).await? {
+                match controller_config(&data(&map)) {
+                    Ok(config) => drivers.extend(config.artifact_drivers),
+                    Err(why) => tracing::warn!(namespace, why, "{CONFIGURATION} cannot be read"),
+                }
+            }
+        }
+        Ok(drivers)
     }
 
     async fn default(&self) -> Result<Found, Error> {

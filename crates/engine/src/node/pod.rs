@@ -619,6 +619,7 @@ impl Run {
         let Some(mut outputs) = report.outputs.clone() else { return };
         for artifact in &mut outputs.artifacts {
             let mut location = artifact.location();
+            crate::artifact_plugins::forget_timeout(&mut location, &self.config);
             location.reduce(&self.config.artifact_repository);
             artifact.set_location(location);
         }

@@ -195,3 +195,36 @@ fn the_same_pod_on_a_cluster() {
     assert!(pod["spec"]["containers"].as_array().unwrap().iter().all(|c| !holds(c)), "{pod:#}");
     assert!(of(false, "wfdel").unwrap_err().contains("built-in store"));
 }
+
+#[test]
+fn a_plugin_removes_what_it_keeps() {
+    use windlass_engine::artifact_plugins::ArtifactDriver;
+    use windlass_engine::pod_form::{PodForm, wrap};
+    let repository = json!({"plugin": {"name": "keeper", "configuration": "c"}});
+    let mut config = Config { artifact_repository: serde_json::from_value(repository).unwrap(), ..Config::default() };
+    let mut workflow = workflow();
+    workflow.spec.artifact_gc.as_mut().unwrap().pod_spec_patch =
+        Some("initContainers: [{name: artifact-plugin-keeper, env: [{name: A, value: b}]}]".to_owned());
+    assert!(garbage::has_plugins(&workflow, &config));
+    let fault = garbage::ledgers(&workflow, &[], &config).1.unwrap();
+    assert!(fault.starts_with("artifact driver keeper not found"), "{fault}");
+    config.artifact_drivers =
+        vec![ArtifactDriver { name: "keeper".to_owned(), image: "keeper:1".to_owned(), timeout_seconds: Some(9) }];
+    let (ledgers, fault) = garbage::ledgers(&workflow, &[], &config);
+    assert_eq!(fault, None);
+    let ledger = stored(ledgers).into_iter().find(|l| l.metadata.name.as_ref().unwrap().contains("wfcomp")).unwrap();
+    let pod = garbage::pod(&ledger, 0).unwrap();
+    // The patch completes the plugin's container.
+    let plugin = &pod["spec"]["initContainers"][0];
+    assert_eq!((&plugin["image"], &plugin["env"][0]["name"]), (&json!("keeper:1"), &json!("A")));
+    let task: Value =
+        serde_json::from_str(pod["metadata"]["annotations"]["windlass.dev/task"].as_str().unwrap()).unwrap();
+    let told = json!({"name": "keeper", "configuration": "c", "connectionTimeoutSeconds": 9, "key": "wf/1/soon"});
+    assert_eq!(task["garbage"][0]["plugin"], told);
+    let form = PodForm { image: "ours:1".to_owned(), token_secret: "token".to_owned(), ..PodForm::default() };
+    let pod = wrap(pod, &form, &Default::default()).unwrap();
+    let inits = pod["spec"]["initContainers"].as_array().unwrap();
+    let names: Vec<&str> = inits.iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["artifact-plugin-keeper", "init"]);
+    assert!(inits[1]["volumeMounts"].to_string().contains("/tmp/artifact-plugins/keeper"));
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use windlass_engine::artifact_plugins::ArtifactDriver;
 use windlass_engine::pod_form::{ImageCommand, PodForm, images_without_command, wrap};
 use windlass_engine::{Command, Config, Run};
 use windlass_model::{ArtifactLocation, Workflow};
@@ -34,6 +35,13 @@ fn first_pod(text: &str) -> Result<Value, String> {
     let config = Config {
         executor_image: form().image,
         artifact_repository: serde_json::from_value(repository).unwrap(),
+        artifact_drivers: [("keeper", Some(9)), ("second", Some(9)), ("unused", None)]
+            .map(|(name, timeout_seconds)| ArtifactDriver {
+                name: name.to_owned(),
+                image: format!("{name}:1"),
+                timeout_seconds,
+            })
+            .to_vec(),
         ..Config::default()
     };
     first_pod_of(&workflow, &config)
@@ -97,6 +105,25 @@ fn a_pod_is_wrapped_once_and_never_twice() {
         first_pod("entrypoint: a\ntemplates:\n- name: a\n  script: {image: busybox, command: [sh], source: echo}\n");
     let once = wrap(pod.unwrap(), &form(), &BTreeMap::new()).unwrap();
     assert_eq!(wrap(once.clone(), &form(), &BTreeMap::new()).unwrap(), once);
+}
+
+#[test]
+fn artifact_plugins_that_are_not_there_are_named() {
+    let text = |name: &str| {
+        format!(
+            "entrypoint: a\ntemplates: [{{name: a, container: {{image: tool, command: [run]}}, outputs: {{artifacts: \
+             [{{name: o, path: /o, plugin: {{name: {name}, configuration: c, key: k}}}}]}}}}]"
+        )
+    };
+    let told = |name: &str| first_pod(&text(name)).unwrap_err();
+    assert!(told("keper").contains("artifact driver keper not found: did you mean keeper?"), "{}", told("keper"));
+    let others = "not found: artifactDrivers of workflow-controller-configmap has keeper, second, unused";
+    assert!(told("elsewhere").contains(others), "{}", told("elsewhere"));
+    // Where the node agent moves artifacts the pod is the same, but for the executor.
+    let pod = first_pod(&text("keeper")).unwrap();
+    assert_eq!(pod["spec"]["initContainers"].as_array().unwrap().len(), 1);
+    assert_eq!(pod["spec"]["initContainers"][0]["args"], json!(["/tmp/artifact-plugins/keeper/socket"]));
+    assert_eq!(pod["spec"]["volumes"], json!([{"name": "artifact-plugin-keeper", "emptyDir": {}}]));
 }
 
 #[test]

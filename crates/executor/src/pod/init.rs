@@ -45,7 +45,7 @@ pub(super) fn run(words: &[OsString]) -> Result<(), String> {
         put(&run.join(work::TASK_FILE), &json, 0o644)?;
     }
     if task.has_source() {
-        let (stores, secrets) = (stores(places::INIT)?, secrets(&task)?);
+        let (stores, secrets) = (stores(places::INIT, &task)?, secrets(&task)?);
         let source = work::source(&task, &stores, &secrets, &Cancel::new()).map_err(|e| e.to_string())?;
         put(&run.join(work::SOURCE_FILE), source.unwrap_or_default().to_string().as_bytes(), 0o644)?;
     }
@@ -53,7 +53,7 @@ pub(super) fn run(words: &[OsString]) -> Result<(), String> {
         return Ok(());
     }
     let targets = inputs::places(&task, &volumes, Path::new(places::INPUTS_DIR)).map_err(|e| e.to_string())?;
-    let (stores, secrets) = (stores(places::INIT)?, secrets(&task)?);
+    let (stores, secrets) = (stores(places::INIT, &task)?, secrets(&task)?);
     inputs::stage(&task, &targets, None, &stores, &secrets, &Here, &Cancel::new()).map_err(|e| e.to_string())?;
     Ok(())
 }

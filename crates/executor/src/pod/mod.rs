@@ -21,7 +21,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use windlass_artifacts::git::GitAccess;
-use windlass_artifacts::store::LocalStore;
+use windlass_artifacts::store::{LocalStore, Plugins};
 use windlass_artifacts::{Ambient, Endpoints, Outside, Remap};
 use windlass_model::places;
 use windlass_model::task::Task;
@@ -82,12 +82,17 @@ fn secrets(task: &Task) -> Result<Secrets, String> {
 }
 
 /// What artifacts are moved with. Names are looked up as everything in this pod looks them up.
-fn stores(role: &str) -> Result<Stores, String> {
+fn stores(role: &str, task: &Task) -> Result<Stores, String> {
     windlass_artifacts::git::ensure_tls();
     let environment = |name: &str| std::env::var(name).ok();
     let rules = |name: &str| environment(name).unwrap_or_default().lines().map(str::to_owned).collect::<Vec<_>>();
     // Nothing is ever kept in it: a task with a `local` location is refused before it has a pod.
     let local = PathBuf::from(places::RUN_DIR).join(format!("local-{role}"));
+    let mut plugins = Plugins::default();
+    for name in task.plugins_before().into_iter().chain(task.plugins_after()) {
+        let directory = places::artifact_plugin_dir(name);
+        plugins.add(name, &directory, &directory);
+    }
     Ok(Stores {
         local: LocalStore::open(&local).map_err(|e| format!("{}: {e}", local.display()))?,
         git: GitAccess {
@@ -98,6 +103,7 @@ fn stores(role: &str) -> Result<Stores, String> {
             endpoints: Endpoints::parse(rules(places::REMAP_ENDPOINT))
                 .map_err(|e| format!("{}: {e}", places::REMAP_ENDPOINT))?,
             ambient: Ambient::read(&environment, None),
+            plugins,
             ..Outside::default()
         },
     })

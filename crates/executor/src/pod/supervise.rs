@@ -272,7 +272,7 @@ fn serve(task: &Task, name: &str, mut stream: UnixStream, news: &Sender<News>) -
     let mut result = Vec::new();
     (&mut from).take(ended.result_bytes.min(RESULT_BYTES_MAX)).read_to_end(&mut result)?;
     if request.is_some() {
-        match stores(places::SUPERVISE).and_then(|stores| Ok((stores, secrets(task)?))) {
+        match stores(places::SUPERVISE, task).and_then(|stores| Ok((stores, secrets(task)?))) {
             Ok((stores, secrets)) => {
                 let (outputs, error) = outputs::collect(task, &mut from, &stores, &secrets, &Cancel::new());
                 made.outputs = outputs;
@@ -367,7 +367,7 @@ fn keep_log(task: &Task, container: &str, artifact: &windlass_model::Artifact) -
     if log.is_none() && task.container_set.is_some() {
         return Ok(false);
     }
-    let (stores, secrets) = (stores(places::SUPERVISE)?, secrets(task)?);
+    let (stores, secrets) = (stores(places::SUPERVISE, task)?, secrets(task)?);
     let mut empty = io::empty();
     let mut log = log;
     let from: &mut dyn Read = match &mut log {

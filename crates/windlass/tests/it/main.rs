@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod archive;
+mod artifact_plugins;
 mod away;
 mod bad_input;
 mod build;
@@ -21,6 +22,8 @@ mod house;
 mod interrupt;
 mod isolation;
 mod jobs;
+#[path = "../../../artifacts/tests/it/keeper.rs"]
+mod keeper;
 mod kinds;
 mod kubectl;
 mod names;
