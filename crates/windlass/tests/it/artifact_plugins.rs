@@ -126,7 +126,7 @@ fn is_beneath(directory: &Path, end: &str) -> bool {
 #[test]
 fn serves_or_is_served() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let socket = std::env::args().last().filter(|path| path.starts_with("/tmp/artifact-plugins/"));
+    let socket = std::env::args().next_back().filter(|path| path.starts_with("/tmp/artifact-plugins/"));
     if let Some(socket) = socket {
         runtime.block_on(async {
             let mut stop = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
