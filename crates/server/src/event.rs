@@ -1,6 +1,6 @@
 //! `POST /api/v1/events/NAMESPACE/DISCRIMINATOR`, as Argo's server has it: an event becomes workflows by the namespace's
 //! WorkflowEventBindings. Everything is read and created with the token that came along, so the API's own rules say what a
-//! sender may start; this server adds no right. A forge that signs instead is looked up by [`crate::sender`]. Nothing is queued: an answer of 200 says that the workflows are stored, any
+//! sender may start; this server adds no right. A forge that signs instead is looked up by `sender`. Nothing is queued: an answer of 200 says that the workflows are stored, any
 //! other one says what is not. What an event says is looked at as data (`schedule::binding`), and never logged.
 
 use std::collections::BTreeMap;
