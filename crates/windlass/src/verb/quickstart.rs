@@ -163,11 +163,12 @@ async fn tell(teller: &mut Teller, cluster: &Cluster, dir: &Path, home: &Home) -
     expect(&address, "/value/git", SECOND_VALUE).await?;
     teller.took("the new version answers, after its workflow had ended", since.elapsed());
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let (asked, failed) = gap.stop().await;
+    let (asked, failures) = gap.stop().await?;
+    let failed = failures.len();
     println!("    http://{address}/value/git  {}", ask(&address, "/value/git").await?);
     println!("    {asked} requests during the rollout, a new connection every 20 ms: {failed} failed");
-    if failed > 0 {
-        bail!("the rollout had a gap: {failed} of {asked} requests failed");
+    if let Some(first) = failures.first() {
+        bail!("the rollout had a gap: {failed} of {asked} requests failed, the first one {first}");
     }
     summary(teller, &[first, second]);
     Ok(())
@@ -363,45 +364,52 @@ async fn expect(address: &str, path: &str, value: &str) -> Result<()> {
     }
 }
 
-/// A new connection every 20 ms, counting those that were not answered.
+/// A new connection every 20 ms, counted, with what became of those that were not answered.
 struct Prober {
     stop: tokio_util::sync::CancellationToken,
-    task: tokio::task::JoinHandle<(u64, u64)>,
+    task: tokio::task::JoinHandle<(usize, Vec<String>)>,
 }
 
 impl Prober {
     fn start(address: String) -> Self {
         let stop = tokio_util::sync::CancellationToken::new();
         let until = stop.clone();
+        let begun = Instant::now();
+        let request = move || {
+            let (address, at) = (address.clone(), begun.elapsed());
+            async move {
+                let answer = ask(&address, "/value/git").await;
+                answer.err().map(|why| format!("{:.2} s after the push began: {why:#}", at.as_secs_f32()))
+            }
+        };
         let task = tokio::spawn(async move {
             let mut tick = tokio::time::interval(Duration::from_millis(20));
             let mut requests = tokio::task::JoinSet::new();
-            let (mut asked, mut failed) = (0, 0);
+            let (mut asked, mut failures) = (0, Vec::new());
+            let mut count = |done: Result<Option<String>, tokio::task::JoinError>| {
+                asked += 1;
+                failures.extend(done.unwrap_or_else(|died| Some(died.to_string())));
+            };
             loop {
                 tokio::select! {
                     () = until.cancelled() => break,
                     _ = tick.tick() => {
-                        let address = address.clone();
-                        requests.spawn(async move { ask(&address, "/value/git").await });
+                        requests.spawn(request());
                     }
-                    Some(done) = requests.join_next() => {
-                        asked += 1;
-                        failed += u64::from(!matches!(done, Ok(Ok(_))));
-                    }
+                    Some(done) = requests.join_next() => count(done),
                 }
             }
             while let Some(done) = requests.join_next().await {
-                asked += 1;
-                failed += u64::from(!matches!(done, Ok(Ok(_))));
+                count(done);
             }
-            (asked, failed)
+            (asked, failures)
         });
         Self { stop, task }
     }
 
-    async fn stop(self) -> (u64, u64) {
+    async fn stop(self) -> Result<(usize, Vec<String>)> {
         self.stop.cancel();
-        self.task.await.unwrap_or((0, u64::MAX))
+        Ok(self.task.await?)
     }
 }
 
