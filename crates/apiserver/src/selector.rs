@@ -1,41 +1,22 @@
-//! Label selectors and field selectors: their text parsed once, then asked per object. Reads only what the store keeps
-//! beside the bytes.
+//! Label selectors and field selectors: their text parsed once, then asked per object. The grammar of labels is
+//! [`windlass_model::label_selector`]'s; Kubernetes' words for its faults are here. Reads only what the store keeps beside the bytes.
 
 use crate::answer::ApiError;
 use crate::kinds::Resource;
 use crate::store::Meta;
 use serde_json::Value;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Wanted {
-    In(Vec<String>),
-    NotIn(Vec<String>),
-    Exists,
-    Absent,
-    Greater(i64),
-    Less(i64),
-}
+use windlass_model::label_selector::{Fault, Requirement, Wanted, requirements};
 
 /// A label selector; the empty one selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Labels(Vec<(String, Wanted)>);
+pub(crate) struct Labels(Vec<Requirement>);
 
 impl Labels {
     /// Parses `a=b,c!=d,e in (f,g),!h`.
     pub(crate) fn parse(text: &str) -> Result<Self, ApiError> {
-        let fail = |why: &str| ApiError::bad_request(format!("unable to parse requirement: {why}"));
-        let mut list = Vec::new();
-        for part in split_outside_parens(text) {
-            let part = part.trim();
-            if part.is_empty() {
-                if text.trim().is_empty() {
-                    continue;
-                }
-                return Err(fail("found ',', expected: identifier after ','"));
-            }
-            list.push(requirement(part).map_err(|e| fail(&e))?);
-        }
-        Ok(Self(list))
+        let fail = |why: String| ApiError::bad_request(format!("unable to parse requirement: {why}"));
+        let list = requirements(text).map(|(_, read)| read.map_err(sentence).and_then(checked).map_err(fail));
+        list.collect::<Result<_, _>>().map(Self)
     }
 
     /// The selector of a `LabelSelector` object, as text: how the scale subresource shows it.
@@ -59,88 +40,36 @@ impl Labels {
     }
 
     pub(crate) fn matches(&self, meta: &Meta) -> bool {
-        self.0.iter().all(|(key, wanted)| {
-            let value = meta.label(key);
-            match wanted {
-                Wanted::In(list) => value.is_some_and(|v| list.iter().any(|w| w == v)),
-                Wanted::NotIn(list) => value.is_none_or(|v| !list.iter().any(|w| w == v)),
-                Wanted::Exists => value.is_some(),
-                Wanted::Absent => value.is_none(),
-                Wanted::Greater(n) => value.and_then(|v| v.parse::<i64>().ok()).is_some_and(|v| v > *n),
-                Wanted::Less(n) => value.and_then(|v| v.parse::<i64>().ok()).is_some_and(|v| v < *n),
-            }
-        })
+        self.0.iter().all(|Requirement { key, wanted }| wanted.fits(meta.label(key)))
     }
 }
 
-fn split_outside_parens(text: &str) -> Vec<&str> {
-    let (mut depth, mut from, mut parts) = (0usize, 0, Vec::new());
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                parts.push(&text[from..at]);
-                from = at + 1;
-            }
-            _ => {}
+/// Kubernetes' words for a part that cannot be read.
+fn sentence(fault: Fault) -> String {
+    match fault {
+        Fault::Empty => "found ',', expected: identifier after ','".to_owned(),
+        Fault::Number(text) => {
+            format!("values[0]: Invalid value: {text:?}: for 'Gt', 'Lt' operators, the value must be an integer")
         }
+        Fault::Operator(rest) => format!("found '{rest}', expected: in, notin, =, ==, !=, gt, lt"),
+        Fault::List(rest) => format!("found '{rest}', expected: '('"),
     }
-    parts.push(&text[from..]);
-    parts
 }
 
-fn requirement(part: &str) -> Result<(String, Wanted), String> {
-    let checked = |key: &str| -> Result<String, String> {
-        let key = key.trim();
-        match crate::names::qualified_name(key) {
-            None => Ok(key.to_owned()),
-            Some(why) => Err(format!("<nil>: Invalid value: {key:?}: {why}")),
-        }
-    };
-    let value = |text: &str| -> Result<String, String> {
-        let text = text.trim();
-        match crate::names::label_value(text) {
-            None => Ok(text.to_owned()),
-            Some(why) => Err(format!("values[0][]: Invalid value: {text:?}: {why}")),
-        }
-    };
-    if let Some(key) = part.strip_prefix('!') {
-        return Ok((checked(key)?, Wanted::Absent));
+/// The requirement, where its key and values can be a label's.
+fn checked(requirement: Requirement) -> Result<Requirement, String> {
+    let Requirement { key, wanted } = &requirement;
+    if let Some(why) = crate::names::qualified_name(key) {
+        return Err(format!("<nil>: Invalid value: {key:?}: {why}"));
     }
-    if let Some((key, text)) = part.split_once("!=") {
-        return Ok((checked(key)?, Wanted::NotIn(vec![value(text)?])));
-    }
-    if let Some((key, text)) = part.split_once("==").or_else(|| part.split_once('=')) {
-        return Ok((checked(key)?, Wanted::In(vec![value(text)?])));
-    }
-    for (sign, make) in [('>', Wanted::Greater as fn(i64) -> Wanted), ('<', Wanted::Less)] {
-        if let Some((key, text)) = part.split_once(sign) {
-            let number = text.trim().parse().map_err(|_| {
-                format!(
-                    "values[0]: Invalid value: {:?}: for 'Gt', 'Lt' operators, the value must be an integer",
-                    text.trim()
-                )
-            })?;
-            return Ok((checked(key)?, make(number)));
+    if let Wanted::In(values) | Wanted::NotIn(values) = wanted {
+        for text in values {
+            if let Some(why) = crate::names::label_value(text) {
+                return Err(format!("values[0][]: Invalid value: {text:?}: {why}"));
+            }
         }
     }
-    let mut words = part.splitn(2, char::is_whitespace);
-    let key = words.next().unwrap_or_default();
-    let Some(rest) = words.next().map(str::trim).filter(|r| !r.is_empty()) else {
-        return Ok((checked(key)?, Wanted::Exists));
-    };
-    let (inside, list) = if let Some(list) = rest.strip_prefix("notin") {
-        (false, list)
-    } else if let Some(list) = rest.strip_prefix("in") {
-        (true, list)
-    } else {
-        return Err(format!("found '{rest}', expected: in, notin, =, ==, !=, gt, lt"));
-    };
-    let list = list.trim().strip_prefix('(').and_then(|l| l.strip_suffix(')'));
-    let list = list.ok_or_else(|| format!("found '{rest}', expected: '('"))?;
-    let values = list.split(',').map(value).collect::<Result<Vec<_>, _>>()?;
-    Ok((checked(key)?, if inside { Wanted::In(values) } else { Wanted::NotIn(values) }))
+    Ok(requirement)
 }
 
 /// A field selector; the empty one selects everything.

@@ -1,6 +1,7 @@
-//! Label selectors as text (`a=b,c!=d,e in (f,g),!h,i`), and as conditions of a query. Holds no rows.
+//! Label selectors as conditions of a query. Their grammar is [`windlass_model::label_selector`]'s. Holds no rows.
 
 use rusqlite::types::Value;
+use windlass_model::label_selector::{Requirement, Wanted, requirements};
 
 use crate::Error;
 
@@ -8,33 +9,15 @@ use crate::Error;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selector(Vec<Requirement>);
 
-#[derive(Clone, Debug, PartialEq)]
-struct Requirement {
-    key: String,
-    wanted: Wanted,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Wanted {
-    In(Vec<String>),
-    NotIn(Vec<String>),
-    Exists,
-    Absent,
-    Greater(i64),
-    Less(i64),
-}
-
 impl Selector {
     /// Reads the usual text.
     pub fn parse(text: &str) -> Result<Self, Error> {
+        let refused = |part: &str| {
+            Error::Question(format!("`{part}` is no label requirement: write a=b, a!=b, a in (b,c), a or !a"))
+        };
         let mut all = Vec::new();
-        if text.trim().is_empty() {
-            return Ok(Self(all));
-        }
-        for part in parts(text) {
-            all.push(requirement(part.trim()).ok_or_else(|| {
-                Error::Question(format!("`{part}` is no label requirement: write a=b, a!=b, a in (b,c), a or !a"))
-            })?);
+        for (part, requirement) in requirements(text) {
+            all.push(requirement.ok().filter(has_key).ok_or_else(|| refused(part))?);
         }
         Ok(Self(all))
     }
@@ -69,56 +52,10 @@ impl Selector {
     }
 }
 
-fn parts(text: &str) -> Vec<&str> {
-    let (mut depth, mut from, mut parts) = (0usize, 0, Vec::new());
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => {
-                parts.push(&text[from..at]);
-                from = at + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&text[from..]);
-    parts
-}
-
-fn requirement(part: &str) -> Option<Requirement> {
-    let of = |key: &str, wanted: Wanted| {
-        let key = key.trim();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
-        (!key.is_empty() && key.chars().all(plain)).then(|| Requirement { key: key.to_owned(), wanted })
-    };
-    let one = |value: &str| vec![value.trim().to_owned()];
-    if let Some(key) = part.strip_prefix('!') {
-        return of(key, Wanted::Absent);
-    }
-    if let Some(list) = part.strip_suffix(')') {
-        let (head, list) = list.split_once('(')?;
-        let list = list.split(',').map(|value| value.trim().to_owned()).collect();
-        let (key, word) = head.trim().rsplit_once(char::is_whitespace)?;
-        return match word {
-            "in" => of(key, Wanted::In(list)),
-            "notin" => of(key, Wanted::NotIn(list)),
-            _ => None,
-        };
-    }
-    if let Some((key, value)) = part.split_once("!=") {
-        return of(key, Wanted::NotIn(one(value)));
-    }
-    if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-        return of(key, Wanted::In(one(value)));
-    }
-    if let Some((key, value)) = part.split_once('>') {
-        return of(key, Wanted::Greater(value.trim().parse().ok()?));
-    }
-    if let Some((key, value)) = part.split_once('<') {
-        return of(key, Wanted::Less(value.trim().parse().ok()?));
-    }
-    of(part, Wanted::Exists)
+/// Whether its key can be a label's. A value that cannot be one just finds nothing.
+fn has_key(requirement: &Requirement) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    !requirement.key.is_empty() && requirement.key.chars().all(plain)
 }
 
 #[cfg(test)]

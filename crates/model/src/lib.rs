@@ -12,6 +12,7 @@ pub mod event_binding;
 pub mod garbage;
 pub mod ids;
 pub mod kaniko;
+pub mod label_selector;
 pub mod labels;
 pub mod lock;
 pub mod meta;
