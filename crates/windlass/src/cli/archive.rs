@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Follow, Format};
+use super::{AllWith, Follow, Format, ResubmitHow, RetryHow};
 
 /// `archive …`
 #[derive(Debug, Subcommand)]
@@ -12,7 +12,7 @@ pub(crate) enum ArchiveVerb {
     /// Show archived workflows
     Get(ArchiveGetArgs),
     /// Delete archived workflows
-    Delete(ArchiveDeleteArgs),
+    Delete(ArchivedNames),
     /// List the keys of archived workflows' labels
     ListLabelKeys(ArchivePlace),
     /// List the values that a label of archived workflows has
@@ -42,7 +42,17 @@ pub(crate) struct Named {
     pub(crate) force_uid: bool,
 }
 
-/// Which archived workflows a verb is for.
+/// Archived workflows, one by one.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ArchivedNames {
+    /// Names or uids
+    #[arg(required = true, value_name = "WORKFLOW")]
+    pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) named: Named,
+}
+
+/// Which archived workflows a verb is for: by name, or all that fit.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WhichArchived {
     /// Names or uids
@@ -50,12 +60,8 @@ pub(crate) struct WhichArchived {
     pub(crate) names: Vec<String>,
     #[command(flatten)]
     pub(crate) named: Named,
-    /// All with these labels
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
-    pub(crate) selector: Option<String>,
-    /// All with these fields: metadata.name=…
-    #[arg(long, value_name = "SELECTOR")]
-    pub(crate) field_selector: Option<String>,
+    #[command(flatten)]
+    pub(crate) all: AllWith,
 }
 
 /// `archive list`
@@ -77,24 +83,11 @@ pub(crate) struct ArchiveListArgs {
 /// `archive get`
 #[derive(Debug, Args)]
 pub(crate) struct ArchiveGetArgs {
-    /// Names or uids
-    #[arg(required = true, value_name = "WORKFLOW")]
-    pub(crate) names: Vec<String>,
     #[command(flatten)]
-    pub(crate) named: Named,
+    pub(crate) which: ArchivedNames,
     /// Form of the output
     #[arg(short, long, value_enum, value_name = "FORM")]
     pub(crate) output: Option<Format>,
-}
-
-/// `archive delete`
-#[derive(Debug, Args)]
-pub(crate) struct ArchiveDeleteArgs {
-    /// Names or uids
-    #[arg(required = true, value_name = "WORKFLOW")]
-    pub(crate) names: Vec<String>,
-    #[command(flatten)]
-    pub(crate) named: Named,
 }
 
 /// `archive list-label-values`
@@ -112,15 +105,8 @@ pub(crate) struct ArchiveValuesArgs {
 pub(crate) struct ArchiveRetryArgs {
     #[command(flatten)]
     pub(crate) which: WhichArchived,
-    /// Set a parameter anew (repeatable)
-    #[arg(short = 'p', long = "parameter", value_name = "KEY=VALUE")]
-    pub(crate) parameters: Vec<String>,
-    /// Also run again the nodes of --node-field-selector that succeeded
-    #[arg(long)]
-    pub(crate) restart_successful: bool,
-    /// Which nodes: displayName=NAME, templateName=NAME, name=…, id=…, phase=…
-    #[arg(long, value_name = "SELECTOR", default_value = "")]
-    pub(crate) node_field_selector: String,
+    #[command(flatten)]
+    pub(crate) how: RetryHow,
     #[command(flatten)]
     pub(crate) follow: Follow,
 }
@@ -130,15 +116,8 @@ pub(crate) struct ArchiveRetryArgs {
 pub(crate) struct ArchiveResubmitArgs {
     #[command(flatten)]
     pub(crate) which: WhichArchived,
-    /// Set a parameter anew (repeatable)
-    #[arg(short = 'p', long = "parameter", value_name = "KEY=VALUE")]
-    pub(crate) parameters: Vec<String>,
-    /// Take over what succeeded, with its outputs
-    #[arg(long)]
-    pub(crate) memoized: bool,
-    /// Its priority
-    #[arg(long)]
-    pub(crate) priority: Option<i32>,
+    #[command(flatten)]
+    pub(crate) how: ResubmitHow,
     #[command(flatten)]
     pub(crate) follow: Follow,
 }

@@ -11,6 +11,13 @@ pub(crate) struct Which {
     /// The workflows (`@latest` is the newest)
     #[arg(value_name = "WORKFLOW")]
     pub(crate) names: Vec<String>,
+    #[command(flatten)]
+    pub(crate) all: AllWith,
+}
+
+/// All workflows that fit, instead of names or beside them.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct AllWith {
     /// All with these labels
     #[arg(short = 'l', long, value_name = "SELECTOR")]
     pub(crate) selector: Option<String>,
@@ -81,11 +88,9 @@ pub(crate) struct TerminateArgs {
     pub(crate) dry_run: bool,
 }
 
-/// `retry`
-#[derive(Debug, Args)]
-pub(crate) struct RetryArgs {
-    #[command(flatten)]
-    pub(crate) which: Which,
+/// What a retry runs again, and with what.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RetryHow {
     /// Set a parameter anew (repeatable)
     #[arg(short = 'p', long = "parameter", value_name = "KEY=VALUE")]
     pub(crate) parameters: Vec<String>,
@@ -95,6 +100,15 @@ pub(crate) struct RetryArgs {
     /// Which nodes: displayName=NAME, templateName=NAME, name=…, id=…, phase=…
     #[arg(long, value_name = "SELECTOR", default_value = "")]
     pub(crate) node_field_selector: String,
+}
+
+/// `retry`
+#[derive(Debug, Args)]
+pub(crate) struct RetryArgs {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) how: RetryHow,
     /// Only say which nodes would run again, which would stay, and which pods would go
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -102,11 +116,9 @@ pub(crate) struct RetryArgs {
     pub(crate) follow: Follow,
 }
 
-/// `resubmit`
-#[derive(Debug, Args)]
-pub(crate) struct ResubmitArgs {
-    #[command(flatten)]
-    pub(crate) which: Which,
+/// What a resubmitted workflow has of its own.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ResubmitHow {
     /// Set a parameter anew (repeatable)
     #[arg(short = 'p', long = "parameter", value_name = "KEY=VALUE")]
     pub(crate) parameters: Vec<String>,
@@ -116,6 +128,15 @@ pub(crate) struct ResubmitArgs {
     /// Its priority
     #[arg(long)]
     pub(crate) priority: Option<i32>,
+}
+
+/// `resubmit`
+#[derive(Debug, Args)]
+pub(crate) struct ResubmitArgs {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) how: ResubmitHow,
     #[command(flatten)]
     pub(crate) follow: Follow,
 }

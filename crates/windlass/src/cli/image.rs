@@ -48,7 +48,7 @@ pub(crate) enum ImageVerb {
     Ls(OutputArgs),
     /// Pull an image
     #[command(after_help = "Example:\n  windlass image pull registry.example.com/app:v1")]
-    Pull(ImageArgs),
+    Pull(ImagePullArgs),
     /// Push an image, under its own or another name
     #[command(after_help = "Example:\n  windlass image push app:v1 registry.example.com/app:v1")]
     Push(ImagePushArgs),
@@ -81,11 +81,9 @@ pub(crate) enum ImageVerb {
     FromHost(FromHostArgs),
 }
 
-/// `image pull`
+/// How a registry is reached.
 #[derive(Debug, Args)]
-pub(crate) struct ImageArgs {
-    /// The image
-    pub(crate) name: String,
+pub(crate) struct RegistryArgs {
     /// Credentials: a docker config.json
     #[arg(long, value_name = "FILE")]
     pub(crate) docker_config: Option<PathBuf>,
@@ -97,6 +95,15 @@ pub(crate) struct ImageArgs {
     pub(crate) insecure: bool,
 }
 
+/// `image pull`
+#[derive(Debug, Args)]
+pub(crate) struct ImagePullArgs {
+    /// The image
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
+}
+
 /// `image push`
 #[derive(Debug, Args)]
 pub(crate) struct ImagePushArgs {
@@ -104,15 +111,8 @@ pub(crate) struct ImagePushArgs {
     pub(crate) name: String,
     /// The name to push it under
     pub(crate) to: Option<String>,
-    /// Credentials: a docker config.json
-    #[arg(long, value_name = "FILE")]
-    pub(crate) docker_config: Option<PathBuf>,
-    /// Ask TO for FROM's images (repeatable): docker.io=127.0.0.1:5000
-    #[arg(long, value_name = "FROM=TO")]
-    pub(crate) remap_registry: Vec<String>,
-    /// Plain HTTP
-    #[arg(long)]
-    pub(crate) insecure: bool,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 /// `image from-host`

@@ -5,15 +5,14 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
 use jiff::Timestamp;
-use kube::api::{DynamicObject, PostParams};
-use serde_json::{Value, json};
-use windlass_engine::manual::{self, Resubmit, Retry, Selector};
+use serde_json::Value;
+use windlass_engine::manual;
 use windlass_model::packed;
 
-use super::by_hand::{delete_pods, pairs, suffix};
+use super::by_hand::{create, delete_pods, pairs, resubmitted, retry_how};
 use crate::archived::{self, Query};
 use crate::cli::{
-    ArchiveDeleteArgs, ArchiveGetArgs, ArchiveListArgs, ArchiveResubmitArgs, ArchiveRetryArgs, ArchiveVerb, Format,
+    ArchiveGetArgs, ArchiveListArgs, ArchiveResubmitArgs, ArchiveRetryArgs, ArchiveVerb, ArchivedNames, Format,
     WhichArchived,
 };
 use crate::connect::{Connection, connect};
@@ -64,8 +63,8 @@ async fn list(c: &Connection, args: ArchiveListArgs) -> Result<ExitCode> {
 }
 
 async fn get(session: &Session, c: &Connection, args: ArchiveGetArgs) -> Result<ExitCode> {
-    for (i, name) in args.names.iter().enumerate() {
-        let uid = archived::uid(c, name, args.named.force_uid, args.named.force_name).await?;
+    for (i, name) in args.which.names.iter().enumerate() {
+        let uid = archived::uid(c, name, args.which.named.force_uid, args.which.named.force_name).await?;
         let wf = archived::get(c, &uid).await?;
         match args.output {
             Some(Format::Json) => println!("{}", serde_json::to_string_pretty(&wf)?),
@@ -82,7 +81,7 @@ async fn get(session: &Session, c: &Connection, args: ArchiveGetArgs) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-async fn delete(c: &Connection, args: ArchiveDeleteArgs) -> Result<ExitCode> {
+async fn delete(c: &Connection, args: ArchivedNames) -> Result<ExitCode> {
     for name in &args.names {
         let uid = archived::uid(c, name, args.named.force_uid, args.named.force_name).await?;
         archived::delete(c, &uid).await?;
@@ -94,11 +93,11 @@ async fn delete(c: &Connection, args: ArchiveDeleteArgs) -> Result<ExitCode> {
 /// The uids that a verb is for, each once.
 async fn chosen(c: &Connection, which: &WhichArchived) -> Result<Vec<String>> {
     let mut uids = Vec::new();
-    if which.selector.is_some() || which.field_selector.is_some() {
+    if which.all.selector.is_some() || which.all.field_selector.is_some() {
         let query = Query {
             namespace: Some(c.namespace.clone()),
-            selector: which.selector.clone(),
-            field_selector: which.field_selector.clone(),
+            selector: which.all.selector.clone(),
+            field_selector: which.all.field_selector.clone(),
             ..Query::default()
         };
         uids.extend(archived::list(c, &query).await?.into_iter().filter_map(|wf| wf.metadata.uid));
@@ -120,18 +119,8 @@ fn home(c: &Connection, wf: &Value) -> Connection {
     Connection { namespace, ..c.clone() }
 }
 
-async fn create(c: &Connection, mut object: Value) -> Result<DynamicObject> {
-    packed::shrink(&mut object);
-    let object: DynamicObject = serde_json::from_value(object)?;
-    Ok(objects::workflows(c, false).create(&PostParams::default(), &object).await?)
-}
-
 async fn retry(session: &Session, c: &Connection, args: ArchiveRetryArgs) -> Result<ExitCode> {
-    let how = Retry {
-        restart_successful: args.restart_successful,
-        selector: Selector::parse(&args.node_field_selector).map_err(|e| anyhow!(e))?,
-        parameters: pairs(&args.parameters, "-p")?,
-    };
+    let how = retry_how(&args.how)?;
     let mut retried = Vec::new();
     for uid in chosen(c, &args.which).await? {
         let mut wf = archived::get(c, &uid).await?;
@@ -158,20 +147,15 @@ async fn retry(session: &Session, c: &Connection, args: ArchiveRetryArgs) -> Res
 }
 
 async fn resubmit(session: &Session, c: &Connection, args: ArchiveResubmitArgs) -> Result<ExitCode> {
-    let parameters = pairs(&args.parameters, "-p")?;
+    let parameters = pairs(&args.how.parameters, "-p")?;
     let mut made = Vec::new();
     for uid in chosen(c, &args.which).await? {
         let wf = archived::get(c, &uid).await?;
         let c = home(c, &wf);
-        let how = Resubmit { memoized: args.memoized.then(suffix), parameters: parameters.clone() };
         let name = wf["metadata"]["name"].as_str().unwrap_or_default();
-        let mut object =
-            manual::resubmit(&wf, &how, Timestamp::now()).map_err(|e| anyhow!("cannot resubmit {name}: {e}"))?;
+        let mut object = resubmitted(&wf, name, &args.how, &parameters)?;
         if let Some(metadata) = object["metadata"].as_object_mut() {
             metadata.remove("ownerReferences");
-        }
-        if let Some(priority) = args.priority {
-            object["spec"]["priority"] = json!(priority);
         }
         let created = create(&c, object).await?;
         made.push((c, follow::show(session, &args.follow, created)?));

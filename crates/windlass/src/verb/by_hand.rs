@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use windlass_engine::manual::{self, NodeValues, Resubmit, Retry, Selector};
 use windlass_model::packed;
 
-use crate::cli::{NodeSetArgs, NodeVerb, ResubmitArgs, ResumeArgs, RetryArgs, SuspendArgs, Which};
+use crate::cli::{
+    NodeSetArgs, NodeVerb, ResubmitArgs, ResubmitHow, ResumeArgs, RetryArgs, RetryHow, SuspendArgs, Which,
+};
 use crate::connect::{Connection, connect};
 use crate::manifest::pair;
 use crate::start::Session;
@@ -69,13 +71,18 @@ pub(super) async fn fail_nodes(c: &Connection, name: &str, selector: &str, messa
     change(c, name, |wf| manual::set_node(wf, &selector, &values, Timestamp::now())).await.map(drop)
 }
 
+/// What the flags of a retry ask the engine for.
+pub(super) fn retry_how(flags: &RetryHow) -> Result<Retry> {
+    Ok(Retry {
+        restart_successful: flags.restart_successful,
+        selector: Selector::parse(&flags.node_field_selector).map_err(|e| anyhow!(e))?,
+        parameters: pairs(&flags.parameters, "-p")?,
+    })
+}
+
 pub(super) async fn retry(session: &Session, args: RetryArgs) -> Result<ExitCode> {
     let connection = connect(&session.global).await?;
-    let how = Retry {
-        restart_successful: args.restart_successful,
-        selector: Selector::parse(&args.node_field_selector).map_err(|e| anyhow!(e))?,
-        parameters: pairs(&args.parameters, "-p")?,
-    };
+    let how = retry_how(&args.how)?;
     let mut retried = Vec::new();
     for name in chosen(&connection, &args.which).await? {
         let before = read(&connection, &name).await?;
@@ -93,22 +100,37 @@ pub(super) async fn retry(session: &Session, args: RetryArgs) -> Result<ExitCode
     follow::until_ended(session, &args.follow, &retried).await
 }
 
+/// The new workflow that a resubmit of this one comes to.
+pub(super) fn resubmitted(
+    before: &Value,
+    name: &str,
+    flags: &ResubmitHow,
+    parameters: &[(String, String)],
+) -> Result<Value> {
+    let how = Resubmit { memoized: flags.memoized.then(suffix), parameters: parameters.to_vec() };
+    let decided = manual::resubmit(before, &how, Timestamp::now());
+    let mut object = decided.map_err(|e| anyhow!("cannot resubmit {name}: {e}"))?;
+    if let Some(priority) = flags.priority {
+        object["spec"]["priority"] = json!(priority);
+    }
+    Ok(object)
+}
+
+/// Creates a workflow, its node table packed.
+pub(super) async fn create(c: &Connection, mut object: Value) -> Result<DynamicObject> {
+    packed::shrink(&mut object);
+    let object: DynamicObject = serde_json::from_value(object)?;
+    Ok(objects::workflows(c, false).create(&PostParams::default(), &object).await?)
+}
+
 pub(super) async fn resubmit(session: &Session, args: ResubmitArgs) -> Result<ExitCode> {
     let connection = connect(&session.global).await?;
-    let parameters = pairs(&args.parameters, "-p")?;
+    let parameters = pairs(&args.how.parameters, "-p")?;
     let mut made = Vec::new();
     for name in chosen(&connection, &args.which).await? {
         let before = read(&connection, &name).await?;
-        let memoized = args.memoized.then(suffix);
-        let how = Resubmit { memoized, parameters: parameters.clone() };
-        let mut object =
-            manual::resubmit(&before, &how, Timestamp::now()).map_err(|e| anyhow!("cannot resubmit {name}: {e}"))?;
-        if let Some(priority) = args.priority {
-            object["spec"]["priority"] = json!(priority);
-        }
-        packed::shrink(&mut object);
-        let object: DynamicObject = serde_json::from_value(object)?;
-        let created = objects::workflows(&connection, false).create(&PostParams::default(), &object).await?;
+        let object = resubmitted(&before, &name, &args.how, &parameters)?;
+        let created = create(&connection, object).await?;
         made.push((connection.clone(), follow::show(session, &args.follow, created)?));
     }
     follow::until_ended(session, &args.follow, &made).await
@@ -120,9 +142,9 @@ pub(super) async fn chosen(c: &Connection, which: &Which) -> Result<Vec<String>>
     for name in &which.names {
         names.push(objects::resolve(c, name).await?);
     }
-    if which.selector.is_some() || which.field_selector.is_some() {
-        let params = ListParams { label_selector: which.selector.clone(), ..ListParams::default() };
-        let params = ListParams { field_selector: which.field_selector.clone(), ..params };
+    if which.all.selector.is_some() || which.all.field_selector.is_some() {
+        let params = ListParams { label_selector: which.all.selector.clone(), ..ListParams::default() };
+        let params = ListParams { field_selector: which.all.field_selector.clone(), ..params };
         let found = objects::workflows(c, false).list_metadata(&params).await?.items;
         let found = found.into_iter().filter_map(|w| w.metadata.name);
         names.extend(found.filter(|n| !which.names.contains(n)).collect::<Vec<_>>());

@@ -14,7 +14,7 @@ use serde_json::json;
 use windlass_oci::client::{Client, ClientOptions, DockerConfig, OnProgress, Progress, PullOptions, PushOptions};
 use windlass_oci::{Reference, Store, host, layout};
 
-use crate::cli::{Format, FromHostArgs, ImageArgs, ImagePushArgs, ImageVerb, OutputArgs, RemapArgs};
+use crate::cli::{Format, FromHostArgs, ImagePullArgs, ImagePushArgs, ImageVerb, OutputArgs, RegistryArgs, RemapArgs};
 use crate::home::Home;
 use crate::names::Names;
 use crate::print::{columns, time};
@@ -90,12 +90,12 @@ pub(super) fn credentials(named: Option<&Path>) -> Result<DockerConfig> {
     DockerConfig::parse(&text).with_context(|| format!("{} is not a docker config", path.display()))
 }
 
-fn client(store: Store, home: &Home, rules: &[String], config: Option<&Path>, insecure: bool) -> Result<Client> {
-    let names = Names::read(&RemapArgs { remap_registry: rules.to_vec(), ..RemapArgs::default() }, home)?;
+fn client(store: Store, home: &Home, args: &RegistryArgs) -> Result<Client> {
+    let names = Names::read(&RemapArgs { remap_registry: args.remap_registry.clone(), ..RemapArgs::default() }, home)?;
     let options = ClientOptions {
-        credentials: credentials(config)?,
+        credentials: credentials(args.docker_config.as_deref())?,
         insecure: names.insecure().to_vec(),
-        insecure_all: insecure,
+        insecure_all: args.insecure,
         remap: names.registries()?,
         ..ClientOptions::new()
     };
@@ -119,9 +119,9 @@ fn progress() -> (OnProgress, ProgressBar) {
     (on, bar)
 }
 
-async fn pull(store: Store, home: &Home, args: ImageArgs) -> Result<()> {
+async fn pull(store: Store, home: &Home, args: ImagePullArgs) -> Result<()> {
     let name = Reference::parse(&args.name)?;
-    let client = client(store, home, &args.remap_registry, args.docker_config.as_deref(), args.insecure)?;
+    let client = client(store, home, &args.registry)?;
     let (on, bar) = progress();
     // Unpacking is left to whoever runs the image: it depends on the user namespace that it runs in.
     let options = PullOptions { always: true, unpack: false, progress: Some(on), ..Default::default() };
@@ -135,7 +135,7 @@ async fn push(store: Store, home: &Home, args: ImagePushArgs) -> Result<()> {
     let name = Reference::parse(&args.name)?;
     let to = args.to.as_deref().map_or_else(|| Ok(name.clone()), Reference::parse)?;
     let Some(pointer) = store.resolve(&name)? else { bail!("{}", unknown(&name)) };
-    let client = client(store, home, &args.remap_registry, args.docker_config.as_deref(), args.insecure)?;
+    let client = client(store, home, &args.registry)?;
     let (on, bar) = progress();
     let digest = client.push(&pointer.digest, &to, &PushOptions { progress: Some(on), ..Default::default() }).await?;
     bar.finish_and_clear();
