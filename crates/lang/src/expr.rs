@@ -11,7 +11,6 @@
 mod builtin;
 mod check;
 mod codec;
-mod dates;
 mod eval;
 mod jsonpath;
 mod lex;
@@ -20,9 +19,7 @@ mod parse;
 mod semver;
 mod sprig;
 mod time;
-mod url;
 mod value;
-mod words;
 
 use std::collections::BTreeMap;
 

@@ -73,6 +73,10 @@ fn expressions_come_out_right() {
         ("gone", None),
         ("1 +", None),
         ("sprig.now()", None),
+        ("sprig.mustFirst([1, 2])", Some("1")),
+        // There are no such twins; asking for them was a panic.
+        ("sprig.mustJoin()", None),
+        ("sprig.mustTernary(true)", None),
         ("now()", None),
         ("true || 1", None),
     ] {

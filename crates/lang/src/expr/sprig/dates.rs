@@ -3,8 +3,8 @@
 use jiff::Zoned;
 use jiff::tz::TimeZone;
 
-use super::time;
-use super::value::Value;
+use super::super::time;
+use super::Value;
 
 type Answer = Result<Value, String>;
 
