@@ -6,6 +6,8 @@ mod patience;
 mod pull;
 mod push;
 mod remap;
+mod target;
+mod token;
 mod transport;
 
 use std::sync::Arc;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use reqwest::{RequestBuilder, Response, StatusCode};
 
-use super::transport::{Target, Transport, is_lost};
+use super::target::Target;
+use super::transport::{Transport, is_lost};
 use crate::{Error, Result};
 
 /// A registry that says nothing is asked again so often: each time costs the whole wait.

@@ -7,7 +7,7 @@ use reqwest::header::{ACCEPT, RANGE};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use super::transport::Target;
+use super::target::Target;
 use super::{Client, OnProgress, Progress, blocking};
 use crate::store::{Pointer, choose};
 use crate::{Digest, Error, Image, Layer, Platform, Reference, Result, media};

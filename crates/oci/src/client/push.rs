@@ -8,7 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use super::patience::{Moved, retry_after};
-use super::transport::{Target, percent};
+use super::target::Target;
+use super::transport::percent;
 use super::{Client, OnProgress, Progress, blocking};
 use crate::store::descriptors;
 use crate::{Digest, Error, Reference, Result, media};

@@ -1,16 +1,18 @@
-//! One HTTP conversation with a registry: TLS or not, credentials and tokens, retries, and errors that say what to do.
+//! One HTTP conversation with a registry: TLS or not, retries, and errors that say what to do. Who may is asked in `token`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::header::AUTHORIZATION;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 
 use super::patience::{Failure, Moved, SILENT_RETRIES_MAX, is_overloaded, retry_after};
-use super::{ClientOptions, Credential, DockerConfig, Mapped, Secret, blocking};
+use super::target::Target;
+use super::token::Token;
+use super::{ClientOptions, Mapped, blocking};
 use crate::{Error, Reference, Result};
 
 pub(super) struct Transport {
@@ -31,65 +33,6 @@ pub(super) struct Transport {
     bases: Mutex<HashMap<String, String>>,
     /// What each registry and scope was last satisfied with.
     tokens: Mutex<HashMap<(String, String), Token>>,
-}
-
-#[derive(Clone)]
-struct Token {
-    header: HeaderValue,
-    until: Instant,
-}
-
-/// What a request is about: for credentials and for messages.
-#[derive(Clone)]
-pub(super) struct Target {
-    pub(super) registry: String,
-    pub(super) repository: String,
-    /// Registry and repository as the image was named, where a rule sent the request elsewhere.
-    named: Option<(String, String)>,
-    /// The token scopes, `repository:app:pull`.
-    pub(super) scopes: Vec<String>,
-}
-
-impl Target {
-    /// A request about `named`, sent to `place`.
-    pub(super) fn new(named: &Reference, place: &Reference, actions: &str) -> Self {
-        let repository = place.repository().to_owned();
-        let scopes = vec![format!("repository:{repository}:{actions}")];
-        let moved = named.name() != place.name();
-        let named = moved.then(|| (named.registry().to_owned(), named.repository().to_owned()));
-        Self { registry: place.registry().to_owned(), repository, named, scopes }
-    }
-
-    /// The registry and the repository as messages have them: as the image was named. Where a rule leads is in the log.
-    pub(super) fn shown(&self) -> (String, String) {
-        self.named.clone().unwrap_or_else(|| (self.registry.clone(), self.repository.clone()))
-    }
-
-    /// A text of a lower layer without the name that a rule led to.
-    fn hide(&self, text: &str) -> String {
-        let Some((named, _)) = &self.named else { return text.to_owned() };
-        let host = self.registry.rsplit_once(':').map_or(self.registry.as_str(), |(host, _)| host);
-        text.replace(&self.registry, named).replace(host.trim_matches(['[', ']']), named)
-    }
-
-    /// The credential for it. A mapped registry is known to the step's configuration by its own name; programs are not
-    /// asked about it: theirs is the registry that is not asked.
-    fn credential(&self, config: &DockerConfig) -> Result<Option<Credential>> {
-        let Some((registry, repository)) = &self.named else {
-            return config.credential(&self.registry, &self.repository);
-        };
-        match config.written(registry, repository)? {
-            Some(found) => Ok(Some(found)),
-            None => config.written(&self.registry, &self.repository),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct TokenAnswer {
-    token: Option<String>,
-    access_token: Option<String>,
-    expires_in: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -146,7 +89,7 @@ impl Transport {
     }
 
     /// The client for a URL of this registry.
-    fn client(&self, registry: &str, url: &str) -> Result<&reqwest::Client> {
+    pub(super) fn client(&self, registry: &str, url: &str) -> Result<&reqwest::Client> {
         let broken = |e: reqwest::Error| Error::malformed("TLS", chain(&e));
         let local = is_loopback(registry);
         if local && url.starts_with("http://") {
@@ -258,97 +201,6 @@ impl Transport {
         Ok(response)
     }
 
-    /// Answers the registry's challenge; `None` when there is nothing to answer with.
-    async fn satisfy(&self, target: &Target, response: &Response) -> Result<Option<Token>> {
-        let (config, about) = (self.options.credentials.clone(), target.clone());
-        let credential = blocking(move || about.credential(&config)).await?;
-        let challenges: Vec<&str> =
-            response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
-        let scheme = |name: &str| {
-            challenges.iter().find_map(|challenge| {
-                let (scheme, rest) = challenge.split_once(' ').unwrap_or((challenge, ""));
-                scheme.eq_ignore_ascii_case(name).then(|| parameters(rest))
-            })
-        };
-        let hour = Instant::now() + Duration::from_secs(3600);
-        if let Some(Credential::Bearer(token)) = &credential {
-            return Ok(Some(Token { header: secret_header("Bearer", token.expose())?, until: hour }));
-        }
-        if let Some(parameters) = scheme("Bearer") {
-            return self.exchange(target, &parameters, credential).await.map(Some);
-        }
-        match (scheme("Basic"), credential) {
-            (Some(_), Some(Credential::Basic { user, password })) => {
-                Ok(Some(Token { header: basic(&user, &password)?, until: hour }))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Gets a token from the registry's token service.
-    async fn exchange(
-        &self,
-        target: &Target,
-        parameters: &HashMap<String, String>,
-        credential: Option<Credential>,
-    ) -> Result<Token> {
-        let Some(realm) = parameters.get("realm") else {
-            return Err(self.refused(target, "its challenge names no token service", credential.is_some()));
-        };
-        let plain_base = self.bases().get(&target.registry).is_some_and(|base| base.starts_with("http://"));
-        if realm.starts_with("http://") && !plain_base && credential.is_some() {
-            return Err(self.refused(target, "its token service is not on TLS, so no credential was sent to it", true));
-        }
-        let client = self.client(&target.registry, realm)?;
-        let service = parameters.get("service").map(|service| ("service", service.clone()));
-        let scopes = target.scopes.iter().map(|scope| ("scope", scope.clone()));
-        let had_credential = credential.is_some();
-        let request = match credential {
-            Some(Credential::Identity(token)) => {
-                let mut form: Vec<(&str, String)> = service.into_iter().collect();
-                form.push(("scope", target.scopes.join(" ")));
-                form.push(("grant_type", "refresh_token".to_owned()));
-                form.push(("client_id", "windlass".to_owned()));
-                form.push(("refresh_token", token.expose().to_owned()));
-                let body: Vec<String> = form.iter().map(|(key, value)| format!("{key}={}", percent(value))).collect();
-                client.post(realm).header("content-type", "application/x-www-form-urlencoded").body(body.join("&"))
-            }
-            other => {
-                let query: Vec<String> = service
-                    .into_iter()
-                    .chain(scopes)
-                    .map(|(key, value)| format!("{key}={}", percent(&value)))
-                    .collect();
-                let join = if realm.contains('?') { '&' } else { '?' };
-                let request = client.get(format!("{realm}{join}{}", query.join("&")));
-                match other {
-                    Some(Credential::Basic { user, password }) => {
-                        request.header(AUTHORIZATION, basic(&user, &password)?)
-                    }
-                    _ => request,
-                }
-            }
-        };
-        let response = self.answer(target, request.timeout(self.options.silence), None).await.map_err(|f| f.error)?;
-        let status = response.status();
-        if !status.is_success() {
-            return match status.as_u16() {
-                400..=403 => Err(self.refused(target, &format!("its token service answered {status}"), had_credential)),
-                _ => Err(self.failed(target, "getting a token", response).await),
-            };
-        }
-        let answer: TokenAnswer = response.json().await.map_err(|e| self.unreachable(target, &e))?;
-        let Some(token) = answer.token.or(answer.access_token) else {
-            return Err(self.refused(target, "its token service gave no token", had_credential));
-        };
-        let seconds = answer.expires_in.unwrap_or(60).clamp(10, 3600);
-        // A little less, so that it does not end on the way.
-        Ok(Token {
-            header: secret_header("Bearer", &token)?,
-            until: Instant::now() + Duration::from_secs(seconds * 9 / 10),
-        })
-    }
-
     /// The registry's base URL. Where plain HTTP may be spoken, it is tried out once.
     async fn base(&self, target: &Target) -> Result<String> {
         let registry = target.registry.as_str();
@@ -449,7 +301,7 @@ impl Transport {
         }
     }
 
-    fn refused(&self, target: &Target, detail: &str, had_credential: bool) -> Error {
+    pub(super) fn refused(&self, target: &Target, detail: &str, had_credential: bool) -> Error {
         let (registry, repository) = target.shown();
         let help = if had_credential {
             "the configured credential was not enough: check its password and its rights".to_owned()
@@ -488,7 +340,7 @@ impl Transport {
         Error::Unreachable { registry: target.shown().0, detail: target.hide(&detail), help }
     }
 
-    fn bases(&self) -> MutexGuard<'_, HashMap<String, String>> {
+    pub(super) fn bases(&self) -> MutexGuard<'_, HashMap<String, String>> {
         self.bases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -571,34 +423,6 @@ fn is_loopback(registry: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn secret_header(scheme: &str, text: &str) -> Result<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("{scheme} {text}"))
-        .map_err(|_| Error::malformed("credential", "it contains characters that cannot be sent"))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn basic(user: &str, password: &Secret) -> Result<HeaderValue> {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{}", password.expose()));
-    secret_header("Basic", &text)
-}
-
-/// `realm="…",service="…"`
-fn parameters(text: &str) -> HashMap<String, String> {
-    let mut found = HashMap::new();
-    let mut rest = text.trim();
-    while let Some((key, after)) = rest.split_once('=') {
-        let (value, next) = match after.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
-            None => after.split_once(',').unwrap_or((after, "")),
-        };
-        found.insert(key.trim().to_ascii_lowercase(), value.to_owned());
-        rest = next.trim_start_matches([',', ' ']);
-    }
-    found
-}
-
 /// Percent-encodes everything but unreserved characters.
 pub(super) fn percent(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -616,16 +440,6 @@ pub(super) fn percent(text: &str) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn challenges() {
-        let found =
-            parameters(r#"realm="https://auth.x/token",service="x,y", scope="repository:a/b:pull,push",error=bad"#);
-        assert_eq!(found["realm"], "https://auth.x/token");
-        assert_eq!(found["service"], "x,y");
-        assert_eq!(found["scope"], "repository:a/b:pull,push");
-        assert_eq!(found["error"], "bad");
-    }
 
     #[test]
     fn loopback_hosts() {

@@ -2,6 +2,7 @@
 //! each other's inverse. Must never follow a link out of the directory that it works in.
 
 mod ahead;
+mod beneath;
 mod entry;
 mod gzip;
 mod marks;

@@ -8,13 +8,14 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::ahead::{self, Ahead};
+use super::beneath::{clean, open_beneath, open_in, open_root, remove_tree_at, resolve};
 use super::entry::{OPAQUE, WHITEOUT};
 use super::marks::is_overlay_attribute;
 use super::reader::ArchiveReader;
@@ -113,12 +114,6 @@ pub(super) fn mark_opaque(target: &Path, opaque: &[PathBuf], marks: Marks) -> Re
             .map_err(|e| Error::io(format!("unpacking {}", path.display()), e))?;
     }
     Ok(())
-}
-
-fn open_root(target: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, target, flags, Mode::empty())
-        .map_err(|e| Error::io(format!("opening {}", target.display()), e))
 }
 
 fn unpack_at(
@@ -545,21 +540,6 @@ impl Work {
     }
 }
 
-/// The path's words, without a leading slash or `.`; `..` is refused.
-fn clean(path: &Path, otherwise: &str) -> Result<PathBuf> {
-    let mut clean = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(word) => clean.push(word),
-            Component::RootDir | Component::CurDir => {}
-            Component::ParentDir | Component::Prefix(_) => {
-                return Err(Error::Refused { entry: path.display().to_string(), detail: otherwise.to_owned() });
-            }
-        }
-    }
-    Ok(clean)
-}
-
 fn refused(entry: &Entry, detail: &str) -> Error {
     Error::Refused { entry: entry.path.display().to_string(), detail: detail.to_owned() }
 }
@@ -571,49 +551,6 @@ fn explain(error: Errno, entry: &Entry) -> Error {
         Errno::XDEV => refused(entry, "its directory leaves the image"),
         error => Error::io(format!("unpacking {}", entry.path.display()), error),
     }
-}
-
-/// Opens a directory of the image; links are followed as if the image were the whole world.
-fn open_in(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    resolve(root, path, OFlags::PATH | OFlags::DIRECTORY)
-}
-
-fn resolve(root: &OwnedFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            // The kernel saw a rename elsewhere and could not be sure.
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other,
-        }
-    }
-}
-
-/// Opens a name of this directory itself, never through a link.
-fn open_beneath(dir: &impl AsFd, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    rustix::fs::openat(dir, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-}
-
-/// Removes a tree without ever following a link.
-fn remove_tree_at(dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
-    let inner = open_beneath(dir, Path::new(name), OFlags::RDONLY | OFlags::DIRECTORY)?;
-    let mut names: Vec<(OsString, FileType)> = Vec::new();
-    for item in rustix::fs::Dir::read_from(&inner)? {
-        let item = item?;
-        let bytes = item.file_name().to_bytes();
-        if bytes != b"." && bytes != b".." {
-            names.push((OsStr::from_bytes(bytes).to_owned(), item.file_type()));
-        }
-    }
-    for (child, kind) in names {
-        if kind == FileType::Directory {
-            remove_tree_at(&inner, &child)?;
-        } else {
-            rustix::fs::unlinkat(&inner, &child, AtFlags::empty())?;
-        }
-    }
-    Ok(rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)?)
 }
 
 fn uid(entry: &Entry) -> Uid {
