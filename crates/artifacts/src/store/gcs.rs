@@ -12,7 +12,8 @@ use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::object::{self, Bucket, ObjectDriver, Spool};
+use super::object::{self, Bucket, ObjectDriver};
+use super::spool::Spool;
 use super::wire::Wire;
 use super::{Driver, StoreError};
 use crate::cancel::Cancel;

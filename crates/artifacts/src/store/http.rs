@@ -1,8 +1,7 @@
 //! Argo's `http` and `artifactory` drivers: GET to load, PUT to save, DELETE, HEAD. It must never print credentials,
 //! nor send them on to another host after a redirect (reqwest drops them).
 
-use std::io::Read;
-
+use super::spool::Spool;
 use super::{Content, Driver, Payload, Saved, StoreError};
 use crate::cancel::Cancel;
 use crate::outside::{Client, Hidden, Outside, cause};
@@ -228,13 +227,9 @@ impl Driver for HttpDriver {
                 ));
             }
         };
-        // A request body must own its bytes: spooled to disk, so that its length is known and memory stays small.
-        let io = |source| StoreError::Io { key: self.shown(), source };
-        let mut spool = tempfile::tempfile().map_err(io)?;
-        let bytes = std::io::copy(&mut Watched { reader, cancel }, &mut spool).map_err(io)?;
-        std::io::Seek::rewind(&mut spool).map_err(io)?;
-        self.send("PUT", Some(reqwest::blocking::Body::sized(spool, bytes)))?;
-        Ok(Saved { bytes, digest: None })
+        let spool = Spool::of(reader, &self.shown(), cancel)?;
+        self.send("PUT", Some(spool.body()?))?;
+        Ok(Saved { bytes: spool.bytes, digest: None })
     }
 
     fn delete(&self, _cancel: &Cancel) -> Result<(), StoreError> {
@@ -250,19 +245,5 @@ impl Driver for HttpDriver {
             Err(StoreError::NotFound(_)) => Ok(false),
             Err(error) => Err(error),
         }
-    }
-}
-
-struct Watched<'a> {
-    reader: &'a mut dyn Read,
-    cancel: &'a Cancel,
-}
-
-impl Read for Watched<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if self.cancel.is_cancelled() {
-            return Err(std::io::Error::other("cancelled"));
-        }
-        self.reader.read(buffer)
     }
 }

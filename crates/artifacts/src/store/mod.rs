@@ -10,6 +10,7 @@ mod oss;
 mod plugin;
 mod raw;
 mod s3;
+mod spool;
 mod tree;
 mod wire;
 

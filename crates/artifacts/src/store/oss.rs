@@ -8,7 +8,8 @@ use reqwest::blocking::{RequestBuilder, Response};
 use sha1::Sha1;
 use url::Url;
 
-use super::object::{self, Bucket, ObjectDriver, Spool};
+use super::object::{self, Bucket, ObjectDriver};
+use super::spool::Spool;
 use super::wire::{Wire, first, http_date, texts};
 use super::{Driver, StoreError};
 use crate::cancel::Cancel;
