@@ -30,6 +30,14 @@ impl Connections {
         Open { connections: self.clone(), address }
     }
 
+    /// Counts a connection to `address`, unless its Pod is being stopped. Counted first and asked then, as [`Table::retire`]
+    /// comes before the count is read: a connection that began just before is waited for, and none begins after.
+    fn claim(self: &Arc<Self>, address: IpAddr, table: &RwLock<Table>) -> Option<Open> {
+        let open = self.open(address);
+        let retired = table.read().unwrap_or_else(PoisonError::into_inner).is_retired(address);
+        (!retired).then_some(open)
+    }
+
     /// Waits until `address` has none, at most `patience`.
     pub(crate) async fn drained(&self, address: IpAddr, patience: Duration) {
         let none = async {
@@ -89,7 +97,8 @@ impl Router {
             let first = self.turn.fetch_add(1, Ordering::Relaxed);
             for offset in 0..endpoints.len() {
                 let endpoint = endpoints[first.wrapping_add(offset) % endpoints.len()];
-                let open = self.connections.open(endpoint.ip());
+                // Its turn may come seconds after the list was made.
+                let Some(open) = self.connections.claim(endpoint.ip(), &self.table) else { continue };
                 match tokio::time::timeout(CONNECT_TIMEOUT, self.switch.tcp_connect(endpoint)).await {
                     Ok(Ok(stream)) => return Some((stream, open)),
                     Ok(Err(error)) => tracing::debug!(%endpoint, %error, "endpoint refused"),
@@ -213,5 +222,30 @@ async fn listen(entrance: Entrance, switch: &Netns) -> io::Result<TcpListener> {
     match entrance {
         Entrance::Cluster(address) => switch.tcp_listener(address).await.map_err(io::Error::other),
         Entrance::Node(port) | Entrance::Loopback(port) => TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Looks, counts, and only then asks whether the Pod still serves: who stops it never sees a count of none before the
+    /// last connection that it has.
+    #[test]
+    fn nothing_is_sent_to_a_pod_that_is_being_stopped() {
+        let (table, connections) = (Arc::new(RwLock::new(Table::default())), Arc::new(Connections::default()));
+        let is_idle = |address: IpAddr| !connections.counts.lock().unwrap().contains_key(&address);
+        for round in 0..2000_u32 {
+            let address = IpAddr::from(Ipv4Addr::from(0x0a2a_0000 + round));
+            let (theirs, count) = (table.clone(), connections.clone());
+            let caller = std::thread::spawn(move || count.claim(address, &theirs));
+            table.write().unwrap().retire(address);
+            let idle = is_idle(address);
+            let open = caller.join().unwrap();
+            assert!(!(idle && open.is_some()), "the Pod is told to stop, and then a connection begins");
+            drop(open);
+            assert!(connections.claim(address, &table).is_none() && is_idle(address));
+        }
     }
 }
