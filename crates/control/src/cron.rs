@@ -25,7 +25,7 @@ use windlass_schedule::cron::{self, Child, Decision};
 
 use crate::again::{self, Deleted};
 use crate::clock::Clock;
-use crate::{few, within, within_of};
+use crate::{few, from_memory, within, within_of};
 
 /// A workflow as far as its schedule is concerned; its node table is passed over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -119,7 +119,8 @@ pub async fn run(client: Client, managed: Option<String>, clock: Clock, stop: Ca
         Ok(Event::Init) => Some(Sight::CronsListed(false)),
         Err(e) => Some(Sight::Failed(e)),
     });
-    let of_cron = few(labels::CRON_WORKFLOW);
+    // A tick's workflow is named by the tick: one that is not seen yet is not made twice.
+    let of_cron = from_memory(few(labels::CRON_WORKFLOW));
     let made =
         watcher::watcher(within::<Made>(&client, managed.as_deref()), of_cron).filter_map(async |event| match event {
             Ok(Event::Apply(o) | Event::InitApply(o)) => Some(Sight::Made(Box::new(o))),

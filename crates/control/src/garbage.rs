@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::form::Executor;
 use crate::pod::PodSeen;
 use crate::workflow::{Live, Settings, configuration, repository, seen};
-use crate::{Error, event, few, within_of};
+use crate::{Error, event, few, from_memory, within_of};
 
 /// So many ledgers are carried out at the same time.
 const AT_ONCE: usize = 16;
@@ -92,7 +92,8 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
 }
 
 fn watch(client: &Client, managed: Option<&str>) -> Vec<BoxStream<'static, Sight>> {
-    let with_garbage = few(labels::GARBAGE);
+    // What was removed since is removed again, which is no error.
+    let with_garbage = from_memory(few(labels::GARBAGE));
     let workflows = watcher::watcher(within_of(client, managed, &seen::workflows()), with_garbage)
         .filter_map(|event| async {
             match event {

@@ -50,6 +50,13 @@ fn few(selector: &str) -> kube::runtime::watcher::Config {
     kube::runtime::watcher::Config { page_size: None, ..Default::default() }.labels(selector)
 }
 
+/// A watch that may begin a moment in the past, as informers do: the API server lists from memory whatever its etcd, where an
+/// exact list reads and decodes every object of the kind. Only for loops to which an older state is no harm, as they hear the rest
+/// at once: never for what decides whether a node runs.
+fn from_memory(config: kube::runtime::watcher::Config) -> kube::runtime::watcher::Config {
+    config.any_semantic()
+}
+
 /// Whether a LabelSelector selects these labels; one that cannot be read selects nothing.
 fn selects(selector: &serde_json::Value, labels: &std::collections::BTreeMap<String, String>) -> bool {
     use kube::core::SelectorExt;

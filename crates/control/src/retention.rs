@@ -23,7 +23,7 @@ use windlass_schedule::retention;
 use crate::again::{self, Deleted, Pauses};
 use crate::clock::Clock;
 use crate::pod::PodSeen;
-use crate::within;
+use crate::{from_memory, within};
 
 /// So long a `ttlStrategy` waits for the archive, and so often it looks.
 const ARCHIVE_WAIT_MAX: SignedDuration = SignedDuration::from_mins(10);
@@ -107,7 +107,8 @@ pub async fn run(client: Client, managed: Option<String>, clock: Clock, stop: Ca
 
 async fn workflows(client: &Client, managed: Option<&str>, clock: &Clock, timers: &Timers) {
     let api: Api<Ended> = within(client, managed);
-    let mut events = watcher::watcher(api, watcher::Config::default()).boxed();
+    // What is gone already is not found when its time has come.
+    let mut events = watcher::watcher(api, from_memory(watcher::Config::default())).boxed();
     let mut due: HashMap<String, Timestamp> = HashMap::new();
     let mut collecting = Collecting::new();
     while let Some(event) = events.next().await {
