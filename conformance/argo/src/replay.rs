@@ -12,7 +12,7 @@ use kube::api::{
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use windlass_control::clock::Clock;
-use windlass_control::workflow;
+use windlass_control::{Scope, workflow};
 use windlass_engine::manual::{self, Retry, Selector};
 
 use crate::door::Door;
@@ -188,7 +188,7 @@ pub async fn play(door: &Door, play: Play<'_>) -> Result<Played, Fault> {
     let stop = CancellationToken::new();
     let settings = workflow::Settings {
         engine: play.engine.clone(),
-        managed_namespace: Some(play.namespace.clone()),
+        scope: Scope { namespace: Some(play.namespace.clone()), ..Scope::default() },
         controller_namespace: play.namespace.clone(),
         clock: stage.clock.clone(),
         ..workflow::Settings::default()

@@ -261,6 +261,7 @@ pub const SHOWN: &[(&str, &str, &str)] = &[
     ("O10", "crates/engine/tests/it/restrictions.rs", "workflows_refer_and_say_little_themselves"),
     ("O11", "crates/windlass/tests/it/plugins.rs", "plugins_carry_out_templates"),
     ("O12", "crates/control/tests/it/simulation/takeover.rs", "one_works_and_the_next_takes_over"),
+    ("O12", "crates/control/tests/it/instances.rs", "each_runs_its_own"),
     ("O13", "crates/control/tests/it/archive.rs", "the_configuration_says_what_and_how_long"),
     ("O15", "crates/engine/tests/it/lint.rs", "cases"),
 ];

@@ -27,8 +27,8 @@ use tracing::{debug, warn};
 use windlass_archive::Archive;
 use windlass_model::labels;
 
+use crate::Scope;
 use crate::workflow::{Settings, configuration};
-use crate::{few, within};
 
 /// So many that are ready at a time are one write.
 const BATCH_MAX: usize = 64;
@@ -88,15 +88,15 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
     let Some(archive) = settings.archive.clone() else { return };
     tokio::select! {
         () = stop.cancelled() => {}
-        () = keep_all(&client, settings.managed_namespace.as_deref(), archive.as_ref()) => {}
+        () = keep_all(&client, &settings.scope, archive.as_ref()) => {}
         () = expire(&client, &settings, &archive) => {}
     }
 }
 
-async fn keep_all(client: &Client, managed: Option<&str>, archive: &dyn Archive) {
+async fn keep_all(client: &Client, scope: &Scope, archive: &dyn Archive) {
     let selector = format!("{}=true,{}=Pending", labels::COMPLETED, labels::ARCHIVING_STATUS);
-    let api: Api<Finished> = within(client, managed);
-    let events = watcher::watcher(api, few(&selector));
+    let api: Api<Finished> = scope.api(client);
+    let events = watcher::watcher(api, scope.few(&selector));
     let mut batches = Box::pin(events.ready_chunks(BATCH_MAX));
     // The versions that are kept, until their workflow is not in the watch any more.
     let mut kept: HashMap<String, Option<String>> = HashMap::new();

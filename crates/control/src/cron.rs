@@ -25,7 +25,7 @@ use windlass_schedule::cron::{self, Child, Decision};
 
 use crate::again::{self, Deleted};
 use crate::clock::Clock;
-use crate::{few, from_memory, within, within_of};
+use crate::{Scope, from_memory};
 
 /// A workflow as far as its schedule is concerned; its node table is passed over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -107,10 +107,10 @@ struct Known {
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Runs until `stop` is cancelled.
-pub async fn run(client: Client, managed: Option<String>, clock: Clock, stop: CancellationToken) {
+pub async fn run(client: Client, scope: Scope, clock: Clock, stop: CancellationToken) {
     let crons = watcher::watcher(
-        within_of(&client, managed.as_deref(), &resource("CronWorkflow", "cronworkflows")),
-        watcher::Config::default(),
+        scope.api_of::<DynamicObject>(&client, &resource("CronWorkflow", "cronworkflows")),
+        scope.all(),
     );
     let crons = crons.filter_map(async |event| match event {
         Ok(Event::Apply(o) | Event::InitApply(o)) => Some(Sight::Cron(Box::new(o))),
@@ -120,15 +120,14 @@ pub async fn run(client: Client, managed: Option<String>, clock: Clock, stop: Ca
         Err(e) => Some(Sight::Failed(e)),
     });
     // A tick's workflow is named by the tick: one that is not seen yet is not made twice.
-    let of_cron = from_memory(few(labels::CRON_WORKFLOW));
-    let made =
-        watcher::watcher(within::<Made>(&client, managed.as_deref()), of_cron).filter_map(async |event| match event {
-            Ok(Event::Apply(o) | Event::InitApply(o)) => Some(Sight::Made(Box::new(o))),
-            Ok(Event::Delete(o)) => Some(Sight::MadeGone(key(&o))),
-            Ok(Event::InitDone) => Some(Sight::MadeListed(true)),
-            Ok(Event::Init) => Some(Sight::MadeListed(false)),
-            Err(e) => Some(Sight::Failed(e)),
-        });
+    let of_cron = from_memory(scope.few(labels::CRON_WORKFLOW));
+    let made = watcher::watcher(scope.api::<Made>(&client), of_cron).filter_map(async |event| match event {
+        Ok(Event::Apply(o) | Event::InitApply(o)) => Some(Sight::Made(Box::new(o))),
+        Ok(Event::Delete(o)) => Some(Sight::MadeGone(key(&o))),
+        Ok(Event::InitDone) => Some(Sight::MadeListed(true)),
+        Ok(Event::Init) => Some(Sight::MadeListed(false)),
+        Err(e) => Some(Sight::Failed(e)),
+    });
     let mut sights = std::pin::pin!(select(crons.boxed(), made.boxed()));
     let mut known = Known::default();
     loop {

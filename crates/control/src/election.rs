@@ -12,16 +12,19 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
 use windlass_schedule::lease::{Elector, Record, Step, Terms};
 
-use crate::Error;
 use crate::clock::Clock;
+use crate::{Error, Scope};
 
-/// The name of the Lease: Argo's; a controller that manages one namespace from another one has its own.
+/// The name of the Lease: Argo's, with the instance's; a controller that manages one namespace from another one has its own.
 #[must_use]
-pub fn lease_name(home: &str, managed: Option<&str>) -> String {
-    match managed.filter(|namespace| *namespace != home) {
-        None => "workflow-controller".to_owned(),
-        Some(namespace) => format!("workflow-controller-{namespace}"),
+pub fn lease_name(home: &str, scope: &Scope) -> String {
+    let mut name = "workflow-controller".to_owned();
+    let others = scope.namespace.as_deref().filter(|namespace| *namespace != home);
+    for part in others.into_iter().chain(scope.instance.name()) {
+        name.push('-');
+        name.push_str(part);
     }
+    name
 }
 
 /// A process that stands for election.

@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::form::Executor;
 use crate::pod::PodSeen;
 use crate::workflow::{Live, Settings, configuration, repository, seen};
-use crate::{Error, event, few, from_memory, within_of};
+use crate::{Error, Scope, event};
 
 /// So many ledgers are carried out at the same time.
 const AT_ONCE: usize = 16;
@@ -63,8 +63,7 @@ fn ledgers() -> ApiResource {
 
 /// Runs until `stop` is cancelled; what is under way goes on by itself, and is found again by the next start.
 pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
-    let managed = settings.managed_namespace.clone();
-    let mut sights = select_all(watch(&client, managed.as_deref()));
+    let mut sights = select_all(watch(&client, &settings.scope));
     let hands = Hands { client, settings, turns: Arc::new(Semaphore::new(AT_ONCE)) };
     let mut house = House {
         hands,
@@ -91,10 +90,10 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
     }
 }
 
-fn watch(client: &Client, managed: Option<&str>) -> Vec<BoxStream<'static, Sight>> {
-    // What was removed since is removed again, which is no error.
-    let with_garbage = from_memory(few(labels::GARBAGE));
-    let workflows = watcher::watcher(within_of(client, managed, &seen::workflows()), with_garbage)
+fn watch(client: &Client, scope: &Scope) -> Vec<BoxStream<'static, Sight>> {
+    // Exact: a workflow that is there and not in the list would lose the artifacts that go when it is deleted.
+    let with_garbage = scope.few(labels::GARBAGE);
+    let workflows = watcher::watcher(scope.api_of::<DynamicObject>(client, &seen::workflows()), with_garbage)
         .filter_map(|event| async {
             match event {
                 Ok(Event::Apply(w) | Event::InitApply(w)) => Some(Sight::Workflow(Box::new(w))),
@@ -105,7 +104,7 @@ fn watch(client: &Client, managed: Option<&str>) -> Vec<BoxStream<'static, Sight
             }
         })
         .boxed();
-    let tasks = watcher::watcher(within_of(client, managed, &ledgers()), watcher::Config::default())
+    let tasks = watcher::watcher(scope.api_of::<DynamicObject>(client, &ledgers()), scope.all())
         .filter_map(|event| async {
             match event {
                 Ok(Event::Apply(l) | Event::InitApply(l)) => read(l).map(|ledger| Sight::Ledger(Box::new(ledger))),

@@ -17,38 +17,11 @@ pub mod garbage;
 pub mod metrics;
 mod pod;
 pub mod retention;
+mod scope;
 pub mod traces;
 pub mod workflow;
 
-/// One of our kinds, in the namespace that is ours or in all of them.
-fn within<K>(client: &kube::Client, managed: Option<&str>) -> kube::Api<K>
-where
-    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
-{
-    match managed {
-        Some(namespace) => kube::Api::namespaced(client.clone(), namespace),
-        None => kube::Api::all(client.clone()),
-    }
-}
-
-/// The same of a kind by name.
-fn within_of(
-    client: &kube::Client,
-    managed: Option<&str>,
-    kind: &kube::core::ApiResource,
-) -> kube::Api<kube::core::DynamicObject> {
-    match managed {
-        Some(namespace) => kube::Api::namespaced_with(client.clone(), namespace, kind),
-        None => kube::Api::all_with(client.clone(), kind),
-    }
-}
-
-/// A watch of the few that a label selector names. It lists them in one piece: that an API server from 1.31 on answers from
-/// memory (where its etcd, 3.4.31 or 3.5.13 and later, tells how far its watch is), while for a page it reads and decodes
-/// every object of the kind, the thousands that have ended as well.
-fn few(selector: &str) -> kube::runtime::watcher::Config {
-    kube::runtime::watcher::Config { page_size: None, ..Default::default() }.labels(selector)
-}
+pub use scope::{Instance, Scope};
 
 /// A watch that may begin a moment in the past, as informers do: the API server lists from memory whatever its etcd, where an
 /// exact list reads and decodes every object of the kind. Only for loops to which an older state is no harm, as they hear the rest

@@ -23,7 +23,7 @@ use windlass_schedule::retention;
 use crate::again::{self, Deleted, Pauses};
 use crate::clock::Clock;
 use crate::pod::PodSeen;
-use crate::{from_memory, within};
+use crate::{Scope, from_memory};
 
 /// So long a `ttlStrategy` waits for the archive, and so often it looks.
 const ARCHIVE_WAIT_MAX: SignedDuration = SignedDuration::from_mins(10);
@@ -96,19 +96,19 @@ impl Timers {
 }
 
 /// Runs until `stop` is cancelled; what is due later is found again by the next start.
-pub async fn run(client: Client, managed: Option<String>, clock: Clock, stop: CancellationToken) {
+pub async fn run(client: Client, scope: Scope, clock: Clock, stop: CancellationToken) {
     let timers = Timers(stop.child_token());
     let _ends = timers.0.clone().drop_guard();
     tokio::select! {
         () = stop.cancelled() => {}
-        () = workflows(&client, managed.as_deref(), &clock, &timers) => {}
+        () = workflows(&client, &scope, &clock, &timers) => {}
     }
 }
 
-async fn workflows(client: &Client, managed: Option<&str>, clock: &Clock, timers: &Timers) {
-    let api: Api<Ended> = within(client, managed);
+async fn workflows(client: &Client, scope: &Scope, clock: &Clock, timers: &Timers) {
+    let api: Api<Ended> = scope.api(client);
     // What is gone already is not found when its time has come.
-    let mut events = watcher::watcher(api, from_memory(watcher::Config::default())).boxed();
+    let mut events = watcher::watcher(api, from_memory(scope.all())).boxed();
     let mut due: HashMap<String, Timestamp> = HashMap::new();
     let mut collecting = Collecting::new();
     while let Some(event) = events.next().await {

@@ -213,7 +213,10 @@ fn blank(workflow: &Workflow, strategy: Strategy, name: String) -> WorkflowArtif
         metadata: ObjectMeta {
             name: Some(name),
             namespace: workflow.metadata.namespace.clone(),
-            labels: [(labels::GARBAGE.to_owned(), label(&text(&workflow.metadata.name)).to_owned())].into(),
+            labels: [(labels::GARBAGE.to_owned(), label(&text(&workflow.metadata.name)).to_owned())]
+                .into_iter()
+                .chain(workflow.metadata.labels.get_key_value(labels::INSTANCE).map(|(k, v)| (k.clone(), v.clone())))
+                .collect(),
             annotations: [
                 (labels::ARTIFACT_GC_STRATEGY.to_owned(), strategy.as_str().to_owned()),
                 (labels::GARBAGE_OF.to_owned(), text(&workflow.metadata.uid)),

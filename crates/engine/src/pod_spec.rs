@@ -195,6 +195,9 @@ impl Run {
         }
         labels.insert(labels::WORKFLOW.to_owned(), json!(self.workflow_name()));
         labels.insert(labels::COMPLETED.to_owned(), json!("false"));
+        if let Some(instance) = self.meta.labels.get(labels::INSTANCE) {
+            labels.insert(labels::INSTANCE.to_owned(), json!(instance));
+        }
         if node.on_exit {
             labels.insert(labels::ON_EXIT.to_owned(), json!("true"));
         }

@@ -39,6 +39,8 @@ pub struct ControllerConfig {
     pub archiving: Archiving,
     /// Whether workflows must refer to stored templates.
     pub referencing: Option<Referencing>,
+    /// Whose workflows the controller runs, by their label; those without one where it is not said.
+    pub instance: Option<String>,
     /// Artifact plugins.
     pub artifact_drivers: Vec<ArtifactDriver>,
     /// Keys that mean something to Argo's controller and nothing here.
@@ -164,9 +166,10 @@ impl Repository {
 }
 
 /// Settings whose text is read.
-const READ: [&str; 8] = [
+const READ: [&str; 9] = [
     "artifactDrivers",
     "artifactRepository",
+    "instanceID",
     "parallelism",
     "namespaceParallelism",
     "resourceRateLimit",
@@ -226,6 +229,11 @@ pub fn controller_config(data: &BTreeMap<String, String>) -> Result<ControllerCo
         None => Default::default(),
         Some(value) => Archiving::read(value).map_err(|e| format!("persistence: {e}"))?,
     };
+    let instance = match settings.remove("instanceID").filter(|value| !value.is_null()) {
+        None => None,
+        Some(Value::String(id)) if is_label_value(&id) => Some(id).filter(|id| !id.is_empty()),
+        Some(_) => return Err("instanceID: it is the value of a label".to_owned()),
+    };
     let restrictions = settings.remove("workflowRestrictions").unwrap_or_default();
     let referencing = match restrictions["templateReferencing"].as_str().unwrap_or_default() {
         "" => None,
@@ -242,9 +250,16 @@ pub fn controller_config(data: &BTreeMap<String, String>) -> Result<ControllerCo
         workflow_defaults,
         archiving,
         referencing,
+        instance,
         artifact_drivers,
         ignored: settings.into_keys().chain(ignored).collect(),
     })
+}
+
+fn is_label_value(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let ends = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    text.len() <= 63 && text.chars().all(inner) && ends(text.chars().next()) && ends(text.chars().last())
 }
 
 /// The `images` of `workflow-controller-configmap`: what images run when nothing is said. What cannot be read is left out;
@@ -305,18 +320,22 @@ mod tests {
             ("resourceRateLimit", "limit: 2.5\nburst: 3\n"),
             ("workflowDefaults", "spec: {parallelism: 3}\n"),
             ("workflowRestrictions", "templateReferencing: Secure\n"),
+            ("instanceID", "my-ci"),
         ]);
         let config = "parallelism: 10\nnamespaceParallelism: 4\nresourceRateLimit: {limit: 2.5, burst: 3}\n\
                       workflowDefaults: {spec: {parallelism: 3}}\n\
-                      workflowRestrictions: {templateReferencing: Secure}\n";
+                      workflowRestrictions: {templateReferencing: Secure}\ninstanceID: my-ci\n";
         let read = controller_config(&flat).unwrap();
         assert_eq!(read, controller_config(&data(&[("config", config)])).unwrap());
         assert_eq!((read.parallelism, read.namespace_parallelism), (Some(10), Some(4)));
         assert_eq!(read.resource_rate_limit, Some((2.5, 3)));
         assert_eq!(read.workflow_defaults, Some(json!({"spec": {"parallelism": 3}})));
         assert_eq!(read.referencing, Some(Referencing::Secure));
+        assert_eq!(read.instance.as_deref(), Some("my-ci"));
         assert!(read.ignored.is_empty());
         for (key, text) in [
+            ("instanceID", "my ci"),
+            ("instanceID", "[ci]"),
             ("workflowRestrictions", "templateReferencing: Sometimes"),
             ("parallelism", "many"),
             ("parallelism", "-1"),

@@ -2,6 +2,8 @@
 
 /// Label: the workflow a pod or task result belongs to.
 pub const WORKFLOW: &str = "workflows.argoproj.io/workflow";
+/// Label: the `instanceID` of the controller whose it is.
+pub const INSTANCE: &str = "workflows.argoproj.io/controller-instanceid";
 /// Label: whether the workflow or the pod's node has ended.
 pub const COMPLETED: &str = "workflows.argoproj.io/completed";
 /// Label: how far a finished workflow's archiving has come: `Pending`, `Archived`; on the copy that is kept `Persisted`.

@@ -30,7 +30,7 @@ use windlass_build::ConfinedUnpacker;
 use windlass_control::clock::Clock;
 use windlass_control::form::{Executor, PodExecutor};
 use windlass_control::traces::{Endpoint, Traces};
-use windlass_control::{archive, cron, delivery, garbage, retention, workflow};
+use windlass_control::{Scope, archive, cron, delivery, garbage, retention, workflow};
 use windlass_engine::pod_form::PodForm;
 use windlass_executor::inputs::Stores;
 use windlass_node::Agent;
@@ -242,8 +242,8 @@ impl Cluster {
         });
 
         tasks.spawn(windlass_workloads::run(controller.clone(), ca, stop.clone()));
-        tasks.spawn(retention::run(controller.clone(), None, Clock::default(), stop.clone()));
-        tasks.spawn(cron::run(controller.clone(), None, Clock::default(), stop.clone()));
+        tasks.spawn(retention::run(controller.clone(), Scope::default(), Clock::default(), stop.clone()));
+        tasks.spawn(cron::run(controller.clone(), Scope::default(), Clock::default(), stop.clone()));
         tasks.spawn(archive::run(controller.clone(), loops.clone(), stop.clone()));
         tasks.spawn(garbage::run(controller.clone(), loops.clone(), stop.clone()));
         tasks.spawn(workflow::run(controller, loops, stop.clone()));

@@ -118,11 +118,9 @@ fn controller(settings: &ControllerSettings, replicas: u32) -> Vec<Value> {
             }
         }
     }
-    // Two installations with a namespace each do not share one name.
-    let cluster_name = match &settings.managed_namespace {
-        None => CONTROLLER.to_owned(),
-        Some(namespace) => format!("{CONTROLLER}-{namespace}"),
-    };
+    // Two installations with a namespace or an instance each do not share one name.
+    let own = [&settings.managed_namespace, &settings.instanceid].into_iter().flatten();
+    let cluster_name = own.fold(CONTROLLER.to_owned(), |name, part| format!("{name}-{part}"));
     all.push(json!({
         "apiVersion": RBAC_VERSION, "kind": "ClusterRole", "metadata": {"name": cluster_name}, "rules": cluster_rules,
     }));
@@ -139,7 +137,7 @@ fn controller(settings: &ControllerSettings, replicas: u32) -> Vec<Value> {
 /// The lease of who works, beside the controller.
 fn election(settings: &ControllerSettings, subject: &Value) -> [Value; 2] {
     let home = settings.controller_namespace.as_str();
-    let lease = election::lease_name(home, settings.managed_namespace.as_deref());
+    let lease = election::lease_name(home, &settings.scope(None));
     let at = json!({"name": format!("{CONTROLLER}-{lease}"), "namespace": home});
     let leases = |verbs: &[&str]| rule("coordination.k8s.io", &["leases"], verbs);
     let mut own = leases(&["get", "patch"]);
@@ -162,6 +160,7 @@ fn flags(settings: &ControllerSettings) -> Vec<String> {
     let mut flags = vec![format!("--image={}", settings.image)];
     flags.extend(settings.image_pull_policy.map(|policy| format!("--image-pull-policy={}", policy.word())));
     flags.extend(settings.managed_namespace.iter().map(|ns| format!("--managed-namespace={ns}")));
+    flags.extend(settings.instanceid.iter().map(|id| format!("--instanceid={id}")));
     flags.extend(settings.events_listen.iter().map(|address| format!("--events-listen={address}")));
     flags.extend((settings.kaniko == KanikoBy::Image).then(|| "--kaniko=image".to_owned()));
     flags.push(format!("--controller-namespace={}", settings.controller_namespace));
@@ -316,6 +315,18 @@ mod tests {
             all.iter().filter(|o| o["kind"] == "ClusterRole" && o["metadata"]["name"] == "windlass-controller-ci");
         let text = serde_json::to_string(&rules.collect::<Vec<_>>()).unwrap();
         assert!(!text.contains("\"pods\"") && !text.contains("secrets"), "{text}");
+    }
+
+    #[test]
+    fn beside_another_one() {
+        let (one, other) = (made(&[]), made(&["--instanceid", "ci", "--controller-namespace", "ci-system"]));
+        let place = |o: &Value| [o["kind"].clone(), o["metadata"]["namespace"].clone(), o["metadata"]["name"].clone()];
+        let places: Vec<_> = one.iter().map(place).collect();
+        let both: Vec<Value> = other.iter().filter(|o| places.contains(&place(o))).cloned().collect();
+        // What both write is the same in both.
+        assert!(both.iter().all(|o| one.contains(o)), "{}", shown(&both));
+        let text = shown(&other);
+        assert!(text.contains("--instanceid=ci") && text.contains("- workflow-controller-ci\n"), "{text}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use windlass_lang::yaml::Document;
 use windlass_lang::{Diagnostic, Sources, yaml};
+use windlass_model::labels;
 
 use crate::cli::SubmitOptions;
 
@@ -81,6 +82,11 @@ pub(crate) fn pair<'a>(text: &'a str, flag: &str) -> Result<(&'a str, &'a str)> 
     text.split_once('=').with_context(|| format!("{flag} {text:?} has no `=`: write {flag} KEY=VALUE"))
 }
 
+/// Makes an object that instance's.
+pub(crate) fn label_instance(object: &mut Value, id: &str) {
+    child(&mut object["metadata"], "labels").insert(labels::INSTANCE.to_owned(), id.into());
+}
+
 /// Puts the flags' parameters, annotations, names into a Workflow.
 pub(crate) fn change(workflow: &mut Value, options: &SubmitOptions) -> Result<()> {
     let mut parameters: Vec<(String, String)> = Vec::new();
@@ -122,6 +128,9 @@ pub(crate) fn change(workflow: &mut Value, options: &SubmitOptions) -> Result<()
     for text in options.labels.iter().flat_map(|l| l.split(',')).filter(|l| !l.is_empty()) {
         let (k, v) = pair(text, "-l")?;
         child(&mut workflow["metadata"], "labels").insert(k.to_owned(), v.into());
+    }
+    if let Some(id) = &options.instanceid {
+        label_instance(workflow, id);
     }
     if let Some(name) = &options.name {
         workflow["metadata"]["name"] = json!(name);

@@ -151,6 +151,13 @@ pub(crate) async fn read(client: &Client, settings: &Settings) -> Result<Control
     Ok(config_of(map.as_ref()).unwrap_or_default())
 }
 
+/// The `instanceID` that the ConfigMap of that namespace says now. Argo's controller reads it when it starts, and ours too.
+pub async fn configured_instance(client: &Client, namespace: &str) -> Result<Option<String>, Error> {
+    let maps: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &seen::config_maps());
+    let map = maps.get_opt(repository::CONFIGURATION).await?;
+    Ok(config_of(map.as_ref()).unwrap_or_default().instance)
+}
+
 /// Every change of the configuration, and of what namespaces say. A controller of one namespace may not ask for that.
 pub(crate) fn watch(client: &Client, settings: &Settings) -> Vec<Sights> {
     let configuration: Sights = watch_object(config_maps(client, settings), repository::CONFIGURATION)
@@ -163,7 +170,7 @@ pub(crate) fn watch(client: &Client, settings: &Settings) -> Vec<Sights> {
         .boxed();
     let mut all = vec![configuration];
     all.extend(MAPS.map(|name| maps(client, settings, name)));
-    if settings.managed_namespace.is_none() {
+    if settings.scope.namespace.is_none() {
         let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
         let namespaces: Sights = watcher::watcher(namespaces, watcher::Config::default())
             .filter_map(|event| async {
@@ -185,10 +192,7 @@ pub(crate) fn watch(client: &Client, settings: &Settings) -> Vec<Sights> {
 
 /// The ConfigMaps of one name, wherever workflows are run.
 fn maps(client: &Client, settings: &Settings, name: &'static str) -> Sights {
-    let api: Api<PartialObjectMeta<ConfigMap>> = match settings.managed_namespace.as_deref() {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    };
+    let api: Api<PartialObjectMeta<ConfigMap>> = settings.scope.api(client);
     let named = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let key = |map: &PartialObjectMeta<ConfigMap>| (map.namespace().unwrap_or_default(), map.name_any());
     watcher::watcher(api, named)

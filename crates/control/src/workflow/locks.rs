@@ -29,7 +29,7 @@ use windlass_schedule::locks::{Holder, Owner, Table, Wish};
 use super::live::Live;
 use super::resident::Letter;
 use super::{Key, seen};
-use crate::Error;
+use crate::{Error, Scope};
 
 /// Where the size of a semaphore is: namespace and name of a ConfigMap, or of a limit in the database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,15 +78,15 @@ impl Locks {
     /// The table with what unfinished workflows hold by their statuses.
     pub(crate) async fn restore(
         client: &Client,
-        managed: Option<&str>,
+        scope: &Scope,
         limits: Option<Arc<dyn Limits>>,
     ) -> Result<Self, Error> {
         let kind = seen::workflows();
-        let api = match managed {
-            Some(namespace) => Api::<Object<Unread, Held>>::namespaced_with(client.clone(), namespace, &kind),
-            None => Api::all_with(client.clone(), &kind),
+        let api = scope.api_of::<Object<Unread, Held>>(client, &kind);
+        let unfinished = ListParams {
+            label_selector: scope.selector(&format!("{}!=true", labels::COMPLETED)),
+            ..ListParams::default()
         };
-        let unfinished = ListParams::default().labels(&format!("{}!=true", labels::COMPLETED));
         let mut room = Room::default();
         for workflow in api.list(&unfinished).await? {
             let Some(status) = &workflow.status else { continue };

@@ -35,14 +35,14 @@ use windlass_model::{WorkflowPhase, labels};
 use crate::clock::Clock;
 use crate::form::Executor;
 use crate::pod::{Left, PodSeen};
-use crate::{Error, few, within, within_of};
+use crate::{Error, Scope};
 use resident::{Letter, Over, Resident};
 use seen::WorkflowSeen;
 use stray::Strays;
 use sweep::Sweep;
 use windlass_schedule::throttle::Throttle;
 
-pub use live::LIMIT;
+pub use live::{LIMIT, configured_instance};
 pub(crate) use live::{Live, read as configuration};
 pub use repository::CONFIGURATION;
 pub(crate) use seen::config_maps;
@@ -66,8 +66,8 @@ pub struct Settings {
     pub memory: Option<Arc<dyn Memory>>,
     /// The sizes of semaphores in a database, and that there is one; without it nobody gets such a lock.
     pub limits: Option<Arc<dyn Limits>>,
-    /// The only namespace whose workflows are ours; all of them when it is not said.
-    pub managed_namespace: Option<String>,
+    /// Which workflows are ours.
+    pub scope: Scope,
     /// Where the controller's own ConfigMaps are.
     pub controller_namespace: String,
     /// A status is not written again before so much time has passed (completion is written at once).
@@ -87,7 +87,7 @@ impl Default for Settings {
             archive: None,
             memory: None,
             limits: None,
-            managed_namespace: None,
+            scope: Scope::default(),
             controller_namespace: "windlass-system".to_owned(),
             status_pause_min: Duration::from_millis(100),
             creates_max: 64,
@@ -402,7 +402,7 @@ async fn prepare(
     stop: &CancellationToken,
 ) -> Option<(locks::Locks, ControllerConfig)> {
     loop {
-        let locks = locks::Locks::restore(client, settings.managed_namespace.as_deref(), settings.limits.clone());
+        let locks = locks::Locks::restore(client, &settings.scope, settings.limits.clone());
         match tokio::try_join!(locks, live::read(client, settings)) {
             Ok(known) => return Some(known),
             Err(e) => warn!(error = %e, "cannot read which locks are held, and the configuration; tried again"),
@@ -439,14 +439,14 @@ async fn mark_broken(client: &Client, key: &Key, text: &str, archived: bool) {
 type Sights = futures::stream::BoxStream<'static, Sight>;
 
 fn watch(client: &Client, settings: &Settings) -> impl futures::Stream<Item = Sight> + Unpin + use<> {
-    let managed = settings.managed_namespace.as_deref();
-    let workflows: Api<WorkflowSeen> = within(client, managed);
+    let scope = &settings.scope;
+    let workflows: Api<WorkflowSeen> = scope.api(client);
     let of_workflow = watcher::Config::default().labels(labels::WORKFLOW);
     // What has ended is nobody's concern here: thousands of such pods and workflows must cost a start nothing.
-    let unfinished = few(&format!("{},{}!=true", labels::WORKFLOW, labels::COMPLETED));
-    let pods: Api<PodSeen> = within(client, managed);
-    let results = within_of(client, managed, &seen::task_results());
-    let running = few(&format!("{}!=true", labels::COMPLETED));
+    let unfinished = scope.few(&format!("{},{}!=true", labels::WORKFLOW, labels::COMPLETED));
+    let pods: Api<PodSeen> = scope.api(client);
+    let results: Api<kube::api::DynamicObject> = scope.api_of(client, &seen::task_results());
+    let running = scope.few(&format!("{}!=true", labels::COMPLETED));
     let workflows: Sights = watcher::watcher(workflows, running)
         .filter_map(|event| async {
             match event {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use windlass_apiserver::{ApiServer, Identity, Options};
 use windlass_archive::{Archive, Error, Page, SqliteArchive, Wanted};
 use windlass_control::clock::Clock;
-use windlass_control::{archive, retention, workflow};
+use windlass_control::{Scope, archive, retention, workflow};
 use windlass_model::labels;
 
 /// An archive whose disk can be full.
@@ -71,7 +71,7 @@ impl House {
     fn start(&self) {
         let settings = workflow::Settings { archive: Some(self.disk.clone()), ..workflow::Settings::default() };
         tokio::spawn(archive::run(self.client.clone(), settings.clone(), self.stop.clone()));
-        tokio::spawn(retention::run(self.client.clone(), None, Clock::default(), self.stop.clone()));
+        tokio::spawn(retention::run(self.client.clone(), Scope::default(), Clock::default(), self.stop.clone()));
         tokio::spawn(workflow::run(self.client.clone(), settings, self.stop.clone()));
     }
 

@@ -7,6 +7,7 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, P
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver::{ApiServer, Identity, Options};
+use windlass_control::Scope;
 use windlass_control::clock::Clock;
 
 async fn cluster() -> kube::Client {
@@ -47,7 +48,10 @@ async fn every_tick_once() {
     // Two controllers, by mistake or while one takes over from the other.
     let start = || {
         let stop = CancellationToken::new();
-        (stop.clone(), tokio::spawn(windlass_control::cron::run(client.clone(), None, Clock::default(), stop)))
+        (
+            stop.clone(),
+            tokio::spawn(windlass_control::cron::run(client.clone(), Scope::default(), Clock::default(), stop)),
+        )
     };
     let both = [start(), start()];
     until("three ticks", async || names().await.len() >= 3).await;

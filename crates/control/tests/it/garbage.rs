@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver::{ApiServer, Identity, Options};
 use windlass_control::clock::Clock;
-use windlass_control::{garbage, retention, workflow};
+use windlass_control::{Scope, garbage, retention, workflow};
 
 struct House {
     server: ApiServer,
@@ -31,7 +31,7 @@ impl House {
         let stop = self.stop.child_token();
         let client = self.server.client(Identity::admin());
         tokio::spawn(garbage::run(client.clone(), workflow::Settings::default(), stop.clone()));
-        tokio::spawn(retention::run(client, None, Clock::default(), stop.clone()));
+        tokio::spawn(retention::run(client, Scope::default(), Clock::default(), stop.clone()));
         stop
     }
 

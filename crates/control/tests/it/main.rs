@@ -5,6 +5,7 @@ mod archive;
 mod cron;
 mod deliveries;
 mod garbage;
+mod instances;
 mod large;
 mod locks;
 mod retention;

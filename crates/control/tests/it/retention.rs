@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver::{ApiServer, Identity, Options};
 use windlass_control::clock::Clock;
-use windlass_control::{cron, retention};
+use windlass_control::{Scope, cron, retention};
 
 /// Requests that fail once each: method, and how the path ends.
 type Failing = Arc<Mutex<Vec<(Method, &'static str)>>>;
@@ -46,8 +46,8 @@ impl House {
         });
         let stop = CancellationToken::new();
         let loops = kube::Client::new(service, "default");
-        tokio::spawn(retention::run(loops.clone(), None, Clock::default(), stop.clone()));
-        tokio::spawn(cron::run(loops, None, Clock::default(), stop.clone()));
+        tokio::spawn(retention::run(loops.clone(), Scope::default(), Clock::default(), stop.clone()));
+        tokio::spawn(cron::run(loops, Scope::default(), Clock::default(), stop.clone()));
         Self { client: server.client(Identity::admin()), failing, stop }
     }
 

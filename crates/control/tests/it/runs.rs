@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver::{ApiServer, Identity, Options};
 use windlass_control::clock::Clock;
-use windlass_control::{retention, workflow};
+use windlass_control::{Scope, retention, workflow};
 use windlass_model::labels;
 
 /// How many objects of each resource were sent as parts of lists.
@@ -60,7 +60,7 @@ impl House {
 
     pub(crate) fn start(&self, client: &kube::Client) {
         tokio::spawn(workflow::run(client.clone(), workflow::Settings::default(), self.stop.clone()));
-        tokio::spawn(retention::run(client.clone(), None, Clock::default(), self.stop.clone()));
+        tokio::spawn(retention::run(client.clone(), Scope::default(), Clock::default(), self.stop.clone()));
     }
 
     pub(crate) fn workflows(&self) -> Api<DynamicObject> {
@@ -86,7 +86,7 @@ impl House {
         status["nodes"][name]["phase"].as_str().unwrap_or_default().to_owned()
     }
 
-    async fn set_phase(&self, name: &str, phase: &str) {
+    pub(crate) async fn set_phase(&self, name: &str, phase: &str) {
         let state = match phase {
             "Running" => json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}),
             _ => json!({"terminated": {"exitCode": 0, "startedAt": "2026-01-01T00:00:00Z",

@@ -40,7 +40,8 @@ async fn the_host_is_out_of_reach(bench: Bench) {
 
 async fn pods_with_host_network_share_one(bench: Bench) {
     let script = |then: &str| json!([{"name": "main", "command": ["sh", "-c", then]}]);
-    let serve = "echo a word | nc -l -p 7000; cat /etc/resolv.conf; hostname";
+    // `-e`: an `nc` that copies would end at the end of what it is asked, before it has said its word.
+    let serve = "nc -l -p 7000 -e echo a word; cat /etc/resolv.conf; hostname";
     bench.pod("serve", json!({"hostNetwork": true, "containers": script(serve)})).await;
     let ask = "for i in $(seq 100); do nc 127.0.0.1 7000 </dev/null && exit 0; sleep 0.1; done; exit 1";
     bench.pod("ask", json!({"hostNetwork": true, "containers": script(ask)})).await;

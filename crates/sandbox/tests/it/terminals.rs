@@ -60,7 +60,8 @@ async fn terminal_of_a_further_process(bench: Bench) {
     let container = bench.host.spawn(spec.clone(), Stdio::null()).await.unwrap();
     assert!(container.terminal().is_none());
     // Interrupting is for what runs in the foreground, which needs a controlling terminal.
-    let script = "trap 'exit 5' INT; tty; echo $1; ls /dev/pts; read line";
+    // A loop: a signal right before a `read` would wait with it for a line that nobody types.
+    let script = "trap 'exit 5' INT; tty; echo $1; ls /dev/pts; while :; do sleep 0.1; done";
     let shell = ExecSpec::like(&spec, ["sh", "-c", script, "sh", "begun"].map(str::to_owned).to_vec());
     for _ in 0..2 {
         let process = container.exec(shell.clone(), Stdio::terminal()).await.unwrap();

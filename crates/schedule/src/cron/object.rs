@@ -9,7 +9,7 @@ const HANDED_ON: &[&str] = &[
     labels::CREATOR,
     "workflows.argoproj.io/creator-email",
     "workflows.argoproj.io/creator-preferred-username",
-    "workflows.argoproj.io/controller-instanceid",
+    labels::INSTANCE,
 ];
 
 /// The workflow that a CronWorkflow makes for a tick.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
+use windlass_control::{Instance, Scope};
 use windlass_schedule::lease::Terms;
 
 use super::RemapArgs;
@@ -65,6 +66,10 @@ pub(crate) struct ControllerSettings {
     /// Only workflows of this namespace are run [default: all]
     #[arg(long, value_name = "NS")]
     pub(crate) managed_namespace: Option<String>,
+    /// Only workflows with this label `controller-instanceid` are run [default: `instanceID` of the ConfigMap; without one those
+    /// that have no such label]
+    #[arg(long, env = "ARGO_INSTANCEID", value_name = "ID")]
+    pub(crate) instanceid: Option<String>,
     /// Where the controller is, and its ConfigMap workflow-controller-configmap
     #[arg(long, default_value = "windlass-system", value_name = "NS")]
     pub(crate) controller_namespace: String,
@@ -73,6 +78,14 @@ pub(crate) struct ControllerSettings {
     pub(crate) events_listen: Option<std::net::SocketAddr>,
     #[command(flatten)]
     pub(crate) names: RemapArgs,
+}
+
+impl ControllerSettings {
+    /// Whose workflows are run, where `configured` is the instance that the ConfigMap says.
+    pub(crate) fn scope(&self, configured: Option<String>) -> Scope {
+        let instance = Instance::of(self.instanceid.clone().or(configured));
+        Scope { namespace: self.managed_namespace.clone(), instance }
+    }
 }
 
 /// Who of several controllers works, by Argo's names.

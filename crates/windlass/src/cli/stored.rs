@@ -116,6 +116,9 @@ pub(crate) struct CronCreateArgs {
     /// Set a parameter of its workflows (repeatable)
     #[arg(short = 'p', long = "parameter", value_name = "KEY=VALUE")]
     pub(crate) parameters: Vec<String>,
+    /// Run by the controller of this instance (Argo's `instanceID`): sets its label
+    #[arg(long, env = "ARGO_INSTANCEID", value_name = "ID")]
+    pub(crate) instanceid: Option<String>,
     /// Form of the output
     #[arg(short, long, value_enum, value_name = "FORM")]
     pub(crate) output: Option<Format>,

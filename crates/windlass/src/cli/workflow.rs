@@ -33,6 +33,9 @@ pub(crate) struct SubmitOptions {
     /// Run the pods as this ServiceAccount
     #[arg(long, value_name = "NAME")]
     pub(crate) serviceaccount: Option<String>,
+    /// Run by the controller of this instance (Argo's `instanceID`): sets its label
+    #[arg(long, env = "ARGO_INSTANCEID", value_name = "ID")]
+    pub(crate) instanceid: Option<String>,
 }
 
 /// `run`
@@ -104,6 +107,9 @@ pub(crate) struct ListArgs {
     /// Only those that were made again from another one
     #[arg(long)]
     pub(crate) resubmitted: bool,
+    /// Only those of this instance of the controller
+    #[arg(long, env = "ARGO_INSTANCEID", value_name = "ID")]
+    pub(crate) instanceid: Option<String>,
     /// Ask the API for so many at a time
     #[arg(long, value_name = "COUNT")]
     pub(crate) chunk_size: Option<u32>,

@@ -40,6 +40,9 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
     let config = config(session).await?;
     let client = Client::try_from(config.clone())?;
     ensure_kinds(&client).await?;
+    let configured = workflow::configured_instance(&client, &settings.controller_namespace).await;
+    let configured = configured.context("cannot read the controller's configuration")?;
+    let scope = settings.scope(configured);
 
     let images = ClientOptions {
         credentials: super::image::credentials(None)?,
@@ -63,7 +66,7 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
             ..windlass_engine::Config::default()
         },
         executor: Executor::Pod(PodExecutor { form, images: Arc::new(images) }),
-        managed_namespace: settings.managed_namespace.clone(),
+        scope: scope.clone(),
         controller_namespace: settings.controller_namespace.clone(),
         ..workflow::Settings::default()
     };
@@ -92,7 +95,7 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
     let mut interrupted = std::pin::pin!(interrupted);
     if !args.election.leader_election_disable {
         let home = settings.controller_namespace.as_str();
-        let lease = election::lease_name(home, settings.managed_namespace.as_deref());
+        let lease = election::lease_name(home, &scope);
         let identity = args.election.leader_election_identity.clone().unwrap_or_else(identity);
         let terms = args.election.terms();
         if let Some(fault) = terms.fault() {
@@ -110,15 +113,15 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
         }
     }
     tell_leader(&loops.metrics, true);
-    let managed = settings.managed_namespace;
-    tasks.spawn(retention::run(client.clone(), managed.clone(), Clock::default(), stop.clone()));
-    tasks.spawn(cron::run(client.clone(), managed.clone(), Clock::default(), stop.clone()));
+    tasks.spawn(retention::run(client.clone(), scope.clone(), Clock::default(), stop.clone()));
+    tasks.spawn(cron::run(client.clone(), scope.clone(), Clock::default(), stop.clone()));
     tasks.spawn(garbage::run(client.clone(), loops.clone(), stop.clone()));
     tasks.spawn(workflow::run(client, loops, stop.clone()));
     tasks.close();
-    match managed {
-        Some(namespace) => println!("windlass controller: workflows of namespace {namespace}"),
-        None => println!("windlass controller: workflows of all namespaces"),
+    let of_instance = scope.instance.name().map(|id| format!(" with the instance ID {id}")).unwrap_or_default();
+    match &scope.namespace {
+        Some(namespace) => println!("windlass controller: workflows of namespace {namespace}{of_instance}"),
+        None => println!("windlass controller: workflows of all namespaces{of_instance}"),
     }
     let lost = async {
         match &mut candidate {

@@ -32,6 +32,9 @@ pub(super) async fn run(session: &Session, args: ListArgs) -> Result<ExitCode> {
     if args.resubmitted {
         selectors.push(labels::RESUBMITTED_FROM.to_owned());
     }
+    if let Some(id) = &args.instanceid {
+        selectors.push(format!("{}={id}", labels::INSTANCE));
+    }
     let params =
         ListParams { field_selector: args.field_selector.clone(), limit: args.chunk_size, ..ListParams::default() };
     let mut params = params.labels(&selectors.join(","));

@@ -236,7 +236,7 @@ fn replaced(before: &Value, after: &Value) -> Value {
 }
 
 async fn create_cron(session: &Session, args: CronCreateArgs) -> Result<ExitCode> {
-    let CronCreateArgs { files, name, schedule, parameters, output } = args;
+    let CronCreateArgs { files, name, schedule, parameters, instanceid, output } = args;
     let options = SubmitOptions { parameters, ..SubmitOptions::default() };
     create(session, CRON, &files, output, |object| {
         if let Some(name) = &name {
@@ -245,6 +245,9 @@ async fn create_cron(session: &Session, args: CronCreateArgs) -> Result<ExitCode
         if let Some(schedule) = &schedule {
             object["spec"]["schedules"] = json!([schedule]);
             object["spec"].as_object_mut().and_then(|spec| spec.remove("schedule"));
+        }
+        if let Some(id) = &instanceid {
+            manifest::label_instance(object, id);
         }
         // Parameters are set where a Workflow has them.
         let mut inner = json!({"metadata": {}, "spec": object["spec"]["workflowSpec"]});

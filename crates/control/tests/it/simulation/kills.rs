@@ -27,7 +27,7 @@ use windlass_artifacts::AllowPaths;
 use windlass_artifacts::git::{GitAccess, Mirrors};
 use windlass_control::clock::Clock;
 use windlass_control::delivery::{self, DeliveryLoop};
-use windlass_control::{cron, garbage, retention, workflow};
+use windlass_control::{Scope, cron, garbage, retention, workflow};
 use windlass_engine::manual;
 use windlass_model::labels;
 use windlass_schedule::trigger::Policy;
@@ -278,23 +278,21 @@ async fn submit(ground: &Ground, client: &kube::Client, namespace: &str, object:
 async fn lives(server: ApiServer, killer: Arc<Killer>, namespace: String, mirrors: Option<(PathBuf, PathBuf)>) {
     let clock = Clock::beginning(BEGIN.parse::<Timestamp>().unwrap());
     for life in 1.. {
-        let (client, managed) = (killer.client(&server, life), Some(namespace.clone()));
-        let settings = workflow::Settings {
-            clock: clock.clone(),
-            managed_namespace: managed.clone(),
-            ..workflow::Settings::default()
-        };
+        let client = killer.client(&server, life);
+        let scope = Scope { namespace: Some(namespace.clone()), ..Scope::default() };
+        let settings =
+            workflow::Settings { clock: clock.clone(), scope: scope.clone(), ..workflow::Settings::default() };
         let stop = CancellationToken::new();
         let mut loops = vec![
             AbortOnDropHandle::new(tokio::spawn(workflow::run(client.clone(), settings.clone(), stop.clone()))),
             AbortOnDropHandle::new(tokio::spawn(garbage::run(client.clone(), settings, stop.clone()))),
             AbortOnDropHandle::new(tokio::spawn(retention::run(
                 client.clone(),
-                managed.clone(),
+                scope.clone(),
                 clock.clone(),
                 stop.clone(),
             ))),
-            AbortOnDropHandle::new(tokio::spawn(cron::run(client.clone(), managed, clock.clone(), stop.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(cron::run(client.clone(), scope, clock.clone(), stop.clone()))),
         ];
         if let Some((allowed, mirrors)) = &mirrors {
             let access = GitAccess { allow: AllowPaths::new([allowed.clone()]), ..GitAccess::default() };

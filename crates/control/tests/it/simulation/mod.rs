@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use windlass_apiserver::{ApiServer, Identity, Options};
 use windlass_control::clock::Clock;
-use windlass_control::{retention, workflow};
+use windlass_control::{Scope, retention, workflow};
 use windlass_model::labels;
 
 use dice::Dice;
@@ -124,16 +124,13 @@ async fn world(server: ApiServer, seed: u64) -> Result<(), String> {
 async fn controller(client: kube::Client, namespace: String, clock: Clock, faults: Option<Arc<Faults>>, seed: u64) {
     let mut dice = Dice::of(seed, "restarts");
     loop {
-        let managed = Some(namespace.clone());
-        let settings = workflow::Settings {
-            clock: clock.clone(),
-            managed_namespace: managed.clone(),
-            ..workflow::Settings::default()
-        };
+        let scope = Scope { namespace: Some(namespace.clone()), ..Scope::default() };
+        let settings =
+            workflow::Settings { clock: clock.clone(), scope: scope.clone(), ..workflow::Settings::default() };
         let stop = CancellationToken::new();
         let loops = [
             AbortOnDropHandle::new(tokio::spawn(workflow::run(client.clone(), settings, stop.clone()))),
-            AbortOnDropHandle::new(tokio::spawn(retention::run(client.clone(), managed, clock.clone(), stop.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(retention::run(client.clone(), scope, clock.clone(), stop.clone()))),
         ];
         match &faults {
             Some(faults) => faults.crash.notified().await,

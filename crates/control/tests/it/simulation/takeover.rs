@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use windlass_apiserver::{ApiServer, Identity, Options};
 use windlass_control::clock::Clock;
 use windlass_control::election::Candidate;
-use windlass_control::{retention, workflow};
+use windlass_control::{Scope, retention, workflow};
 use windlass_schedule::lease::Terms;
 
 use super::kubelet;
@@ -108,11 +108,11 @@ fn replica(server: &ApiServer, name: &'static str, made: &Made, diary: &Diary) -
         candidate.win().await;
         diary.note(format!("{name} begins"));
         let stop = CancellationToken::new();
-        let managed = Some(NAMESPACE.to_owned());
-        let settings = workflow::Settings { managed_namespace: managed.clone(), ..workflow::Settings::default() };
+        let scope = Scope { namespace: Some(NAMESPACE.to_owned()), ..Scope::default() };
+        let settings = workflow::Settings { scope: scope.clone(), ..workflow::Settings::default() };
         let loops = [
             AbortOnDropHandle::new(tokio::spawn(workflow::run(client.clone(), settings, stop.clone()))),
-            AbortOnDropHandle::new(tokio::spawn(retention::run(client, managed, Clock::default(), stop.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(retention::run(client, scope, Clock::default(), stop.clone()))),
         ];
         tokio::select! {
             _ = candidate.keep() => {
