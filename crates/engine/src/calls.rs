@@ -3,6 +3,7 @@
 use serde_json::Value;
 use windlass_lang::expr::Expression;
 use windlass_lang::tags::{self, Lookup, Options, Resolve, TagKind};
+use windlass_lang::when::Condition;
 use windlass_model::template::WorkflowStep;
 use windlass_model::{Artifact, Parameter};
 
@@ -67,10 +68,12 @@ fn when_only(mut ready: Ready) -> Result<Ready, String> {
         && !when.is_empty()
     {
         // A false `when` must hide a broken loop; a true one is not asked again.
-        if !when_holds(when)? {
-            ready.skipped = Some(when.clone());
-        } else {
-            ready.step.when = None;
+        match when_holds(when) {
+            Ok(false) => ready.skipped = Some(when.clone()),
+            Ok(true) => ready.step.when = None,
+            // Each item says so for itself; a loop that cannot be unrolled says that first.
+            Err(_) if looped => {}
+            Err(message) => return Err(message),
         }
     }
     Ok(ready)
@@ -81,8 +84,19 @@ pub(crate) fn when_holds(when: &str) -> Result<bool, String> {
     if when.trim().is_empty() {
         return Ok(true);
     }
-    windlass_lang::when::evaluate(when)
-        .map_err(|fault| format!("Invalid 'when' expression '{when}': {}", fault.message))
+    let condition = Condition::parse(when).map_err(|fault| {
+        let quotes = " (hint: try wrapping the affected expression in quotes (\"))";
+        let hint = if fault.message.contains("Invalid token") { quotes } else { "" };
+        format!("Invalid 'when' expression '{when}': {}{hint}", fault.message)
+    })?;
+    // The second word is spelt as Argo spells it.
+    let value = condition
+        .value()
+        .map_err(|fault| format!("Failed to evaluate 'when' expresion '{when}': {}", fault.message))?;
+    match value {
+        windlass_lang::when::Value::Bool(truth) => Ok(truth),
+        other => Err(format!("Expected boolean evaluation for '{when}'. Got {other}")),
+    }
 }
 
 /// An argument that is nothing but a reference to something absent is not given at all.

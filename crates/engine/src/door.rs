@@ -29,8 +29,6 @@ pub struct Config {
     pub refuse_unsupported: bool,
     /// What workflows leave out (`workflowDefaults`): a part of a workflow.
     pub workflow_defaults: Option<Value>,
-    /// The pods' ServiceAccount where the workflow names none.
-    pub service_account: String,
     /// Whether workflows must refer to stored templates (`workflowRestrictions`).
     pub referencing: Option<Referencing>,
     /// Artifact plugins that there are.
@@ -52,7 +50,6 @@ impl Default for Config {
             pod_finalizer: false,
             refuse_unsupported: true,
             workflow_defaults: None,
-            service_account: "default".to_owned(),
             referencing: None,
             artifact_drivers: Vec::new(),
         }

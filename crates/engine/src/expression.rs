@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use windlass_lang::Fault;
 use windlass_lang::expr::{Env, Expression, Value};
 use windlass_lang::tags::{Evaluated, Lookup, Resolve};
 use windlass_model::{Artifact, NodePhase};
@@ -18,6 +19,20 @@ pub(crate) fn evaluate(scope: &Scope<'_>, text: &str) -> Evaluated {
     match Expression::parse(text) {
         Ok(expression) => windlass_lang::expr::evaluate_tag(text, &environment(scope, &expression)),
         Err(fault) => Evaluated::Failed(fault),
+    }
+}
+
+/// The text of an expression that must have a value. What goes wrong is said with its place, as expr-lang does.
+pub(crate) fn value(scope: &Scope<'_>, text: &str) -> Result<String, String> {
+    let placed = |fault: Fault| windlass_lang::expr::placed(text, &fault);
+    let expression = Expression::parse(text).map_err(placed)?;
+    let env = environment(scope, &expression);
+    if let Some(name) = expression.stranger(&env) {
+        return Err(placed(Fault::new(format!("unknown name {}", name.path[0]), name.range.clone())));
+    }
+    match expression.evaluate(&env).map_err(placed)? {
+        Value::Null => Err(format!("failed to evaluate expression {text:?}")),
+        value => Ok(value.go_text()),
     }
 }
 
@@ -49,6 +64,16 @@ pub(crate) fn holds(scope: &Scope<'_>, text: &str) -> Result<bool, String> {
 
 pub(crate) fn environment(scope: &Scope<'_>, expression: &Expression) -> Env {
     let mut env = Env::default().at(scope.run.now);
+    // What is there at all, whatever is in it.
+    let there = [
+        ("workflow", scope.globals || !scope.locals.is_empty()),
+        ("inputs", scope.inputs.is_some()),
+        ("steps", scope.boundary.is_some()),
+        ("tasks", scope.boundary.is_some()),
+    ];
+    for (root, _) in there.into_iter().filter(|(_, there)| *there) {
+        env.set_path(&[root], Value::Map(BTreeMap::new()));
+    }
     for name in expression.names() {
         let path: Vec<&str> = name.path.iter().map(String::as_str).collect();
         // The longest part that means something; what follows is a field of it.

@@ -20,17 +20,15 @@ pub(crate) struct Globals {
 
 impl Globals {
     /// The names that the workflow's metadata and spec give. Parameters come with [`Globals::set_parameters`].
-    pub(crate) fn new(meta: &ObjectMeta, spec: &WorkflowSpec, default_account: &str) -> Self {
+    pub(crate) fn new(meta: &ObjectMeta, spec: &WorkflowSpec) -> Self {
         let mut this = Self::default();
         let name = meta.name.clone().unwrap_or_default();
         this.set("workflow.name", name);
         this.set("workflow.namespace", meta.namespace.clone().unwrap_or_default());
         this.set("workflow.uid", meta.uid.clone().unwrap_or_default());
         this.set("workflow.mainEntrypoint", spec.entrypoint.clone().unwrap_or_default());
-        this.set(
-            "workflow.serviceAccountName",
-            spec.service_account_name.clone().unwrap_or_else(|| default_account.to_owned()),
-        );
+        // What the spec says, and not what the pods run as where it says nothing.
+        this.set("workflow.serviceAccountName", spec.service_account_name.clone().unwrap_or_default());
         if let Some(priority) = spec.priority {
             this.set("workflow.priority", priority.to_string());
         }

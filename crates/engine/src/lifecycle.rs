@@ -395,12 +395,20 @@ impl Run {
                 if !self.nodes.list[root].status.is_fulfilled() || !self.run_hooks_ended() {
                     return false;
                 }
-                if self.nodes.list[root].refused && self.nodes.list[root].status.phase == NodePhase::Error {
+                let entry = &mut self.nodes.list[root];
+                let refused = entry.refused && entry.status.phase == NodePhase::Error;
+                if refused || entry.fault.is_some() {
                     // The call of the entrypoint itself went wrong: Argo ends there, without the exit handler.
-                    let message = self.nodes.list[root].status.message.clone().unwrap_or_default();
+                    let message = match (refused, entry.fault.take()) {
+                        (false, fault) => fault.unwrap_or_default(),
+                        (true, fault) => {
+                            let why = fault.or_else(|| entry.status.message.clone()).unwrap_or_default();
+                            format!("error in entry template execution: {why}")
+                        }
+                    };
                     let daemons = self.daemons.clone();
                     self.kill_daemons(&daemons);
-                    self.end_workflow(WorkflowPhase::Error, &format!("error in entry template execution: {message}"));
+                    self.end_workflow(WorkflowPhase::Error, &message);
                     return false;
                 }
                 let phase = workflow_phase(self.nodes.list[root].status.phase);

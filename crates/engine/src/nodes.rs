@@ -99,6 +99,8 @@ pub(crate) struct Node {
     pub failed_members: usize,
     /// The API server would not have its pod: the error goes up at once.
     pub refused: bool,
+    /// What went wrong with the call, where the row does not tell.
+    pub fault: Option<String>,
     /// It was pending for too long, and its parent has not been told so.
     pub timed_out: bool,
     pub machine: Machine,
@@ -111,6 +113,13 @@ pub(crate) struct Nodes {
     pub by_id: HashMap<String, Ix>,
     /// The sum of what the nodes that work have done, and of what there is to do.
     pub progress: (i64, i64),
+}
+
+impl Node {
+    /// Whether it is a group that ends in error for a hook.
+    pub(crate) fn has_hook_fault(&self) -> bool {
+        matches!(&self.machine, Machine::Group(machine) if machine.hook_fault.is_some())
+    }
 }
 
 impl Nodes {
@@ -143,6 +152,7 @@ impl Nodes {
             active: 0,
             failed_members: 0,
             refused: false,
+            fault: None,
             timed_out: false,
             machine: Machine::Leaf,
         });
@@ -156,6 +166,25 @@ impl Nodes {
         let (done_now, all_now) = parse_progress(Some(progress));
         row.progress = Some(progress.to_owned());
         self.progress = (self.progress.0 + done_now - done, self.progress.1 + all_now - all);
+    }
+
+    /// The outputs of a node; of a retry node, those of its last try.
+    pub(crate) fn outputs_of_last(&self, ix: Ix) -> Option<&windlass_model::parameter::Outputs> {
+        let status = &self.list[ix].status;
+        let last = match status.type_ {
+            NodeType::Retry => status.children.iter().rev().filter_map(|id| self.find(id)).find(|child| {
+                let flag = self.list[*child].status.node_flag.as_ref();
+                flag.is_some_and(|flag| flag.retried && !flag.hooked)
+            }),
+            _ => None,
+        };
+        self.list[last.unwrap_or(ix)].status.outputs.as_ref()
+    }
+
+    /// Whether something is still to become of a node that has not ended.
+    pub(crate) fn is_followed(&self, ix: Ix) -> bool {
+        let node = &self.list[ix];
+        node.attached && !matches!(&node.machine, Machine::Retry(machine) if machine.given_up())
     }
 
     /// The node of that id.

@@ -17,13 +17,21 @@ impl Run {
             return Ok(None);
         }
         let inputs = node.status.inputs.clone();
-        let scope =
-            Scope { run: self, boundary: Some(ix), inputs: inputs.as_ref(), locals: &[], globals: true, item: None };
+        let is_dag = template.dag.is_some();
+        // Globals were put in before; what is global by now, only steps know.
+        let locals = if is_dag { Vec::new() } else { self.global_outputs() };
+        let scope = Scope {
+            run: self,
+            boundary: Some(ix),
+            inputs: inputs.as_ref(),
+            locals: &locals,
+            globals: false,
+            item: None,
+        };
         let mut outputs = Outputs::default();
         for parameter in &template.outputs.parameters {
             outputs.parameters.push(self.boundary_parameter(parameter, &scope)?);
         }
-        let is_dag = template.dag.is_some();
         for artifact in &template.outputs.artifacts {
             if artifact.from.is_none() && artifact.from_expression.is_none() {
                 continue;
@@ -48,22 +56,24 @@ impl Run {
         let Some(source) = out.value_from.take() else {
             return Err("output parameters must have a valueFrom specified".to_owned());
         };
-        let value = if let Some(text) = source.parameter.as_deref().filter(|t| !t.is_empty()) {
+        // An expression comes first.
+        let expression = source.expression.as_deref().filter(|t| !t.is_empty());
+        let value = if let Some(expression) = expression {
+            crate::expression::value(scope, expression).map(Some)
+        } else if let Some(text) = source.parameter.as_deref().filter(|t| !t.is_empty()) {
             match tags::pure_reference(text.trim()) {
                 Some(name) => match scope.name(&name) {
                     Lookup::Text(value) => Ok(Some(value.into_owned())),
-                    Lookup::Absent => Ok(None),
+                    Lookup::Absent => Err(format!(
+                        "output parameter {:?}: {text:?} is an absent optional (skipped/omitted node output with no \
+                         default)",
+                        parameter.name
+                    )),
                     Lookup::Unknown => Err(format!("Unable to resolve: \"{name}\"")),
                 },
                 None => tags::substitute(text, scope, &Options::default())
                     .map(Some)
                     .map_err(|faults| crate::inputs::first_message(&faults)),
-            }
-        } else if let Some(expression) = source.expression.as_deref().filter(|t| !t.is_empty()) {
-            match crate::expression::evaluate(scope, expression) {
-                tags::Evaluated::Text(value) => Ok(Some(value)),
-                tags::Evaluated::Unknown => Err(format!("failed to evaluate expression: {expression}")),
-                tags::Evaluated::Failed(fault) => Err(format!("failed to evaluate expression: {}", fault.message)),
             }
         } else {
             Ok(None)
@@ -103,6 +113,13 @@ impl Run {
             }
             self.dirty = true;
         }
+    }
+
+    /// The run's outputs so far, by the names they have in a scope.
+    fn global_outputs(&self) -> Vec<(String, String)> {
+        let parameters = self.status.outputs.iter().flat_map(|outputs| &outputs.parameters);
+        let named = |p: &Parameter| Some((format!("workflow.outputs.parameters.{}", p.name), p.value.clone()?.0));
+        parameters.filter_map(named).collect()
     }
 
     fn global_text(&self, name: &str) -> String {

@@ -82,6 +82,10 @@ pub struct Run {
     /// Nodes with members that wait for a place, and for something to be fetched.
     pub(crate) blocked: BTreeSet<Ix>,
     pub(crate) waiting: BTreeSet<Ix>,
+    /// Dags whose tasks have all ended, but not everything that hangs from them.
+    pub(crate) lingering: Vec<Ix>,
+    /// Parents and members whose hooks are looked at when nothing else is left to do.
+    pub(crate) later: Vec<(Ix, Ix)>,
     pub(crate) asked: BTreeSet<(u8, String)>,
     pub(crate) changed: BTreeSet<Ix>,
     pub(crate) written: Value,
@@ -148,6 +152,8 @@ impl Run {
             wakes: BTreeSet::new(),
             blocked: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            lingering: Vec::new(),
+            later: Vec::new(),
             asked: BTreeSet::new(),
             changed: BTreeSet::new(),
             written: Value::Null,
@@ -183,7 +189,7 @@ impl Run {
             format!("local/{}", self.workflow_name())
         };
         self.templates = Templates::new(&self.spec, &scope, &self.status.stored_templates);
-        self.globals = Globals::new(&self.meta, &self.spec, &self.config.service_account);
+        self.globals = Globals::new(&self.meta, &self.spec);
         if let Some(outputs) = &self.status.outputs {
             self.globals.set_outputs(outputs);
         }
@@ -354,8 +360,16 @@ impl Run {
     }
 
     fn drain(&mut self) {
-        while let Some(ix) = self.queue.pop_front() {
+        loop {
+            let Some(ix) = self.queue.pop_front() else {
+                if self.later.is_empty() {
+                    return;
+                }
+                self.fire_late_hooks();
+                continue;
+            };
             self.nodes.list[ix].queued = false;
+            self.begin_members(ix);
             self.take_news(ix);
             if self.nodes.list[ix].status.phase.is_fulfilled() {
                 continue;
@@ -447,6 +461,9 @@ impl Run {
         if phase.is_fulfilled() {
             self.suspended.remove(&ix);
             self.kill_daemons_of(ix);
+            for dag in std::mem::take(&mut self.lingering) {
+                self.enqueue(dag);
+            }
         }
     }
 

@@ -97,12 +97,10 @@ impl<'a> Scope<'a> {
         if let Some(value) = value {
             return text(value);
         }
-        if matches!(status.phase, NodePhase::Skipped | NodePhase::Omitted)
-            && (field.starts_with("outputs.") || field == "exitCode")
-        {
-            // What the template says for this case counts before there is nothing.
-            let default = field.strip_prefix("outputs.parameters.").and_then(|p| self.run.output_default(status, p));
-            return default.map_or(Lookup::Absent, text);
+        if matches!(status.phase, NodePhase::Skipped | NodePhase::Omitted) && status.outputs.is_none() {
+            // Only what the template declares is known to be absent; what it says for this case counts before that.
+            let declared = field.strip_prefix("outputs.parameters.").and_then(|p| self.run.declared_output(status, p));
+            return declared.map_or(Lookup::Unknown, |default| default.map_or(Lookup::Absent, text));
         }
         Lookup::Unknown
     }
@@ -110,8 +108,9 @@ impl<'a> Scope<'a> {
     /// A loop's outputs: of the succeeded items, in their order.
     fn aggregated(&self, boundary: Ix, member: &str, field: &str, group: Option<&NodeStatus>) -> Lookup<'static> {
         let text = |s: String| Lookup::Text(Cow::Owned(s));
-        let Some(items) = self.run.loop_items(boundary, member) else { return Lookup::Unknown };
-        if let Some(group) = group {
+        // In steps a loop has no row of its own: its step group's stands for it, once that has ended.
+        let step_group = || self.run.step_group(boundary, member).filter(|row| row.phase.is_fulfilled());
+        if let Some(group) = group.or_else(step_group) {
             match field {
                 "status" => return text(group.phase.as_str().to_owned()),
                 "id" => return text(group.id.clone()),
@@ -120,6 +119,7 @@ impl<'a> Scope<'a> {
                 _ => {}
             }
         }
+        let Some(items) = self.run.loop_items(boundary, member) else { return Lookup::Unknown };
         let outputs = items
             .iter()
             .filter(|s| s.phase == NodePhase::Succeeded && !is_hooked(s))
@@ -241,6 +241,15 @@ impl Run {
         template.dag.as_ref()?.tasks.iter().any(|t| t.name == member).then(|| format!("{}.{member}", node.status.name))
     }
 
+    /// The row of the step group that a step is in.
+    fn step_group(&self, boundary: Ix, member: &str) -> Option<&NodeStatus> {
+        self.nodes.list[boundary].template.as_ref()?.steps.as_ref()?;
+        let name = self.member_name(boundary, member)?;
+        let group = format!("{}]", name.rsplit_once("].")?.0);
+        let ix = self.nodes.find(&names::node_id(self.workflow_name(), &group))?;
+        Some(&self.nodes.list[ix].status)
+    }
+
     /// The rows of a loop's items in their order; nothing when there is no such loop yet.
     pub(crate) fn loop_items(&self, boundary: Ix, member: &str) -> Option<Vec<&NodeStatus>> {
         let name = self.member_name(boundary, member)?;
@@ -275,8 +284,22 @@ impl Run {
         succeeded.filter_map(|s| s.outputs.as_ref()?.result.as_deref()).find_map(windlass_lang::go_json::fault)
     }
 
-    /// What a template says its output is when it did not run.
-    fn output_default(&self, status: &NodeStatus, parameter: &str) -> Option<String> {
+    /// Why nothing can come after a loop whose template is written in place: Argo looks the template up by the name in
+    /// the row of the loop, in steps of its first item that ran, and there is none.
+    pub(crate) fn nameless_loop(&self, boundary: Ix, member: &str) -> Option<String> {
+        let nameless = |row: &NodeStatus| row.template_name.is_none() && row.template_ref.is_none();
+        let found = match self.member_status(boundary, member) {
+            Some(row) => row.type_ == NodeType::TaskGroup && nameless(row),
+            None => {
+                let items = self.loop_items(boundary, member)?;
+                items.into_iter().find(|row| row.type_ != NodeType::Skipped).is_some_and(nameless)
+            }
+        };
+        found.then(|| "failed to get a template".to_owned())
+    }
+
+    /// An output that a template declares, with what it says that is when it did not run.
+    fn declared_output(&self, status: &NodeStatus, parameter: &str) -> Option<Option<String>> {
         let target = match (&status.template_ref, &status.template_name) {
             (Some(reference), _) => crate::nodes::Target::Ref(reference.clone()),
             (None, Some(name)) => crate::nodes::Target::Name(name.clone()),
@@ -284,8 +307,8 @@ impl Run {
         };
         let scope = std::sync::Arc::from(status.template_scope.as_deref().unwrap_or_default());
         let found = self.templates.find(&target, &scope).ok()?;
-        let default = found.template.outputs.parameter(parameter)?.value_from.as_ref()?.default.clone()?;
-        Some(default.0)
+        let declared = found.template.outputs.parameter(parameter)?;
+        Some(declared.value_from.as_ref().and_then(|source| source.default.clone()).map(|default| default.0))
     }
 
     /// A `workflow.*` name.

@@ -138,6 +138,11 @@ impl Expression {
         self.names.iter().find(|n| (!n.optional || n.path.len() == 1) && env.get(&n.path).is_none())
     }
 
+    /// The first name of which not even the first part is known.
+    pub fn stranger(&self, env: &Env) -> Option<&Name> {
+        self.names.iter().find(|name| env.root(&name.path[0]).is_none())
+    }
+
     /// Whether it asks for something that comes later than what is known now: a loop's item, how a try went, how it all
     /// ended. Whatever it would give without must not take the place of what it will give.
     fn is_early(&self, env: &Env) -> bool {
@@ -176,13 +181,23 @@ pub fn holds(text: &str, env: &Env) -> Result<bool, Fault> {
     }
 }
 
+/// A fault with its place in the text, as expr-lang writes it for people.
+pub fn placed(text: &str, fault: &Fault) -> String {
+    let before = text.get(..fault.range.start).unwrap_or_default();
+    let from = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let (row, column) = (before.matches('\n').count() + 1, before[from..].chars().count());
+    let line = text[from..].lines().next().unwrap_or_default();
+    format!("{} ({row}:{})\n | {line}\n | {}^", fault.message, column + 1, ".".repeat(column))
+}
+
 /// Evaluates the text of a `{{=…}}` tag. A fault, or no value, is unknown while a name is missing, and a fault otherwise.
 pub fn evaluate_tag(text: &str, env: &Env) -> Evaluated {
     let expression = match Expression::parse(text) {
         Ok(expression) => expression,
         Err(fault) => return Evaluated::Failed(fault),
     };
-    if expression.is_early(env) {
+    // Where not even the first part of a name is known it may come later, whatever `??` would give without.
+    if expression.is_early(env) || expression.stranger(env).is_some() {
         return Evaluated::Unknown;
     }
     let missing = expression.missing(env).is_some();

@@ -42,6 +42,15 @@ struct Task {
     resolved: Option<Arc<Ready>>,
 }
 
+/// A loop after which nothing can begin, and why.
+#[derive(Debug)]
+struct Faulty {
+    slot: usize,
+    message: String,
+    /// Whether the dag's own outputs cannot be taken either: its results are no list.
+    for_outputs: bool,
+}
+
 /// What a dag knows of its tasks.
 #[derive(Debug, Default)]
 pub(crate) struct DagMachine {
@@ -57,8 +66,8 @@ pub(crate) struct DagMachine {
     /// Tasks that settled since this was looked at.
     pub(crate) settled: Vec<usize>,
     by_name: HashMap<String, usize>,
-    /// Loops whose results are no list, and why: what comes after them cannot begin.
-    faulty: Vec<(usize, String)>,
+    /// Loops after which nothing can begin.
+    faulty: Vec<Faulty>,
 }
 
 /// The names of a dag's targets: those it says, or every task that no other names, sorted.
@@ -183,6 +192,11 @@ impl DagMachine {
         false
     }
 
+    /// Whether the dag ends with this task.
+    pub(crate) fn is_target(&self, slot: usize) -> bool {
+        self.targets.contains(&slot)
+    }
+
     /// The step of a task: with references replaced once it has begun.
     pub(crate) fn step(&self, slot: usize) -> Option<&WorkflowStep> {
         self.tasks.get(slot).map(|t| t.resolved.as_ref().map_or(&*t.step, |r| &r.step))
@@ -212,10 +226,13 @@ impl Run {
                     continue;
                 }
                 machine.open -= usize::from(machine.tasks[slot].wanted);
-                if has_loop(&machine.tasks[slot].step)
-                    && let Some(message) = self.loop_fault(ix, &machine.tasks[slot].step.name)
-                {
-                    machine.faulty.push((slot, message));
+                if has_loop(&machine.tasks[slot].step) {
+                    let name = &machine.tasks[slot].step.name;
+                    if let Some(message) = self.nameless_loop(ix, name) {
+                        machine.faulty.push(Faulty { slot, message, for_outputs: false });
+                    } else if let Some(message) = self.loop_fault(ix, name) {
+                        machine.faulty.push(Faulty { slot, message, for_outputs: true });
+                    }
                 }
                 for dependent in machine.tasks[slot].dependents.clone() {
                     let task = &mut machine.tasks[dependent];
@@ -234,7 +251,8 @@ impl Run {
                 return;
             }
         }
-        if machine.open == 0 {
+        // Hooks that began after their task was settled hold the dag too.
+        if machine.open == 0 && self.nodes.list[ix].unsettled == 0 {
             self.finish_dag(ix, machine);
         }
     }
@@ -315,8 +333,8 @@ impl Run {
         call: &mut Call,
         called: &mut bool,
     ) -> Opened {
-        if let Some((_, message)) = machine.faulty.iter().find(|(loops, _)| machine.hangs_from(slot, *loops)) {
-            return self.open_failed(call, message.clone());
+        if let Some(faulty) = machine.faulty.iter().find(|faulty| machine.hangs_from(slot, faulty.slot)) {
+            return self.open_failed(call, faulty.message.clone());
         }
         let inputs = self.nodes.list[dag].status.inputs.clone();
         let scope =
@@ -330,12 +348,8 @@ impl Run {
         };
         machine.tasks[slot].resolved = Some(Arc::new(resolved.clone()));
         call.target = target(&resolved.step.template, &resolved.step.template_ref, resolved.step.inline.as_deref());
-        if let Some(when) = &resolved.skipped {
-            let nothing =
-                has_loop(&resolved.step) && crate::loops::items(&resolved.step).is_ok_and(|all| all.is_empty());
-            let why =
-                if nothing { "Skipped, empty params".to_owned() } else { format!("when '{when}' evaluated false") };
-            return self.open_skipped(call, NodePhase::Skipped, &why);
+        if let Some(when) = resolved.skipped.as_ref().filter(|_| !has_loop(&resolved.step)) {
+            return self.open_skipped(call, NodePhase::Skipped, &format!("when '{when}' evaluated false"));
         }
         if !crate::loops::has_loop(&resolved.step) {
             if let Some(when) = resolved.step.when.as_deref().filter(|w| !w.is_empty()) {
@@ -355,6 +369,8 @@ impl Run {
         }
         let items = match crate::loops::items(&resolved.step) {
             Ok(items) => items,
+            // A `when` that is false hides a loop that cannot be unrolled.
+            Err(_) if resolved.skipped.is_some() => Vec::new(),
             Err(message) => return self.open_failed(call, message),
         };
         if items.is_empty() {
@@ -454,19 +470,28 @@ impl Run {
 
     fn finish_dag(&mut self, ix: Ix, machine: &DagMachine) {
         let after_faulty =
-            |(loops, _): &&(usize, String)| machine.targets.iter().any(|t| machine.hangs_from(*t, *loops));
-        if let Some((_, message)) = machine.faulty.iter().find(after_faulty) {
-            self.cannot_go_on(ix, message);
+            |faulty: &&Faulty| machine.targets.iter().any(|target| machine.hangs_from(*target, faulty.slot));
+        if let Some(faulty) = machine.faulty.iter().find(after_faulty) {
+            self.cannot_go_on(ix, &faulty.message);
             return;
         }
-        let phases = self.branch_phases(ix, machine);
+        let Some(phases) = self.branch_phases(ix, machine) else {
+            // What a step group left behind when it ended early still runs.
+            self.lingering.push(ix);
+            return;
+        };
+        let dag = self.nodes.list[ix].template.as_ref().and_then(|template| template.dag.as_ref());
+        // Without it the last target that went wrong counts, and not the first.
+        let fail_fast = dag.and_then(|dag| dag.fail_fast) != Some(false);
         let mut phase = NodePhase::Succeeded;
         for target in &machine.targets {
             let task = &machine.tasks[*target];
             let of_target = task.node.and_then(|node| phases.get(&node)).copied().unwrap_or(NodePhase::Succeeded);
             if of_target.is_fail_or_error() && !continues_on(task.step.continue_on.as_ref(), of_target) {
                 phase = of_target;
-                break;
+                if fail_fast {
+                    break;
+                }
             }
         }
         if phase == NodePhase::Succeeded && self.shutdown.is_some() && !self.nodes.list[ix].on_exit {
@@ -475,8 +500,8 @@ impl Run {
         if phase.is_fail_or_error() {
             self.set_outbound(ix);
             self.mark(ix, phase, None);
-        } else if let Some((_, message)) = machine.faulty.first() {
-            self.cannot_go_on(ix, message);
+        } else if let Some(faulty) = machine.faulty.iter().find(|faulty| faulty.for_outputs) {
+            self.cannot_go_on(ix, &faulty.message);
         } else {
             self.finish_boundary(ix);
         }
@@ -491,8 +516,9 @@ impl Run {
     /// The phase of each target; for one that did not run, that of the branches it hangs from, failures first.
     ///
     /// A branch is a way through the nodes' children, as in Argo: what is omitted after a failed steps task hangs from
-    /// that task's last nodes, and those may have succeeded.
-    fn branch_phases(&self, dag: Ix, machine: &DagMachine) -> HashMap<Ix, NodePhase> {
+    /// that task's last nodes, and those may have succeeded. Nothing while a node on such a way has not ended, unless
+    /// the run is stopped.
+    fn branch_phases(&self, dag: Ix, machine: &DagMachine) -> Option<HashMap<Ix, NodePhase>> {
         let mut phases: HashMap<Ix, NodePhase> = HashMap::new();
         let targets: std::collections::HashSet<Ix> =
             machine.targets.iter().filter_map(|t| machine.tasks[*t].node).collect();
@@ -505,6 +531,9 @@ impl Run {
                 continue;
             }
             let status = &self.nodes.list[ix].status;
+            if !status.is_fulfilled() && self.shutdown.is_none() && self.nodes.is_followed(ix) {
+                return None;
+            }
             if status.phase.is_completed() {
                 phase = status.phase;
             }
@@ -528,7 +557,7 @@ impl Run {
                 }
             }
         }
-        phases
+        Some(phases)
     }
 }
 

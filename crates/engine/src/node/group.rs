@@ -17,7 +17,7 @@ use windlass_model::template::WorkflowStep;
 
 use crate::calls::{Ready, ready, when_holds};
 use crate::names;
-use crate::nodes::{Call, Ix};
+use crate::nodes::{Call, Ix, Machine};
 use crate::opening::Opened;
 use crate::run::Run;
 use crate::scope::Scope;
@@ -43,8 +43,8 @@ pub(crate) struct GroupMachine {
     is_steps: bool,
     /// Why the group is in error once all its members have ended: a hook that cannot begin.
     pub(crate) hook_fault: Option<String>,
-    /// Why it is so once all its members have begun: a loop whose hook asks for the loop itself.
-    asks_itself: Option<String>,
+    /// Why it is so once all its members have begun, and the first of those: a loop whose hook asks for the loop itself.
+    asks_itself: Option<(usize, String)>,
 }
 
 impl GroupMachine {
@@ -91,6 +91,11 @@ impl GroupMachine {
     /// The item of a member.
     pub(crate) fn item(&self, slot: usize) -> Option<&Value> {
         self.entries.get(slot).and_then(|e| e.item.as_ref()).map(|(items, i)| &items[*i])
+    }
+
+    /// Whether the handlers of this member never begin: it, or one before it, is of a loop that asks for itself.
+    pub(crate) fn stops_at(&self, slot: usize) -> bool {
+        self.asks_itself.as_ref().is_some_and(|(first, _)| *first <= slot)
     }
 
     /// How many members have not begun.
@@ -142,13 +147,26 @@ impl Run {
             }
         }
         if machine.next == machine.entries.len()
-            && let Some(message) = machine.asks_itself.take()
+            && let Some((_, message)) = &machine.asks_itself
         {
-            self.mark(ix, NodePhase::Error, Some(&message));
+            self.mark(ix, NodePhase::Error, Some(message));
             return;
         }
         if machine.next == machine.entries.len() && self.nodes.list[ix].unsettled == 0 {
             self.finish_group(ix, machine);
+        }
+    }
+
+    /// Begins what waits in a step group before the hooks of others take the place.
+    pub(crate) fn begin_members(&mut self, ix: Ix) {
+        let waits = |machine: &GroupMachine| machine.is_steps && machine.left() > 0;
+        let node = &mut self.nodes.list[ix];
+        if node.status.phase.is_fulfilled() || !matches!(&node.machine, Machine::Group(machine) if waits(machine)) {
+            return;
+        }
+        if let Machine::Group(mut machine) = std::mem::take(&mut node.machine) {
+            self.look_at_group(ix, &mut machine);
+            self.nodes.list[ix].machine = Machine::Group(machine);
         }
     }
 
@@ -198,18 +216,24 @@ impl Run {
             resolved.push(ready(step, &scope, false).map_err(|m| format!("failed to resolve references: {m}"))?);
         }
         for step in resolved {
-            if step.skipped.is_some() || !crate::loops::has_loop(&step.step) {
+            if !crate::loops::has_loop(&step.step) {
                 machine.entries.push(Entry { ready: Arc::new(step), item: None });
                 continue;
             }
-            let items = crate::loops::items(&step.step)?;
+            // A `when` that is false hides a loop that cannot be unrolled.
+            let items = match crate::loops::items(&step.step) {
+                Err(_) if step.skipped.is_some() => Vec::new(),
+                items => items?,
+            };
             if items.is_empty() {
                 let mut step = step;
                 step.skipped = Some(String::new());
                 machine.entries.push(Entry { ready: Arc::new(step), item: None });
             } else {
-                machine.asks_itself =
-                    machine.asks_itself.take().or_else(|| crate::node::hook::unknown_self(&step.step));
+                if machine.asks_itself.is_none() {
+                    let why = crate::node::hook::unknown_self(&step.step);
+                    machine.asks_itself = why.map(|why| (machine.entries.len(), why));
+                }
                 machine.add_items(step, items);
             }
         }
@@ -240,6 +264,8 @@ impl Run {
         };
         let step = match &entry.item {
             None => entry.ready.step.clone(),
+            // Nothing of it is asked for any more.
+            Some(_) if entry.ready.skipped.is_some() => entry.ready.step.clone(),
             Some((items, i)) => match self.with_item(&entry.ready.step, &items[*i]) {
                 Ok(step) => step,
                 Err(message) => {

@@ -15,6 +15,9 @@ use crate::run::Run;
 use crate::scope::Scope;
 use crate::templates::target;
 
+/// What Argo says of a handler for which there is no place: unlike a step or task, it cannot wait.
+const NO_PLACE: &str = "Max parallelism reached";
+
 impl Run {
     /// Takes in which members were fulfilled: begins their hooks, settles those that have none.
     pub(crate) fn take_news(&mut self, ix: Ix) {
@@ -28,8 +31,9 @@ impl Run {
                 && let Machine::Group(machine) = &self.nodes.list[ix].machine
             {
                 let is_steps = machine.is_steps();
-                let message = self.nodes.list[child].status.message.clone().unwrap_or_default();
-                self.nodes.list[child].refused = false;
+                let node = &mut self.nodes.list[child];
+                let message = node.fault.take().or_else(|| node.status.message.clone()).unwrap_or_default();
+                node.refused = false;
                 self.member_errored(ix, child, is_steps, &message);
             } else if self.nodes.list[child].refused && matches!(self.nodes.list[ix].machine, Machine::Dag(_)) {
                 let message = self.nodes.list[child].status.message.clone().unwrap_or_default();
@@ -37,7 +41,7 @@ impl Run {
                 self.member_errored(ix, child, false, &message);
             }
             if !self.nodes.list[child].status.is_fulfilled() {
-                self.fire_hooks(ix, child);
+                self.fire_hooks(ix, child, false);
                 continue;
             }
             if let Some(hooked) = self.nodes.list[child].hook_of {
@@ -51,7 +55,7 @@ impl Run {
                 }
                 continue;
             }
-            self.fire_hooks(ix, child);
+            self.fire_hooks(ix, child, self.ends_by_itself(ix, child));
             self.fire_exit_hook(ix, child);
             if self.nodes.list[child].hooks_open == 0 {
                 self.settle(ix, child);
@@ -61,13 +65,34 @@ impl Run {
     }
 
     /// A member that works through members of its own runs from its first moment, and tells nothing of it by itself: its
-    /// parent looks whether a hook waits for that.
+    /// parent looks whether a hook waits for that, once the member has begun what it can.
     pub(crate) fn tell_running(&mut self, parent: Ix, child: Ix) {
         let status = &self.nodes.list[child].status;
-        let by_others = matches!(status.type_, NodeType::Steps | NodeType::Dag | NodeType::Retry | NodeType::TaskGroup);
-        if by_others && status.phase == NodePhase::Running {
-            self.nodes.list[parent].news.push(child);
-            self.enqueue(parent);
+        if has_members(status.type_) && status.phase == NodePhase::Running {
+            self.later.push((parent, child));
+        }
+    }
+
+    /// Whether a task's end is seen only after what depends on it has begun: a task with members of its own, which is no
+    /// target of its dag. Argo looks at a task's hooks before it looks at the task.
+    fn ends_by_itself(&self, parent: Ix, child: Ix) -> bool {
+        let slot = self.nodes.list[child].slot;
+        match &self.nodes.list[parent].machine {
+            Machine::Dag(machine) => has_members(self.nodes.list[child].status.type_) && !machine.is_target(slot),
+            _ => false,
+        }
+    }
+
+    /// Whether a node is a member of a step group.
+    pub(crate) fn is_in_steps(&self, ix: Ix) -> bool {
+        let Some(parent) = self.nodes.list[ix].parent else { return false };
+        matches!(&self.nodes.list[parent].machine, Machine::Group(machine) if machine.is_steps())
+    }
+
+    /// Looks at the hooks that had to wait until everything else was done.
+    pub(crate) fn fire_late_hooks(&mut self) {
+        for (parent, child) in std::mem::take(&mut self.later) {
+            self.fire_hooks(parent, child, false);
         }
     }
 
@@ -125,7 +150,14 @@ impl Run {
     }
 
     fn fire_exit_hook(&mut self, parent: Ix, child: Ix) {
-        if !self.nodes.list[child].status.phase.is_completed() {
+        let node = &self.nodes.list[parent];
+        if !self.nodes.list[child].status.phase.is_completed() || node.status.phase.is_fulfilled() {
+            return;
+        }
+        // A loop in steps whose hooks cannot be asked comes to its handlers never, and what is behind it neither.
+        if let Machine::Group(machine) = &node.machine
+            && machine.stops_at(self.nodes.list[child].slot)
+        {
             return;
         }
         if let Some(hook) = self.exit_hook(parent, child) {
@@ -139,7 +171,9 @@ impl Run {
         let step = self.step_of(parent, child)?;
         let hook = match (&step.on_exit, step.hooks.get("exit")) {
             (Some(template), _) if !template.is_empty() => {
-                LifecycleHook { template: Some(template.clone()), ..LifecycleHook::default() }
+                // In this old form it gets what the workflow got.
+                let arguments = self.spec.arguments.clone();
+                LifecycleHook { template: Some(template.clone()), arguments, ..LifecycleHook::default() }
             }
             (_, hook) => hook?.clone(),
         };
@@ -156,8 +190,12 @@ impl Run {
         Some(hook)
     }
 
-    /// Begins the named hooks whose condition holds. Each begins once.
-    fn fire_hooks(&mut self, parent: Ix, child: Ix) {
+    /// Begins the named hooks whose condition holds. Each begins once. `late`: what has not begun is looked at when
+    /// everything else is done.
+    fn fire_hooks(&mut self, parent: Ix, child: Ix, late: bool) {
+        if self.nodes.list[parent].status.phase.is_fulfilled() {
+            return;
+        }
         let Some(step) = self.step_of(parent, child) else { return };
         if step.hooks.keys().all(|name| name == "exit") {
             return;
@@ -172,6 +210,10 @@ impl Run {
                 continue;
             }
             if there.is_none() {
+                if late {
+                    self.later.push((parent, child));
+                    return;
+                }
                 let scope = self.hook_scope(parent, child);
                 let expression = hook.expression.as_deref().unwrap_or_default();
                 if crate::expression::holds(&scope, expression) != Ok(true) {
@@ -251,7 +293,14 @@ impl Run {
             }
             Err(message) => self.open_failed(&call, message),
         };
-        let (Opened::Node { ix, new } | Opened::Failed { ix, new, .. }) = opened else { return false };
+        let (ix, new) = match opened {
+            Opened::Node { ix, new } | Opened::Failed { ix, new, .. } => (ix, new),
+            Opened::Blocked if !self.suspend => {
+                self.mark(root, NodePhase::Error, Some(NO_PLACE));
+                return true;
+            }
+            Opened::Blocked | Opened::Waiting => return false,
+        };
         if new {
             let id = self.nodes.list[root].status.id.clone();
             self.connect(&id, ix);
@@ -278,7 +327,10 @@ impl Run {
     /// Begins a hook of `child`, which hangs from `after`: the same, or an item of that loop. `child` waits for its end.
     /// `exit`: it goes on when the run is stopped.
     fn open_hook(&mut self, [parent, child, after]: [Ix; 3], name: String, hook: LifecycleHook, exit: bool) {
-        let replaced = {
+        // Argo leaves a named hook's arguments as they are written while the node has no outputs.
+        let replaced = if !exit && self.nodes.outputs_of_last(child).is_none() {
+            Ok(hook.clone())
+        } else {
             let scope = self.hook_scope(parent, child);
             serde_json::to_value(&hook)
                 .map_err(|e| e.to_string())
@@ -317,10 +369,25 @@ impl Run {
             }
             Err(message) => self.open_failed(&call, message),
         };
-        if let Opened::Failed { message, .. } = &opened
+        let fault = match &opened {
+            Opened::Failed { message, .. } => Some(message.clone()),
+            Opened::Blocked if exit && !self.suspend && self.is_last_in_steps(parent) => Some(NO_PLACE.to_owned()),
+            _ => None,
+        };
+        if let Some(message) = fault
             && let Machine::Group(machine) = &mut self.nodes.list[parent].machine
         {
             machine.hook_fault.get_or_insert_with(|| message.clone());
+            let is_steps = machine.is_steps();
+            if matches!(opened, Opened::Blocked) {
+                // Argo hangs up the handler before it sees that there will be none.
+                let id = crate::names::node_id(self.workflow_name(), &call.name);
+                self.nodes.list[after].status.children.push(id);
+                self.touch(after);
+            }
+            if exit && is_steps && self.is_in_root(parent) {
+                self.break_off(parent, &message);
+            }
         }
         if let Opened::Node { ix, new } | Opened::Failed { ix, new, .. } = opened {
             self.nodes.list[ix].hook_of = Some(child);
@@ -329,11 +396,42 @@ impl Run {
                 let id = self.nodes.list[after].status.id.clone();
                 self.connect(&id, ix);
             }
-        } else {
+        } else if !self.nodes.list[parent].has_hook_fault() {
             // It must wait for a place: look again with the same news.
             self.nodes.list[parent].news.push(child);
         }
     }
+
+    /// Whether there is no member of a step group whose end could make a place, or whose end is waited for.
+    fn is_last_in_steps(&self, group: Ix) -> bool {
+        let node = &self.nodes.list[group];
+        let Machine::Group(machine) = &node.machine else { return false };
+        let ended = |id: &String| self.nodes.find(id).is_none_or(|ix| self.nodes.list[ix].status.is_fulfilled());
+        machine.is_steps() && (self.is_in_root(group) || node.status.children.iter().all(ended))
+    }
+
+    /// Whether the run's entry node is the steps node around this group, and nothing comes after it.
+    fn is_in_root(&self, group: Ix) -> bool {
+        let handled =
+            self.spec.on_exit.as_deref().is_some_and(|t| !t.is_empty()) || self.spec.hooks.contains_key("exit");
+        self.nodes.list[group].boundary.is_some() && self.nodes.list[group].boundary == self.root && !handled
+    }
+
+    /// A handler in the entrypoint's own steps that cannot begin: Argo takes the group's end for the run's, at once.
+    fn break_off(&mut self, group: Ix, message: &str) {
+        let Some(root) = self.root else { return };
+        self.mark(group, NodePhase::Error, Some(message));
+        self.nodes.list[root].fault = Some(message.to_owned());
+        self.mark(root, NodePhase::Error, Some(BROKEN_OFF));
+    }
+}
+
+/// What the entry node says when the run ended before it.
+pub(crate) const BROKEN_OFF: &str = "Workflow operation error";
+
+/// Whether a node of that kind works through members of its own.
+fn has_members(type_: NodeType) -> bool {
+    matches!(type_, NodeType::Steps | NodeType::Dag | NodeType::Retry | NodeType::TaskGroup)
 }
 
 /// Why the hooks of a step with a loop cannot be asked: the step has no node under its own name, only its items have.

@@ -7,6 +7,7 @@
 //! | Running | last attempt failed, all rules allow another, wait is over | Running | the next attempt begins |
 //! | Running | … the wait is not over | Running | message `Backoff for …` |
 //! | Running | … policy, limit, condition, time or a stop forbid | that of the last attempt | and says why |
+//! | Running | a try could not be made, the policy is not about errors | Running (in steps), Error | the parent is in error |
 
 use jiff::{SignedDuration, Timestamp};
 use windlass_model::parameter::Inputs;
@@ -27,6 +28,15 @@ pub(crate) struct RetryMachine {
     call: Call,
     last: Option<Ix>,
     attempts: usize,
+    /// A try could not be made at all, and that was told to the parent: nothing becomes of the node any more.
+    given_up: bool,
+}
+
+impl RetryMachine {
+    /// Whether nothing becomes of the node any more, though it has not ended.
+    pub(crate) fn given_up(&self) -> bool {
+        self.given_up
+    }
 }
 
 enum Verdict {
@@ -54,7 +64,7 @@ impl Run {
             self.touch(ix);
         }
         self.attach(ix, call);
-        let machine = RetryMachine { strategy, call: call.clone(), last: None, attempts: 0 };
+        let machine = RetryMachine { strategy, call: call.clone(), last: None, attempts: 0, given_up: false };
         self.nodes.list[ix].inner_scope = call.scope.clone();
         self.nodes.list[ix].machine = Machine::Retry(Box::new(machine));
         if self.nodes.list[ix].status.is_fulfilled() {
@@ -69,6 +79,9 @@ impl Run {
     }
 
     pub(crate) fn look_at_retry(&mut self, ix: Ix, machine: &mut RetryMachine) {
+        if machine.given_up {
+            return;
+        }
         // After a load: take up the attempts there are.
         while machine.last.is_none_or(|last| self.nodes.list[last].status.phase.is_fulfilled()) {
             let name = format!("{}({})", machine.call.name, machine.attempts);
@@ -124,6 +137,19 @@ impl Run {
                     // A try that could not be made at all is the parent's matter, unless the policy is about such errors.
                     if std::mem::take(&mut self.nodes.list[last].refused) && !minds_errors(&machine.strategy) {
                         self.nodes.list[ix].refused = true;
+                        if self.is_in_steps(ix) {
+                            // Argo leaves the node as it is: the error is its step group's.
+                            let message = self.nodes.list[last].status.message.clone().unwrap_or_default();
+                            machine.given_up = true;
+                            self.nodes.list[ix].fault = Some(message);
+                            self.tell_parent(ix);
+                            return;
+                        }
+                        if self.root == Some(ix) {
+                            self.nodes.list[ix].fault = self.nodes.list[last].status.message.clone();
+                            self.mark(ix, NodePhase::Error, Some(crate::node::hook::BROKEN_OFF));
+                            return;
+                        }
                     }
                     let status = &self.nodes.list[last].status;
                     let (phase, outputs) = (status.phase, status.outputs.clone());

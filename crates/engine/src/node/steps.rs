@@ -12,7 +12,7 @@ use std::sync::Arc;
 use windlass_lang::tags::{self, Options};
 use windlass_model::parameter::Inputs;
 use windlass_model::status::NodeFlag;
-use windlass_model::template::StepGroup;
+use windlass_model::template::{StepGroup, WorkflowStep};
 use windlass_model::{Arguments, NodePhase, NodeType, Template};
 
 use crate::loops::has_loop;
@@ -69,7 +69,10 @@ impl Run {
                     return;
                 }
                 let loops = groups.get(machine.current).into_iter().flat_map(|g| &g.0).filter(|s| has_loop(s));
-                if let Some(message) = loops.into_iter().find_map(|step| self.loop_fault(ix, &step.name)) {
+                let fault = |step: &WorkflowStep| {
+                    self.nameless_loop(ix, &step.name).or_else(|| self.loop_fault(ix, &step.name))
+                };
+                if let Some(message) = loops.into_iter().find_map(fault) {
                     self.nodes.list[ix].refused = true;
                     self.mark(ix, NodePhase::Error, Some(&message));
                     return;
@@ -85,12 +88,7 @@ impl Run {
         }
     }
 
-    fn open_step_group(
-        &mut self,
-        steps: Ix,
-        number: usize,
-        members: Vec<windlass_model::template::WorkflowStep>,
-    ) -> Ix {
+    fn open_step_group(&mut self, steps: Ix, number: usize, members: Vec<WorkflowStep>) -> Ix {
         let name = format!("{}[{number}]", self.nodes.list[steps].status.name);
         let node = &self.nodes.list[steps];
         let call = Call {

@@ -34,7 +34,13 @@ pub(super) fn check(placed: &Placed<'_>, report: &mut Report<'_>) {
         if let Err(fault) = parsed {
             let message = format!("this `when` cannot be read: {}", fault.message.replace(&filled, text));
             // Argo reads it when its turn comes.
+            let sign = filled.get(fault.range.clone()).unwrap_or_default().to_owned();
             report.warning_in("argo::bad-when", &at, fault.range, message);
+            match sign.as_str() {
+                "=" => report.help("did you mean `==`?"),
+                _ if fault.message.starts_with("Invalid token") => report.help("text that is one value needs quotes"),
+                _ => {}
+            }
         }
     }
 }

@@ -88,7 +88,8 @@ impl Machine<'_> {
                     return Err(fault(SHORT, range));
                 }
                 let key_value = self.value(key, frame)?;
-                return member(&of_value, &key_value, range);
+                // Where the place matters to somebody it is the field, as in expr-lang.
+                return member(&of_value, &key_value, &(key.range.start..range.end));
             }
             Kind::Chain(inner) => match self.value(inner, frame) {
                 Err(short) if short.message == SHORT => Value::Null,
@@ -346,7 +347,8 @@ fn member(of: &Value, key: &Value, range: &Range<usize>) -> Result<Value, Fault>
             let found = usize::try_from(at).ok().and_then(|at| text.as_bytes().get(at));
             found.map(|b| Value::Int(i64::from(*b))).ok_or_else(|| fault(format!("there is no byte {i}"), range))
         }
-        (Value::Null, _) => Err(fault("nothing can be taken from nil", range)),
+        (Value::Text(_), Value::Text(_)) => Err(fault("invalid operation: int(string)", range)),
+        (Value::Null, key) => Err(fault(format!("cannot fetch {} from <nil>", key.go_text()), range)),
         _ => Err(fault(format!("{} cannot be taken from {}", key.kind(), of.kind()), range)),
     }
 }

@@ -1,4 +1,5 @@
-//! The value of a tree. Types are checked as govaluate checks them: numbers are floats, and only `+` mixes types.
+//! The value of a tree. Types are checked as govaluate checks them, and in its words: numbers are floats, and only `+`
+//! mixes types.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -59,10 +60,7 @@ fn prefix(sign: char, value: Value, range: &Range<usize>) -> Result<Value, Fault
         ('!', Value::Bool(b)) => Ok(Value::Bool(!b)),
         ('-', Value::Number(n)) => Ok(Value::Number(-n)),
         ('~', Value::Number(n)) => Ok(Value::Number(!to_i64(*n) as f64)),
-        _ => {
-            let wants = if sign == '!' { "true or false" } else { "a number" };
-            Err(Fault::new(format!("`{sign}` takes {wants}, not `{value}`"), range.clone()))
-        }
+        _ => Err(Fault::new(format!("Value '{value}' cannot be used with the prefix '{sign}'"), range.clone())),
     }
 }
 
@@ -88,6 +86,18 @@ fn step(
     apply(left, op, right).map_err(|message| Fault::new(message, range.clone()))
 }
 
+/// What a value of the wrong kind is told.
+fn unfit(value: &Value, op: Op) -> String {
+    let (role, wants) = match op {
+        Op::And | Op::Or => ("logical operator", "bool"),
+        Op::Then | Op::Else | Op::Coalesce => ("ternary operator", "bool"),
+        Op::Equal | Op::NotEqual | Op::Matches | Op::NotMatches | Op::In => ("comparator", "number"),
+        Op::Greater | Op::GreaterEqual | Op::Less | Op::LessEqual => ("comparator", "number"),
+        _ => ("modifier", "number"),
+    };
+    format!("Value '{value}' cannot be used with the {role} '{}', it is not a {wants}", op.sign())
+}
+
 fn apply(left: Value, op: Op, right: Operand<'_>) -> Result<Value, String> {
     let right = match right {
         Operand::Pattern(regex) => return matches(&left, op, regex),
@@ -104,12 +114,12 @@ fn apply(left: Value, op: Op, right: Operand<'_>) -> Result<Value, String> {
         })),
         Op::Then => match left {
             Value::Bool(true) => Ok(right),
-            left => Err(format!("`?` takes true or false, not `{left}`")),
+            left => Err(unfit(&left, op)),
         },
         Op::Else | Op::Coalesce => Ok(right),
         Op::And | Op::Or => match (&left, &right) {
             (Value::Bool(_), Value::Bool(b)) => bool(*b),
-            (Value::Bool(_), other) | (other, _) => Err(format!("`&&` and `||` take true or false, not `{other}`")),
+            (Value::Bool(_), other) | (other, _) => Err(unfit(other, op)),
         },
         Op::Equal => bool(left == right),
         Op::NotEqual => bool(left != right),
@@ -119,17 +129,17 @@ fn apply(left: Value, op: Op, right: Operand<'_>) -> Result<Value, String> {
                 Ok(regex) => matches(&left, op, &regex),
                 Err(_) => Err(format!("`{text}` is not a regular expression")),
             },
-            other => Err(format!("`=~` takes a regular expression in quotes, not `{other}`")),
+            other => Err(unfit(if matches!(left, Value::Text(_)) { other } else { &left }, op)),
         },
         Op::In => contains(&left, &right),
         Op::Plus => match (&left, &right) {
             (Value::Number(a), Value::Number(b)) => Ok(Value::Number(a + b)),
             (Value::Text(_), _) | (_, Value::Text(_)) => Ok(Value::Text(format!("{left}{right}"))),
-            _ => Err(format!("`+` cannot add `{left}` and `{right}`")),
+            _ => Err(unfit(&left, op)),
         },
         _ => match (&left, &right) {
             (Value::Number(a), Value::Number(b)) => Ok(Value::Number(arithmetic(*a, op, *b))),
-            (Value::Number(_), other) | (other, _) => Err(format!("arithmetic takes numbers, not `{other}`")),
+            (Value::Number(_), other) | (other, _) => Err(unfit(other, op)),
         },
     }
 }
@@ -138,7 +148,7 @@ fn compare(left: &Value, op: Op, right: &Value) -> Result<Value, String> {
     let order = match (left, right) {
         (Value::Number(a), Value::Number(b)) => a.partial_cmp(b),
         (Value::Text(a), Value::Text(b)) => Some(a.cmp(b)),
-        _ => return Err(format!("`{left}` and `{right}` cannot be compared: one is a number or both must be text")),
+        _ => return Err(unfit(left, op)),
     };
     Ok(Value::Bool(match op {
         Op::Greater => order == Some(Ordering::Greater),
@@ -151,13 +161,13 @@ fn compare(left: &Value, op: Op, right: &Value) -> Result<Value, String> {
 fn matches(left: &Value, op: Op, regex: &Regex) -> Result<Value, String> {
     match left {
         Value::Text(text) => Ok(Value::Bool(regex.is_match(text) == (op == Op::Matches))),
-        other => Err(format!("`=~` looks into text, not into `{other}`")),
+        other => Err(unfit(other, op)),
     }
 }
 
 fn contains(left: &Value, right: &Value) -> Result<Value, String> {
     let Value::List(items) = right else {
-        return Err(format!("`in` takes a list of two or more in brackets, not `{right}`"));
+        return Err(unfit(right, Op::In));
     };
     for item in items {
         if matches!((left, item), (Value::List(_), Value::List(_))) {

@@ -43,6 +43,42 @@ pub(super) struct Token {
     pub(super) range: Range<usize>,
 }
 
+impl Token {
+    /// Its kind and value, as govaluate tells them.
+    fn words(&self) -> String {
+        let kind = match self.kind {
+            Kind::Start => "UNKNOWN",
+            Kind::Prefix => "PREFIX",
+            Kind::Number => "NUMERIC",
+            Kind::Bool => "BOOLEAN",
+            Kind::Text => "STRING",
+            Kind::Pattern => "PATTERN",
+            Kind::Time => "TIME",
+            Kind::Word => "VARIABLE",
+            Kind::Dotted => "ACCESSOR",
+            Kind::Comparator => "COMPARATOR",
+            Kind::Logical => "LOGICALOP",
+            Kind::Modifier => "MODIFIER",
+            Kind::Ternary => "TERNARY",
+            Kind::Open => "CLAUSE",
+            Kind::Close => "CLAUSE_CLOSE",
+            Kind::Comma => "SEPARATOR",
+        };
+        let value = match &self.payload {
+            Payload::Text(text) => text.clone(),
+            Payload::Number(n) => crate::expr::number::go_text(*n),
+            Payload::Bool(b) => b.to_string(),
+            Payload::None => match self.kind {
+                Kind::Open => "40".to_owned(),
+                Kind::Close => "41".to_owned(),
+                Kind::Comma => ",".to_owned(),
+                _ => "<nil>".to_owned(),
+            },
+        };
+        format!("{kind} [{value}]")
+    }
+}
+
 struct Stream<'t> {
     text: &'t str,
     /// Characters with their offsets.
@@ -74,13 +110,13 @@ fn balance(tokens: &[Token]) -> Result<(), Fault> {
         match token.kind {
             Kind::Open => open.push(token),
             Kind::Close if open.pop().is_none() => {
-                return Err(Fault::new("this bracket closes nothing", token.range.clone()));
+                return Err(Fault::new("Unbalanced parenthesis", token.range.clone()));
             }
             _ => {}
         }
     }
     match open.first() {
-        Some(token) => Err(Fault::new("this bracket is not closed", token.range.clone())),
+        Some(token) => Err(Fault::new("Unbalanced parenthesis", token.range.clone())),
         None => Ok(()),
     }
 }
@@ -90,8 +126,8 @@ fn order(text: &str, tokens: &[Token]) -> Result<(), Fault> {
     for (i, token) in tokens.iter().enumerate() {
         if !may_follow(last, token.kind) {
             let here = &text[token.range.clone()];
-            let message = match i.checked_sub(1).map(|i| &text[tokens[i].range.clone()]) {
-                Some(before) => format!("`{here}` cannot follow `{before}`; text that is one value needs quotes"),
+            let message = match i.checked_sub(1).map(|i| &tokens[i]) {
+                Some(before) => format!("Cannot transition token types from {} to {}", before.words(), token.words()),
                 None => format!("a condition cannot begin with `{here}`"),
             };
             return Err(Fault::new(message, token.range.clone()));
@@ -111,7 +147,7 @@ fn order(text: &str, tokens: &[Token]) -> Result<(), Fault> {
     ) {
         let end = text.trim_end().len();
         let message = match tokens.last() {
-            Some(token) => format!("something is missing behind `{}`", &text[token.range.clone()]),
+            Some(_) => "Unexpected end of expression".to_owned(),
             None => "a condition must not be empty".to_owned(),
         };
         return Err(Fault::new(message, tokens.last().map_or(end..end, |t| t.range.clone())));
@@ -260,10 +296,9 @@ impl Stream<'_> {
             "==" | "!=" | ">" | ">=" | "<" | "<=" | "=~" | "!~" => Kind::Comparator,
             "?" | ":" | "??" => Kind::Ternary,
             _ => {
-                let hint = if symbol == "=" { "did you mean `==`?" } else { "text with such signs needs quotes" };
                 let end = start + self.text[start..self.offset(self.at)].trim_end().len();
                 let range = start..end;
-                return Err(Fault::new(format!("`{symbol}` is not an operator; {hint}"), range));
+                return Err(Fault::new(format!("Invalid token: '{symbol}'"), range));
             }
         };
         Ok((kind, Payload::Text(symbol)))

@@ -58,6 +58,38 @@ pub(super) enum Op {
 }
 
 impl Op {
+    /// As it is written.
+    pub(super) fn sign(self) -> &'static str {
+        match self {
+            Self::Comma => ",",
+            Self::Then => "?",
+            Self::Else => ":",
+            Self::Coalesce => "??",
+            Self::Or => "||",
+            Self::And => "&&",
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
+            Self::Greater => ">",
+            Self::GreaterEqual => ">=",
+            Self::Less => "<",
+            Self::LessEqual => "<=",
+            Self::Matches => "=~",
+            Self::NotMatches => "!~",
+            Self::In => "in",
+            Self::BitXor => "^",
+            Self::BitAnd => "&",
+            Self::BitOr => "|",
+            Self::ShiftRight => ">>",
+            Self::ShiftLeft => "<<",
+            Self::Plus => "+",
+            Self::Minus => "-",
+            Self::Times => "*",
+            Self::Divide => "/",
+            Self::Modulo => "%",
+            Self::Power => "**",
+        }
+    }
+
     fn of(token: &Token) -> Option<(usize, Self)> {
         if token.kind == Kind::Comma {
             return Some((0, Self::Comma));
