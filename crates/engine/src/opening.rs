@@ -2,6 +2,7 @@
 //! Decides which machine a node gets; what the machine does is its own matter.
 
 use windlass_model::parameter::Inputs;
+use windlass_model::status::NodeFlag;
 use windlass_model::template::TemplateKind;
 use windlass_model::{NodePhase, NodeStatus, NodeType, Template, Time};
 
@@ -34,7 +35,9 @@ impl Run {
         let crowded = is_pod && self.spec.parallelism.is_some_and(|p| p > 0 && self.active_pods >= p);
         let full = if suspended || crowded {
             true
-        } else if let Some(boundary) = call.boundary {
+        } else if let Some(boundary) = call.boundary
+            && !self.is_within_tries(call, boundary)
+        {
             let node = &self.nodes.list[boundary];
             let template = node.template.clone();
             let template = template.as_deref();
@@ -53,6 +56,13 @@ impl Run {
             self.blocked.insert(parent);
         }
         !full
+    }
+
+    /// Whether a call is a try inside a try: it takes the place of its retry node. Argo looks whether a steps or dag node
+    /// may go on by the node that was called, and that is not the try.
+    fn is_within_tries(&self, call: &Call, boundary: Ix) -> bool {
+        let retried = |flag: Option<&NodeFlag>| flag.is_some_and(|flag| flag.retried);
+        retried(call.flag.as_ref()) && retried(self.nodes.list[boundary].status.node_flag.as_ref())
     }
 
     /// Ends a steps or dag node that must not go on after a failure.

@@ -84,8 +84,8 @@ pub struct Run {
     pub(crate) waiting: BTreeSet<Ix>,
     /// Dags whose tasks have all ended, but not everything that hangs from them.
     pub(crate) lingering: Vec<Ix>,
-    /// Parents and members whose hooks are looked at when nothing else is left to do.
-    pub(crate) later: Vec<(Ix, Ix)>,
+    /// Parents and members whose hooks are looked at when nothing else is left to do; and the handler too.
+    pub(crate) later: Vec<(Ix, Ix, bool)>,
     pub(crate) asked: BTreeSet<(u8, String)>,
     pub(crate) changed: BTreeSet<Ix>,
     pub(crate) written: Value,

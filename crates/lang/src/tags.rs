@@ -205,7 +205,7 @@ fn pass(text: &str, scope: &dyn Resolve, options: &Options<'_>, faults: &mut Vec
                     faults.push(Fault::new(message, tag.range.clone()));
                 }
                 Lookup::Unknown if is_strict(name, options) => {
-                    faults.push(Fault::new(format!("`{name}` is not known here"), tag.range.clone()));
+                    faults.push(Fault::new(format!("failed to resolve {{{{{name}}}}}"), tag.range.clone()));
                 }
                 Lookup::Unknown => out.push_str(verbatim),
             },

@@ -376,8 +376,15 @@ impl Run {
         if items.is_empty() {
             return self.open_skipped(call, NodePhase::Skipped, "Skipped, empty params");
         }
-        call.flag = Some(NodeFlag::default());
         let existing = self.find_call(call);
+        if existing.is_none()
+            && resolved.skipped.is_none()
+            && let Some(item) = items.first()
+            && let Err(message) = self.check_tags(&resolved.step, dag, item)
+        {
+            return self.open_failed(call, message);
+        }
+        call.flag = Some(NodeFlag::default());
         let ix = match existing {
             Some(ix) => ix,
             None => {

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use windlass_lang::tags::{self, Options};
-use windlass_model::NodePhase;
 use windlass_model::template::WorkflowStep;
+use windlass_model::{NodePhase, NodeType};
 
 use crate::calls::{Ready, ready, when_holds};
 use crate::names;
@@ -138,6 +138,10 @@ impl Run {
                     if machine.is_steps {
                         return;
                     }
+                    // What comes after it begins only while something of the loop still runs.
+                    if self.members_ended(ix) {
+                        machine.entries.truncate(slot + 1);
+                    }
                 }
                 Opened::Blocked | Opened::Waiting => break,
             }
@@ -147,7 +151,8 @@ impl Run {
             }
         }
         if machine.next == machine.entries.len()
-            && let Some((_, message)) = &machine.asks_itself
+            && let Some((first, message)) = &machine.asks_itself
+            && self.is_asked(ix, machine, *first)
         {
             self.mark(ix, NodePhase::Error, Some(message));
             return;
@@ -155,6 +160,36 @@ impl Run {
         if machine.next == machine.entries.len() && self.nodes.list[ix].unsettled == 0 {
             self.finish_group(ix, machine);
         }
+    }
+
+    /// Whether an item of the loop that begins at that slot was called: the hooks of one that was skipped are not asked.
+    fn is_asked(&self, ix: Ix, machine: &GroupMachine, first: usize) -> bool {
+        let name = machine.step(first).map(|step| &step.name);
+        let children = self.nodes.list[ix].status.children.iter().filter_map(|id| self.nodes.find(id));
+        children.map(|child| &self.nodes.list[child]).any(|node| {
+            node.status.type_ != NodeType::Skipped && machine.step(node.slot).map(|step| &step.name) == name
+        })
+    }
+
+    /// Whether nothing that hangs from a group still runs.
+    pub(crate) fn members_ended(&self, ix: Ix) -> bool {
+        let ended = |id: &String| self.nodes.find(id).is_none_or(|ix| self.nodes.list[ix].status.is_fulfilled());
+        self.nodes.list[ix].status.children.iter().all(ended)
+    }
+
+    /// Every tag of a step with a loop must have its value when the loop is unrolled, also those of its hooks and of a
+    /// template that is written in place.
+    pub(crate) fn check_tags(&self, step: &WorkflowStep, boundary: Ix, item: &Value) -> Result<(), String> {
+        let bare = WorkflowStep { with_items: None, with_param: None, with_sequence: None, ..step.clone() };
+        let value = serde_json::to_value(&bare).map_err(|e| e.to_string())?;
+        if !tags::has_tags(&value) {
+            return Ok(());
+        }
+        let inputs = self.nodes.list[boundary].status.inputs.as_ref();
+        let scope = Scope { run: self, boundary: Some(boundary), inputs, locals: &[], globals: true, item: Some(item) };
+        tags::substitute_value(&value, &scope, &Options { strict: &[], strict_all: true })
+            .map(drop)
+            .map_err(|faults| faults.first().map(|(_, fault)| fault.message.clone()).unwrap_or_default())
     }
 
     /// Begins what waits in a step group before the hooks of others take the place.
@@ -230,6 +265,11 @@ impl Run {
                 step.skipped = Some(String::new());
                 machine.entries.push(Entry { ready: Arc::new(step), item: None });
             } else {
+                if step.skipped.is_none()
+                    && let Some(item) = items.first()
+                {
+                    self.check_tags(&step.step, machine.boundary, item)?;
+                }
                 if machine.asks_itself.is_none() {
                     let why = crate::node::hook::unknown_self(&step.step);
                     machine.asks_itself = why.map(|why| (machine.entries.len(), why));

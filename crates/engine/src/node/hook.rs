@@ -56,7 +56,11 @@ impl Run {
                 continue;
             }
             self.fire_hooks(ix, child, self.ends_by_itself(ix, child));
-            self.fire_exit_hook(ix, child);
+            if self.was_never_called(ix, child) {
+                self.later.push((ix, child, true));
+            } else {
+                self.fire_exit_hook(ix, child);
+            }
             if self.nodes.list[child].hooks_open == 0 {
                 self.settle(ix, child);
             }
@@ -69,8 +73,17 @@ impl Run {
     pub(crate) fn tell_running(&mut self, parent: Ix, child: Ix) {
         let status = &self.nodes.list[child].status;
         if has_members(status.type_) && status.phase == NodePhase::Running {
-            self.later.push((parent, child));
+            self.later.push((parent, child, false));
         }
+    }
+
+    /// Whether a task was never called, and its handler waits until everything else is done.
+    fn was_never_called(&self, parent: Ix, child: Ix) -> bool {
+        let status = &self.nodes.list[child].status;
+        let handler = crate::names::node_id(self.workflow_name(), &format!("{}.onExit", status.name));
+        matches!(self.nodes.list[parent].machine, Machine::Dag(_))
+            && status.type_ == NodeType::Skipped
+            && self.nodes.find(&handler).is_none()
     }
 
     /// Whether a task's end is seen only after what depends on it has begun: a task with members of its own, which is no
@@ -91,8 +104,11 @@ impl Run {
 
     /// Looks at the hooks that had to wait until everything else was done.
     pub(crate) fn fire_late_hooks(&mut self) {
-        for (parent, child) in std::mem::take(&mut self.later) {
+        for (parent, child, handler) in std::mem::take(&mut self.later) {
             self.fire_hooks(parent, child, false);
+            if handler {
+                self.fire_exit_hook(parent, child);
+            }
         }
     }
 
@@ -211,7 +227,7 @@ impl Run {
             }
             if there.is_none() {
                 if late {
-                    self.later.push((parent, child));
+                    self.later.push((parent, child, false));
                     return;
                 }
                 let scope = self.hook_scope(parent, child);
@@ -372,6 +388,7 @@ impl Run {
         let fault = match &opened {
             Opened::Failed { message, .. } => Some(message.clone()),
             Opened::Blocked if exit && !self.suspend && self.is_last_in_steps(parent) => Some(NO_PLACE.to_owned()),
+            Opened::Blocked if !exit && !self.suspend => Some(NO_PLACE.to_owned()),
             _ => None,
         };
         if let Some(message) = fault
@@ -379,7 +396,10 @@ impl Run {
         {
             machine.hook_fault.get_or_insert_with(|| message.clone());
             let is_steps = machine.is_steps();
-            if matches!(opened, Opened::Blocked) {
+            if matches!(opened, Opened::Blocked) && !exit && is_steps {
+                // While the node runs that has the place, which is why there is none.
+                self.mark(parent, NodePhase::Error, Some(&message));
+            } else if matches!(opened, Opened::Blocked) && is_steps {
                 // Argo hangs up the handler before it sees that there will be none.
                 let id = crate::names::node_id(self.workflow_name(), &call.name);
                 self.nodes.list[after].status.children.push(id);
@@ -406,8 +426,7 @@ impl Run {
     fn is_last_in_steps(&self, group: Ix) -> bool {
         let node = &self.nodes.list[group];
         let Machine::Group(machine) = &node.machine else { return false };
-        let ended = |id: &String| self.nodes.find(id).is_none_or(|ix| self.nodes.list[ix].status.is_fulfilled());
-        machine.is_steps() && (self.is_in_root(group) || node.status.children.iter().all(ended))
+        machine.is_steps() && (self.is_in_root(group) || self.members_ended(group))
     }
 
     /// Whether the run's entry node is the steps node around this group, and nothing comes after it.

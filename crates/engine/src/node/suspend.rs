@@ -3,7 +3,7 @@
 //! | phase | seen | becomes | and |
 //! |---|---|---|---|
 //! | Running | its duration is over, or somebody resumes it | Succeeded | outputs take values or defaults |
-//! | Running | … and a supplied output has neither | Failed | |
+//! | Running | … and a supplied output has neither | Failed; Error by itself | by itself it is a call that went wrong |
 //! | Running | the run is stopped or its deadline passed | Failed | |
 
 use std::sync::Arc;
@@ -70,19 +70,22 @@ impl Run {
         let started = self.nodes.list[ix].status.started_at.map_or(self.now, |t| t.0);
         let until = started.checked_add(SignedDuration::from_millis(ms)).unwrap_or(self.now);
         if until <= self.now {
-            self.resume_node(ix, &[], None);
+            if let Err(message) = self.resume_node(ix, &[], None) {
+                self.nodes.list[ix].refused = true;
+                self.mark(ix, NodePhase::Error, Some(&message));
+            }
         } else {
             self.wake_at(until, Some(ix));
         }
     }
 
-    /// Ends a suspended node well.
-    pub(crate) fn resume_node(&mut self, ix: Ix, given: &[(String, String)], message: Option<&str>) {
+    /// Ends a suspended node well; or says which output nobody gave.
+    fn resume_node(&mut self, ix: Ix, given: &[(String, String)], message: Option<&str>) -> Result<(), String> {
         let asked = match &self.nodes.list[ix].status.outputs {
             Some(outputs) => outputs.clone(),
             None => match self.nodes.list[ix].template.clone() {
                 Some(template) => self.asked_outputs(ix, &template),
-                None => return,
+                None => return Ok(()),
             },
         };
         let mut outputs = Outputs::default();
@@ -96,12 +99,10 @@ impl Run {
             match value {
                 Some(value) => outputs.parameters.push(Parameter { value: Some(value), value_from: None, ..parameter }),
                 None => {
-                    let message = format!(
+                    return Err(format!(
                         "raw output parameter '{}' has not been set and does not have a default value",
                         parameter.name
-                    );
-                    self.mark(ix, NodePhase::Failed, Some(&message));
-                    return;
+                    ));
                 }
             }
         }
@@ -110,12 +111,14 @@ impl Run {
             self.nodes.list[ix].status.outputs = Some(outputs);
         }
         self.mark(ix, NodePhase::Succeeded, message);
+        Ok(())
     }
 
     pub(crate) fn resume(&mut self, node_ids: &[String], given: &[(String, String)], message: Option<&str>) {
         for ix in self.suspended.clone() {
-            if node_ids.is_empty() || node_ids.contains(&self.nodes.list[ix].status.id) {
-                self.resume_node(ix, given, message);
+            let meant = node_ids.is_empty() || node_ids.contains(&self.nodes.list[ix].status.id);
+            if meant && let Err(fault) = self.resume_node(ix, given, message) {
+                self.mark(ix, NodePhase::Failed, Some(&fault));
             }
         }
     }
