@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
-use windlass_apiserver::{ApiServer, Identity, Options};
 use windlass_archive::{Archive, Error, Page, SqliteArchive, Wanted};
 use windlass_control::clock::Clock;
 use windlass_control::{Scope, archive, retention, workflow};
 use windlass_model::labels;
+
+use crate::stage::Stage;
 
 /// An archive whose disk can be full.
 #[derive(Debug)]
@@ -52,20 +52,17 @@ impl Archive for Disk {
 }
 
 struct House {
-    client: kube::Client,
+    stage: Stage,
     disk: Arc<Disk>,
-    stop: CancellationToken,
     _dir: tempfile::TempDir,
 }
 
 impl House {
     async fn new() -> Self {
-        let server = ApiServer::open(Options::memory()).await.unwrap();
-        server.ensure_crds(&windlass_model::crds::manifests()).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         let archive = SqliteArchive::new(dir.path().join("archive.db"));
         let disk = Arc::new(Disk { archive, full: AtomicBool::new(false) });
-        Self { client: server.client(Identity::admin()), disk, stop: CancellationToken::new(), _dir: dir }
+        Self { stage: Stage::new().await, disk, _dir: dir }
     }
 
     fn start(&self) {
@@ -73,15 +70,6 @@ impl House {
         tokio::spawn(archive::run(self.client.clone(), settings.clone(), self.stop.clone()));
         tokio::spawn(retention::run(self.client.clone(), Scope::default(), Clock::default(), self.stop.clone()));
         tokio::spawn(workflow::run(self.client.clone(), settings, self.stop.clone()));
-    }
-
-    fn objects(&self, group: &str, version: &str, kind: &str, plural: &str) -> Api<DynamicObject> {
-        let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
-        Api::namespaced_with(self.client.clone(), "default", &kind)
-    }
-
-    fn workflows(&self) -> Api<DynamicObject> {
-        self.objects("argoproj.io", "v1alpha1", "Workflow", "workflows")
     }
 
     /// A workflow that needs no pod.
@@ -115,21 +103,13 @@ impl House {
         names.sort();
         names
     }
-
-    async fn until(&self, what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-        for _ in 0..800 {
-            if is_so().await {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("never: {what}");
-    }
 }
 
-impl Drop for House {
-    fn drop(&mut self) {
-        self.stop.cancel();
+impl std::ops::Deref for House {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        &self.stage
     }
 }
 

@@ -3,38 +3,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use windlass_apiserver::{ApiServer, Identity, Options};
 use windlass_control::Scope;
 use windlass_control::clock::Clock;
 
-async fn cluster() -> kube::Client {
-    let server = ApiServer::open(Options::memory()).await.unwrap();
-    server.ensure_crds(&windlass_model::crds::manifests()).await.unwrap();
-    server.client(Identity::admin())
-}
-
-fn api(client: &kube::Client, kind: &str, plural: &str) -> Api<DynamicObject> {
-    let gvk = GroupVersionKind::gvk("argoproj.io", "v1alpha1", kind);
-    Api::namespaced_with(client.clone(), "default", &ApiResource::from_gvk_with_plural(&gvk, plural))
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..300 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("not seen: {what}");
-}
+use crate::stage::Stage;
 
 #[tokio::test]
 async fn every_tick_once() {
-    let client = cluster().await;
-    let (crons, workflows) = (api(&client, "CronWorkflow", "cronworkflows"), api(&client, "Workflow", "workflows"));
+    let stage = Stage::new().await;
+    let client = &stage.client;
+    let (crons, workflows) = (stage.of("CronWorkflow", "cronworkflows"), stage.workflows());
     let object = json!({
         "apiVersion": "argoproj.io/v1alpha1", "kind": "CronWorkflow", "metadata": {"name": "often"},
         "spec": {"schedules": ["@every 1s"], "workflowMetadata": {"labels": {"team": "a"}},
@@ -54,7 +35,7 @@ async fn every_tick_once() {
         )
     };
     let both = [start(), start()];
-    until("three ticks", async || names().await.len() >= 3).await;
+    stage.until("three ticks", async || names().await.len() >= 3).await;
     for (stop, running) in both {
         stop.cancel();
         tokio::time::timeout(Duration::from_secs(5), running).await.unwrap().unwrap();
@@ -82,7 +63,7 @@ async fn every_tick_once() {
     let (stop, running) = start();
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(names().await, made, "Forbid, and three are active");
-    until("all are listed again", async || active().await.len() == made.len()).await;
+    stage.until("all are listed again", async || active().await.len() == made.len()).await;
     // All end: they are counted, three good ones are kept, and the next tick comes.
     for (index, name) in made.iter().enumerate() {
         let phase = if index == 0 { "Failed" } else { "Succeeded" };
@@ -93,29 +74,32 @@ async fn every_tick_once() {
         workflows.patch(name, &PatchParams::default(), &Patch::Merge(&end)).await.unwrap();
     }
     let status = async || -> Value { crons.get("often").await.unwrap().data["status"].clone() };
-    until("the ends are counted", async || {
-        let now = status().await;
-        now["failed"] == 1 && now["succeeded"] == made.len() as i64 - 1
-    })
-    .await;
-    until("the next tick", async || names().await.iter().any(|n| !made.contains(n))).await;
+    stage
+        .until("the ends are counted", async || {
+            let now = status().await;
+            now["failed"] == 1 && now["succeeded"] == made.len() as i64 - 1
+        })
+        .await;
+    stage.until("the next tick", async || names().await.iter().any(|n| !made.contains(n))).await;
     // Suspended, nothing begins.
     let pause = json!({"spec": {"suspend": true, "concurrencyPolicy": null}});
     crons.patch("often", &PatchParams::default(), &Patch::Merge(&pause)).await.unwrap();
-    until("nothing begins for longer than a tick", async || {
-        let count = names().await.len();
-        tokio::time::sleep(Duration::from_millis(1500)).await;
-        names().await.len() == count
-    })
-    .await;
+    stage
+        .until("nothing begins for longer than a tick", async || {
+            let count = names().await.len();
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            names().await.len() == count
+        })
+        .await;
     // A fault is told.
     let fault = json!({"spec": {"timezone": "Mars/Base"}});
     crons.patch("often", &PatchParams::default(), &Patch::Merge(&fault)).await.unwrap();
-    until("the fault is told", async || {
-        let conditions = status().await["conditions"].clone();
-        conditions[0]["type"] == "SpecError" && conditions[0]["message"] == "unknown time zone Mars/Base"
-    })
-    .await;
+    stage
+        .until("the fault is told", async || {
+            let conditions = status().await["conditions"].clone();
+            conditions[0]["type"] == "SpecError" && conditions[0]["message"] == "unknown time zone Mars/Base"
+        })
+        .await;
     stop.cancel();
     running.await.unwrap();
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use windlass_apiserver::{ApiServer, Identity, Options};
 use windlass_artifacts::AllowPaths;
 use windlass_artifacts::git::{GitAccess, Mirrors};
 use windlass_control::delivery::{DeliveryLoop, Settings};
+
+use crate::stage::Stage;
 
 const MANIFEST: &str = "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nmetadata:\n  generateName: ci-\nspec:\n  \
     entrypoint: main\n  templates:\n  - name: main\n    container: {image: busybox, command: [\"true\"]}\n";
@@ -29,7 +30,7 @@ fn git(dir: &Path, args: &[&str]) -> String {
 
 struct House {
     dir: tempfile::TempDir,
-    client: kube::Client,
+    stage: Stage,
 }
 
 impl House {
@@ -39,10 +40,7 @@ impl House {
             eprintln!("!!! NOT RUN: the git program is missing; install git to run this test");
             return None;
         }
-        let server = ApiServer::open(Options::memory()).await.unwrap();
-        let crds: Vec<Value> = windlass_model::crds::KINDS.iter().map(windlass_model::crds::Kind::manifest).collect();
-        server.ensure_crds(&crds).await.unwrap();
-        Some(Self { dir: tempfile::tempdir().unwrap(), client: server.client(Identity::admin()) })
+        Some(Self { dir: tempfile::tempdir().unwrap(), stage: Stage::new().await })
     }
 
     /// A repository with this manifest; answers its path and commit.
@@ -62,7 +60,7 @@ impl House {
 
     fn api(&self, group: &str, kind: &str, plural: &str) -> Api<DynamicObject> {
         let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1alpha1", kind), plural);
-        Api::namespaced_with(self.client.clone(), "default", &resource)
+        Api::namespaced_with(self.stage.client.clone(), "default", &resource)
     }
 
     fn deliveries(&self) -> Api<DynamicObject> {
@@ -90,7 +88,7 @@ impl House {
         let mirrors =
             Arc::new(Mirrors::new(self.dir.path().join("mirrors"), GitAccess { allow, ..GitAccess::default() }));
         let stop = CancellationToken::new();
-        let running = DeliveryLoop::new(self.client.clone(), mirrors, settings).run(stop.clone());
+        let running = DeliveryLoop::new(self.stage.client.clone(), mirrors, settings).run(stop.clone());
         (stop, tokio::spawn(async move { running.await.unwrap() }))
     }
 
@@ -220,7 +218,7 @@ async fn a_bitbucket_push_runs_the_file_that_the_settings_name() {
     git(&path, &["add", "-A"]);
     git(&path, &["commit", "-q", "-m", "two"]);
     let second = git(&path, &["rev-parse", "HEAD"]);
-    let maps: Api<k8s_openapi::api::core::v1::ConfigMap> = Api::namespaced(house.client.clone(), "default");
+    let maps: Api<k8s_openapi::api::core::v1::ConfigMap> = Api::namespaced(house.stage.client.clone(), "default");
     let set = async |text: &str| {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "windlass-webhooks"},
             "data": {"settings.yaml": text}});

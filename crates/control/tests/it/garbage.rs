@@ -1,29 +1,22 @@
 //! Artifact garbage collection over the embedded API, with the test as the kubelet and its executor.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
-};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use windlass_apiserver::{ApiServer, Identity, Options};
+use windlass_apiserver::Identity;
 use windlass_control::clock::Clock;
 use windlass_control::{Scope, garbage, retention, workflow};
 
+use crate::stage::Stage;
+
 struct House {
-    server: ApiServer,
-    client: kube::Client,
-    stop: CancellationToken,
+    stage: Stage,
 }
 
 impl House {
     async fn new() -> Self {
-        let server = ApiServer::open(Options::memory()).await.unwrap();
-        server.ensure_crds(&windlass_model::crds::manifests()).await.unwrap();
-        let client = server.client(Identity::admin());
-        Self { client, server, stop: CancellationToken::new() }
+        Self { stage: Stage::new().await }
     }
 
     /// Starts the loop, and with it the one that hands over what Argo holds; cancel to stop it.
@@ -33,19 +26,6 @@ impl House {
         tokio::spawn(garbage::run(client.clone(), workflow::Settings::default(), stop.clone()));
         tokio::spawn(retention::run(client, Scope::default(), Clock::default(), stop.clone()));
         stop
-    }
-
-    fn of(&self, kind: &str, plural: &str) -> Api<DynamicObject> {
-        let gvk = GroupVersionKind::gvk("argoproj.io", "v1alpha1", kind);
-        Api::namespaced_with(self.client.clone(), "default", &ApiResource::from_gvk_with_plural(&gvk, plural))
-    }
-
-    fn workflows(&self) -> Api<DynamicObject> {
-        self.of("Workflow", "workflows")
-    }
-
-    fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), "default")
     }
 
     /// A workflow that has ended, with an artifact for each of both times.
@@ -75,10 +55,6 @@ impl House {
         }
         let object = serde_json::from_value(object).unwrap();
         self.workflows().create(&PostParams::default(), &object).await.unwrap();
-    }
-
-    async fn status(&self, name: &str) -> Value {
-        self.workflows().get(name).await.unwrap().data["status"].clone()
     }
 
     async fn ledgers(&self) -> Vec<DynamicObject> {
@@ -134,24 +110,16 @@ impl House {
         self.workflows().delete(name, &DeleteParams::background()).await.unwrap();
     }
 
-    async fn until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
-        for _ in 0..800 {
-            if is_so().await {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("never: {what}");
-    }
-
     async fn until_gone(&self, name: &str) {
         self.until("the workflow goes", async || self.workflows().get_opt(name).await.unwrap().is_none()).await;
     }
 }
 
-impl Drop for House {
-    fn drop(&mut self) {
-        self.stop.cancel();
+impl std::ops::Deref for House {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        &self.stage
     }
 }
 

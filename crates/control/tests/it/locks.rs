@@ -1,19 +1,17 @@
 //! Locks, remembered outputs and limits over several workflows, over the embedded API, with the test as the kubelet.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
-use windlass_apiserver::{ApiServer, Identity, Options};
 use windlass_archive::{Limits, SqliteArchive};
 use windlass_control::workflow;
 
+use crate::stage::Stage;
+
 struct House {
-    client: kube::Client,
-    stop: CancellationToken,
+    stage: Stage,
     loops: Option<tokio::task::JoinHandle<()>>,
     limits: Option<Arc<dyn Limits>>,
 }
@@ -24,16 +22,12 @@ impl House {
     }
 
     async fn with(limits: Option<Arc<dyn Limits>>) -> Self {
-        let server = ApiServer::open(Options::memory()).await.unwrap();
-        server.ensure_crds(&windlass_model::crds::manifests()).await.unwrap();
-        let client = server.client(Identity::admin());
-        let mut house = Self { client, stop: CancellationToken::new(), loops: None, limits };
+        let mut house = Self { stage: Stage::new().await, loops: None, limits };
         house.start();
         house
     }
 
     fn start(&mut self) {
-        self.stop = CancellationToken::new();
         let settings = workflow::Settings { limits: self.limits.clone(), ..workflow::Settings::default() };
         self.loops = Some(tokio::spawn(workflow::run(self.client.clone(), settings, self.stop.clone())));
     }
@@ -43,15 +37,6 @@ impl House {
         let loops = self.loops.take().unwrap();
         loops.abort();
         let _ = loops.await;
-    }
-
-    fn workflows(&self) -> Api<DynamicObject> {
-        let gvk = GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Workflow");
-        Api::namespaced_with(self.client.clone(), "default", &ApiResource::from_gvk_with_plural(&gvk, "workflows"))
-    }
-
-    fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), "default")
     }
 
     /// One workflow of one pod; the lock is the template's, or the run's.
@@ -68,10 +53,6 @@ impl House {
             "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"name": name}, "spec": spec,
         });
         self.workflows().create(&PostParams::default(), &serde_json::from_value(workflow).unwrap()).await.unwrap();
-    }
-
-    async fn status(&self, name: &str) -> Value {
-        self.workflows().get(name).await.unwrap().data["status"].clone()
     }
 
     async fn has_pod(&self, name: &str) -> bool {
@@ -129,21 +110,13 @@ impl House {
             maps.create(&PostParams::default(), &serde_json::from_value(map).unwrap()).await.unwrap();
         }
     }
-
-    async fn until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
-        for _ in 0..800 {
-            if is_so().await {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("never: {what}");
-    }
 }
 
-impl Drop for House {
-    fn drop(&mut self) {
-        self.stop.cancel();
+impl std::ops::Deref for House {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        &self.stage
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod archive;
+mod counting;
 mod cron;
 mod deliveries;
 mod garbage;
@@ -11,4 +12,5 @@ mod locks;
 mod retention;
 mod runs;
 mod simulation;
+mod stage;
 mod traces;

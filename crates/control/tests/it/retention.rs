@@ -2,33 +2,30 @@
 //! history limit of a CronWorkflow.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use http::Method;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
-use windlass_apiserver::{ApiServer, Identity, Options};
+use windlass_apiserver::Identity;
 use windlass_control::clock::Clock;
 use windlass_control::{Scope, cron, retention};
+
+use crate::stage::{self, Stage};
 
 /// Requests that fail once each: method, and how the path ends.
 type Failing = Arc<Mutex<Vec<(Method, &'static str)>>>;
 
 struct House {
-    client: kube::Client,
+    stage: Stage,
     failing: Failing,
-    stop: CancellationToken,
 }
 
 impl House {
     /// The loops have a client for which each of these requests fails once, as when the API is away.
     async fn new(failing: &[(Method, &'static str)]) -> Self {
-        let server = ApiServer::open(Options::memory()).await.unwrap();
-        server.ensure_crds(&windlass_model::crds::manifests()).await.unwrap();
+        let stage = Stage::new().await;
         let failing: Failing = Arc::new(Mutex::new(failing.to_vec()));
-        let (api, left) = (server.clone(), failing.clone());
+        let (api, left) = (stage.server.clone(), failing.clone());
         let service = tower::service_fn(move |mut request: http::Request<kube::client::Body>| {
             request.extensions_mut().insert(Identity::admin());
             let is_watch = request.uri().query().unwrap_or_default().contains("watch=true");
@@ -44,16 +41,10 @@ impl House {
                 }
             }
         });
-        let stop = CancellationToken::new();
         let loops = kube::Client::new(service, "default");
-        tokio::spawn(retention::run(loops.clone(), Scope::default(), Clock::default(), stop.clone()));
-        tokio::spawn(cron::run(loops, Scope::default(), Clock::default(), stop.clone()));
-        Self { client: server.client(Identity::admin()), failing, stop }
-    }
-
-    fn of(&self, kind: &str, plural: &str) -> Api<DynamicObject> {
-        let gvk = GroupVersionKind::gvk("argoproj.io", "v1alpha1", kind);
-        Api::namespaced_with(self.client.clone(), "default", &ApiResource::from_gvk_with_plural(&gvk, plural))
+        tokio::spawn(retention::run(loops.clone(), Scope::default(), Clock::default(), stage.stop.clone()));
+        tokio::spawn(cron::run(loops, Scope::default(), Clock::default(), stage.stop.clone()));
+        Self { stage, failing }
     }
 
     async fn workflow(&self, name: &str, spec: Value, completed: bool, owner: Value) {
@@ -84,18 +75,8 @@ impl House {
         pods.patch_status(name, &PatchParams::default(), &ended).await.unwrap();
     }
 
-    fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), "default")
-    }
-
     async fn until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
-        for _ in 0..1200 {
-            if is_so().await {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("never: {what}; not asked: {:?}", self.failing.lock().unwrap());
+        assert!(stage::comes(is_so).await, "never: {what}; not asked: {:?}", self.failing.lock().unwrap());
     }
 
     /// Every fault has happened.
@@ -104,9 +85,11 @@ impl House {
     }
 }
 
-impl Drop for House {
-    fn drop(&mut self) {
-        self.stop.cancel();
+impl std::ops::Deref for House {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        &self.stage
     }
 }
 

@@ -1,75 +1,40 @@
 //! The workflow loop over the embedded API, with the test as the kubelet.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
-use windlass_apiserver::{ApiServer, Identity, Options};
+use windlass_apiserver::Identity;
 use windlass_control::clock::Clock;
 use windlass_control::{Scope, retention, workflow};
 use windlass_model::labels;
 
-/// How many objects of each resource were sent as parts of lists.
-type Listed = Arc<Mutex<BTreeMap<String, usize>>>;
+use crate::counting;
+use crate::stage::Stage;
 
+/// The stage with the loop of workflows.
 pub(crate) struct House {
-    server: ApiServer,
-    pub(crate) client: kube::Client,
-    stop: CancellationToken,
+    stage: Stage,
+}
+
+impl std::ops::Deref for House {
+    type Target = Stage;
+
+    fn deref(&self) -> &Stage {
+        &self.stage
+    }
 }
 
 impl House {
     pub(crate) async fn new() -> Self {
-        let server = ApiServer::open(Options::memory()).await.unwrap();
-        server.ensure_crds(&windlass_model::crds::manifests()).await.unwrap();
-        Self { client: server.client(Identity::admin()), server, stop: CancellationToken::new() }
-    }
-
-    /// A client for the loops that counts what lists hold.
-    fn counting(&self) -> (kube::Client, Listed) {
-        let listed = Listed::default();
-        let (server, counts) = (self.server.clone(), listed.clone());
-        let service = tower::service_fn(move |mut request: http::Request<kube::client::Body>| {
-            request.extensions_mut().insert(Identity::admin());
-            let (server, counts) = (server.clone(), counts.clone());
-            async move {
-                let watches = request.uri().query().unwrap_or_default().contains("watch=true");
-                let response = server.handle(request).await;
-                if watches {
-                    return Ok::<_, Infallible>(response);
-                }
-                let (parts, body) = response.into_parts();
-                let bytes = body.collect().await.unwrap().to_bytes();
-                let object: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-                if let Some(items) = object["items"].as_array() {
-                    let kind = object["kind"].as_str().unwrap_or_default().to_owned();
-                    *counts.lock().unwrap().entry(kind).or_default() += items.len();
-                }
-                let body = http_body_util::Full::new(bytes).map_err(|never: Infallible| match never {}).boxed_unsync();
-                Ok(http::Response::from_parts(parts, body))
-            }
-        });
-        (kube::Client::new(service, "default"), listed)
+        Self { stage: Stage::new().await }
     }
 
     pub(crate) fn start(&self, client: &kube::Client) {
         tokio::spawn(workflow::run(client.clone(), workflow::Settings::default(), self.stop.clone()));
         tokio::spawn(retention::run(client.clone(), Scope::default(), Clock::default(), self.stop.clone()));
-    }
-
-    pub(crate) fn workflows(&self) -> Api<DynamicObject> {
-        let gvk = GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Workflow");
-        Api::namespaced_with(self.client.clone(), "default", &ApiResource::from_gvk_with_plural(&gvk, "workflows"))
-    }
-
-    pub(crate) fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), "default")
     }
 
     async fn submit(&self, name: &str) {
@@ -107,22 +72,6 @@ impl House {
         let pod = self.pods().get_opt(name).await.unwrap();
         pod.and_then(|p| p.metadata.labels).is_some_and(|l| l.get(labels::COMPLETED).is_some_and(|v| v == "true"))
     }
-
-    pub(crate) async fn until(&self, what: &str, is_so: impl AsyncFn() -> bool) {
-        for _ in 0..400 {
-            if is_so().await {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("never: {what}");
-    }
-}
-
-impl Drop for House {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
 }
 
 #[tokio::test]
@@ -137,7 +86,7 @@ async fn a_start_reads_none_of_what_has_ended() {
         house.pods().create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
         house.set_phase(&name, "Succeeded").await;
     }
-    let (client, listed) = house.counting();
+    let (client, listed) = counting::client(&house.server);
     house.start(&client);
     house.submit("new").await;
     house.until("a pod", async || house.pods().get_opt("new").await.unwrap().is_some()).await;

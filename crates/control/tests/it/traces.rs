@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use windlass_apiserver::{ApiServer, Identity, Options};
 use windlass_control::traces::{Endpoint, Traces};
 use windlass_control::{traces, workflow};
+
+use crate::stage::Stage;
 
 /// What came: headers in small letters, and the body.
 type Requests = Arc<Mutex<Vec<(String, Value)>>>;
@@ -68,21 +66,9 @@ fn attribute<'a>(span: &'a Value, key: &str) -> &'a str {
     found.and_then(|a| a["value"]["stringValue"].as_str()).unwrap_or_default()
 }
 
-async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
-    for _ in 0..1200 {
-        if is_so().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("never: {what}");
-}
-
 #[tokio::test]
 async fn a_run_is_one_trace() {
-    let server = ApiServer::open(Options::memory()).await.unwrap();
-    server.ensure_crds(&windlass_model::crds::manifests()).await.unwrap();
-    let client = server.client(Identity::admin());
+    let stage = Stage::new().await;
     let (address, requests) = receiver().await;
     let variables = BTreeMap::from([
         ("OTEL_EXPORTER_OTLP_ENDPOINT", address.as_str()),
@@ -90,14 +76,11 @@ async fn a_run_is_one_trace() {
     ]);
     let endpoint = Endpoint::read(|name| variables.get(name).map(|v| (*v).to_owned())).unwrap().unwrap();
     let (told, waiting) = Traces::new();
-    let stop = CancellationToken::new();
-    let sending = tokio::spawn(traces::send(waiting, endpoint, stop.clone()));
+    let sending = tokio::spawn(traces::send(waiting, endpoint, stage.stop.clone()));
     let settings = workflow::Settings { traces: Some(told.clone()), ..workflow::Settings::default() };
-    tokio::spawn(workflow::run(client.clone(), settings, stop.clone()));
+    tokio::spawn(workflow::run(stage.client.clone(), settings, stage.stop.clone()));
 
-    let gvk = GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Workflow");
-    let kind = ApiResource::from_gvk_with_plural(&gvk, "workflows");
-    let workflows: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &kind);
+    let (workflows, pods) = (stage.workflows(), stage.pods());
     let object = json!({
         "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"name": "wf"},
         "spec": {"entrypoint": "main", "templates": [
@@ -106,9 +89,8 @@ async fn a_run_is_one_trace() {
         ]},
     });
     workflows.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
-    let pods: Api<Pod> = Api::namespaced(client, "default");
     let all = async || pods.list(&ListParams::default()).await.unwrap().items;
-    until("a pod", async || !all().await.is_empty()).await;
+    stage.until("a pod", async || !all().await.is_empty()).await;
     let pod = all().await.remove(0);
     let name = pod.metadata.name.clone().unwrap();
     for phase in ["Running", "Succeeded"] {
@@ -121,11 +103,11 @@ async fn a_run_is_one_trace() {
         pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
         let node = pod.metadata.annotations.as_ref().unwrap()["workflows.argoproj.io/node-id"].clone();
         let is_told = async || workflows.get("wf").await.unwrap().data["status"]["nodes"][&node]["phase"] == phase;
-        until("the node is told", is_told).await;
+        stage.until("the node is told", is_told).await;
     }
-    until("the workflow's span", async || spans(&requests).iter().any(|s| s["name"] == "workflow")).await;
+    stage.until("the workflow's span", async || spans(&requests).iter().any(|s| s["name"] == "workflow")).await;
     // Who stops sends what is left.
-    stop.cancel();
+    stage.stop.cancel();
     sending.await.unwrap();
 
     let (head, body) = requests.lock().unwrap()[0].clone();

@@ -1,47 +1,15 @@
 //! Which pods the loops look at: those that live. What has ended wakes them once, when it ends, and is never listed.
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http_body_util::BodyExt;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver::{ApiServer, Identity, Options};
 
-/// How many objects of each kind lists held.
-type Listed = Arc<Mutex<BTreeMap<String, usize>>>;
-
-/// A client that counts what lists hold.
-fn counting(server: &ApiServer) -> (kube::Client, Listed) {
-    let listed = Listed::default();
-    let (server, counts) = (server.clone(), listed.clone());
-    let service = tower::service_fn(move |mut request: http::Request<kube::client::Body>| {
-        request.extensions_mut().insert(Identity::admin());
-        let (server, counts) = (server.clone(), counts.clone());
-        async move {
-            let watches = request.uri().query().unwrap_or_default().contains("watch=true");
-            let response = server.handle(request).await;
-            if watches {
-                return Ok::<_, Infallible>(response);
-            }
-            let (parts, body) = response.into_parts();
-            let bytes = body.collect().await.unwrap().to_bytes();
-            let object: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-            if let Some(items) = object["items"].as_array() {
-                let kind = object["kind"].as_str().unwrap_or_default().to_owned();
-                *counts.lock().unwrap().entry(kind).or_default() += items.len();
-            }
-            let body = http_body_util::Full::new(bytes).map_err(|never: Infallible| match never {}).boxed_unsync();
-            Ok(http::Response::from_parts(parts, body))
-        }
-    });
-    (kube::Client::new(service, "default"), listed)
-}
+use crate::counting;
 
 async fn until<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
     for _ in 0..400 {
@@ -72,7 +40,7 @@ async fn what_has_ended_is_not_listed_and_what_ends_is_replaced() {
         pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
         set_status(&pods, &format!("step-{n}"), "Succeeded", false).await;
     }
-    let (counted, listed) = counting(&server);
+    let (counted, listed) = counting::client(&server);
     let stop = CancellationToken::new();
     let loops = tokio::spawn(windlass_workloads::run(counted.clone(), String::new(), stop.clone()));
     let set = json!({"metadata": {"name": "web"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}},
