@@ -7,7 +7,6 @@
 //! | `Pending` (written together with the end) | it is to be kept | kept, then `Archived` |
 //! | `Archived` | there is a copy, which says `Persisted` | gone by its `ttlStrategy`, or by hand; a retry takes the label away |
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,18 +15,16 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
-use kube::core::{NamespaceResourceScope, Resource};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
-use serde::Deserialize;
 use serde_json::json;
-use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use windlass_archive::Archive;
 use windlass_model::labels;
 
 use crate::Scope;
+use crate::part::WorkflowText;
 use crate::workflow::{Settings, configuration};
 
 /// So many that are ready at a time are one write.
@@ -38,50 +35,6 @@ const LABELS_MAX: usize = 16;
 const ATTEMPTS: u32 = 6;
 /// How often the copies that are too old are looked for.
 const EXPIRE_EVERY: SignedDuration = SignedDuration::from_mins(10);
-
-/// A finished Workflow as it came: text, and what a watch must know of it.
-#[derive(Clone, Debug)]
-struct Finished {
-    metadata: ObjectMeta,
-    text: Box<RawValue>,
-}
-
-impl<'de> Deserialize<'de> for Finished {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Object {
-            #[serde(default)]
-            metadata: ObjectMeta,
-        }
-        let text = Box::<RawValue>::deserialize(from)?;
-        let Object { metadata } = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
-        Ok(Self { metadata, text })
-    }
-}
-
-impl Resource for Finished {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind(_: &()) -> Cow<'_, str> {
-        "Workflow".into()
-    }
-    fn group(_: &()) -> Cow<'_, str> {
-        windlass_model::ARGO_GROUP.into()
-    }
-    fn version(_: &()) -> Cow<'_, str> {
-        windlass_model::VERSION.into()
-    }
-    fn plural(_: &()) -> Cow<'_, str> {
-        "workflows".into()
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
 
 /// Runs until `stop` is cancelled; what is not kept by then still says so at the next start.
 pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
@@ -95,7 +48,7 @@ pub async fn run(client: Client, settings: Settings, stop: CancellationToken) {
 
 async fn keep_all(client: &Client, scope: &Scope, archive: &dyn Archive) {
     let selector = format!("{}=true,{}=Pending", labels::COMPLETED, labels::ARCHIVING_STATUS);
-    let api: Api<Finished> = scope.api(client);
+    let api: Api<WorkflowText> = scope.api(client);
     let events = watcher::watcher(api, scope.few(&selector));
     let mut batches = Box::pin(events.ready_chunks(BATCH_MAX));
     // The versions that are kept, until their workflow is not in the watch any more.
@@ -117,8 +70,8 @@ async fn keep_all(client: &Client, scope: &Scope, archive: &dyn Archive) {
             }
         }
         // The same in several versions: the last one counts.
-        let known = |wf: &Finished| kept.get(&wf.uid().unwrap_or_default()) == Some(&wf.resource_version());
-        let there: Vec<Finished> = there.into_iter().filter(|wf| !known(wf)).collect();
+        let known = |wf: &WorkflowText| kept.get(&wf.uid().unwrap_or_default()) == Some(&wf.resource_version());
+        let there: Vec<WorkflowText> = there.into_iter().filter(|wf| !known(wf)).collect();
         let done = keep(archive, there.iter().chain(&gone).collect()).await;
         let mut labelled = Vec::new();
         for wf in there {
@@ -136,11 +89,11 @@ async fn keep_all(client: &Client, scope: &Scope, archive: &dyn Archive) {
 }
 
 /// Keeps what can be kept, however long the database needs; the uids of those.
-async fn keep(archive: &dyn Archive, all: Vec<&Finished>) -> Vec<String> {
+async fn keep(archive: &dyn Archive, all: Vec<&WorkflowText>) -> Vec<String> {
     if all.is_empty() {
         return Vec::new();
     }
-    let texts = |some: &[&Finished]| some.iter().map(|wf| wf.text.get().to_owned()).collect::<Vec<_>>();
+    let texts = |some: &[&WorkflowText]| some.iter().map(|wf| wf.as_str().to_owned()).collect::<Vec<_>>();
     if keep_patiently(archive, texts(&all)).await.is_ok() {
         return all.iter().map(|wf| wf.uid().unwrap_or_default()).collect();
     }
@@ -175,7 +128,7 @@ async fn keep_patiently(archive: &dyn Archive, texts: Vec<String>) -> Result<(),
 
 /// The workflow says that there is a copy; of another version than was kept it does not.
 async fn label(client: Client, of: ObjectMeta) {
-    let api: Api<Finished> = Api::namespaced(client, &of.namespace.unwrap_or_default());
+    let api: Api<WorkflowText> = Api::namespaced(client, &of.namespace.unwrap_or_default());
     let name = of.name.unwrap_or_default();
     let patch = json!({"metadata": {
         "uid": of.uid, "resourceVersion": of.resource_version, "labels": {labels::ARCHIVING_STATUS: "Archived"},

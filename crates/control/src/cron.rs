@@ -4,7 +4,6 @@
 //! After a restart everything is seen anew and asked again: a tick's workflow has a name that follows from the tick, so
 //! one that was made before the status was written is found and not made twice.
 
-use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use futures::stream::select;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::{ApiResource, GroupVersionKind, NamespaceResourceScope, Resource};
+use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
 use serde::{Deserialize, Serialize};
@@ -25,6 +24,7 @@ use windlass_schedule::cron::{self, Child, Decision};
 
 use crate::again::{self, Deleted};
 use crate::clock::Clock;
+use crate::part::part_of_workflow;
 use crate::{Scope, from_memory};
 
 /// A workflow as far as its schedule is concerned; its node table is passed over.
@@ -42,29 +42,7 @@ struct End {
     finished_at: Option<Time>,
 }
 
-impl Resource for Made {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind(_: &()) -> Cow<'_, str> {
-        "Workflow".into()
-    }
-    fn group(_: &()) -> Cow<'_, str> {
-        ARGO_GROUP.into()
-    }
-    fn version(_: &()) -> Cow<'_, str> {
-        VERSION.into()
-    }
-    fn plural(_: &()) -> Cow<'_, str> {
-        "workflows".into()
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+part_of_workflow!(Made);
 
 impl Made {
     fn child(&self) -> Child {

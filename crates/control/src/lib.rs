@@ -15,6 +15,7 @@ mod event;
 pub mod form;
 pub mod garbage;
 pub mod metrics;
+pub mod part;
 mod pod;
 pub mod retention;
 mod scope;

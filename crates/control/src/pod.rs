@@ -1,15 +1,15 @@
 //! A Pod as the loops read it, and no more of it. Every step has several versions of its Pod, and the part that is large
 //! (the spec, the task in its annotation) is our own text: it is passed over in the watch's bytes, never built.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
-use kube::core::{NamespaceResourceScope, Resource};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 use windlass_engine::Observation;
 use windlass_model::labels;
+
+use crate::part::part_of;
 
 /// A Pod as the watch, the survey and the answer to its creation see it.
 #[derive(Clone, Debug, Deserialize)]
@@ -200,29 +200,7 @@ pub(crate) enum Left {
     },
 }
 
-impl Resource for PodSeen {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind(_: &()) -> Cow<'_, str> {
-        "Pod".into()
-    }
-    fn group(_: &()) -> Cow<'_, str> {
-        "".into()
-    }
-    fn version(_: &()) -> Cow<'_, str> {
-        "v1".into()
-    }
-    fn plural(_: &()) -> Cow<'_, str> {
-        "pods".into()
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+part_of!(PodSeen, "Pod", "", "v1", "pods");
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

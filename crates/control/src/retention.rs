@@ -9,9 +9,8 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{ListParams, Patch, PatchParams, Preconditions};
-use kube::core::{NamespaceResourceScope, Resource};
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -22,6 +21,7 @@ use windlass_schedule::retention;
 
 use crate::again::{self, Deleted, Pauses};
 use crate::clock::Clock;
+use crate::part::part_of_workflow;
 use crate::pod::PodSeen;
 use crate::{Scope, from_memory};
 
@@ -54,32 +54,7 @@ struct End {
     finished_at: Option<Time>,
 }
 
-impl Resource for Ended {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind(_: &()) -> std::borrow::Cow<'_, str> {
-        "Workflow".into()
-    }
-    fn group(_: &()) -> std::borrow::Cow<'_, str> {
-        windlass_model::ARGO_GROUP.into()
-    }
-    fn version(_: &()) -> std::borrow::Cow<'_, str> {
-        windlass_model::VERSION.into()
-    }
-    fn api_version(_: &()) -> std::borrow::Cow<'_, str> {
-        windlass_model::ARGO_API_VERSION.into()
-    }
-    fn plural(_: &()) -> std::borrow::Cow<'_, str> {
-        "workflows".into()
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+part_of_workflow!(Ended);
 
 /// The watches of workflows that delete pods while they run, by namespace and name. Other workflows' pods are nobody's
 /// concern here until the end, and then they are listed.

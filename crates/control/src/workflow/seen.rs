@@ -1,14 +1,14 @@
 //! What the watch reads of a Workflow: enough to notice it and what people change while it runs. The status stays
 //! unparsed, for it may be large and is ours anyway. What it reads of a Pod is in [`crate::pod`].
 
-use std::borrow::Cow;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::{ApiResource, GroupVersionKind, Resource};
+use kube::core::{ApiResource, GroupVersionKind};
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use windlass_model::{ARGO_API_VERSION, ARGO_GROUP, VERSION, labels};
+
+use crate::part::part_of_workflow;
 
 /// A Workflow as the watch sees it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -122,35 +122,7 @@ impl WorkflowSeen {
     }
 }
 
-impl Resource for WorkflowSeen {
-    type DynamicType = ();
-    type Scope = WorkflowScope;
-
-    fn kind(_: &()) -> Cow<'_, str> {
-        "Workflow".into()
-    }
-    fn group(_: &()) -> Cow<'_, str> {
-        ARGO_GROUP.into()
-    }
-    fn version(_: &()) -> Cow<'_, str> {
-        VERSION.into()
-    }
-    fn api_version(_: &()) -> Cow<'_, str> {
-        ARGO_API_VERSION.into()
-    }
-    fn plural(_: &()) -> Cow<'_, str> {
-        "workflows".into()
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
-
-/// Workflows live in namespaces.
-pub(crate) type WorkflowScope = kube::core::NamespaceResourceScope;
+part_of_workflow!(WorkflowSeen);
 
 pub(crate) fn workflows() -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(ARGO_GROUP, VERSION, "Workflow"), "workflows")
