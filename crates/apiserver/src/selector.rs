@@ -1,5 +1,6 @@
 //! Label selectors and field selectors: their text parsed once, then asked per object. The grammar of labels is
-//! [`windlass_model::label_selector`]'s; Kubernetes' words for its faults are here. Reads only what the store keeps beside the bytes.
+//! [`windlass_model::label_selector`]'s; Kubernetes' words for its faults are here. Reads only what the store keeps
+//! beside the bytes.
 
 use crate::answer::ApiError;
 use crate::kinds::Resource;

@@ -1,5 +1,5 @@
-//! Objects of which a loop reads a part: the kind that such a part is of, so that it can be asked for and watched by its type. The rest
-//! of an object is passed over in the bytes; nothing that is read so may be written back.
+//! Objects of which a loop reads a part: the kind that such a part is of, so that it can be asked for and watched by
+//! its type. The rest of an object is passed over in the bytes; nothing that is read so may be written back.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;

@@ -1,5 +1,5 @@
-//! The grammar of label selectors: `a=b,c!=d,e in (f,g),!h,i,n>3`. It says what a text asks for. Which keys and values can
-//! exist, and in what words a fault is told, is the reader's; this module must never know any object.
+//! The grammar of label selectors: `a=b,c!=d,e in (f,g),!h,i,n>3`. It says what a text asks for. Which keys and values
+//! can exist, and in what words a fault is told, is the reader's; this module must never know any object.
 
 /// One condition of a selector; an object is meant when all of them hold.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! What is to be sent, on disk first: a request says how long it is, may be made again, and memory stays small. It must never know
-//! where the bytes go.
+//! What is to be sent, on disk first: a request says how long it is, may be made again, and memory stays small. It must
+//! never know where the bytes go.
 
 use std::fs::File;
 use std::io::{Read, Seek};

@@ -1,5 +1,5 @@
-//! Where the loops play: an API server in this process that knows our kinds, a client that may do everything, and the word to stop.
-//! The loops themselves are each test's own, and so is who plays the kubelet.
+//! Where the loops play: an API server in this process that knows our kinds, a client that may do everything, and the
+//! word to stop. The loops themselves are each test's own, and so is who plays the kubelet.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What each driver asks for, one structure after another as on the wire: the built-in store, object stores, git, HTTP and the
-//! rest of Argo's. Only fields: what they mean together is said in `location`.
+//! What each driver asks for, one structure after another as on the wire: the built-in store, object stores, git, HTTP
+//! and the rest of Argo's. Only fields: what they mean together is said in `location`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

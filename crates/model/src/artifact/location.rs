@@ -1,5 +1,5 @@
-//! Where an artifact lives, whichever driver it is of: its key, whether it says enough to be found, and what it takes from a
-//! repository.
+//! Where an artifact lives, whichever driver it is of: its key, whether it says enough to be found, and what it takes
+//! from a repository.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

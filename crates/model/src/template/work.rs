@@ -1,4 +1,5 @@
-//! What the kinds of template say that are more than one container of the user's: suspend, resource, http, data, containerSet.
+//! What the kinds of template say that are more than one container of the user's: suspend, resource, http, data,
+//! containerSet.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
-//! What a request is about, and by which name people know it: a rule may have led to another place, and messages and credentials
-//! must not tell or use that one's name.
+//! What a request is about, and by which name people know it: a rule may have led to another place, and messages and
+//! credentials must not tell or use that one's name.
 
 use super::{Credential, DockerConfig};
 use crate::{Reference, Result};

@@ -1,5 +1,5 @@
-//! What a registry asks before it lets somebody in, and how that is answered: a password, a token of the user's, or one that its token
-//! service gives. No secret is in an error or a log.
+//! What a registry asks before it lets somebody in, and how that is answered: a password, a token of the user's, or one
+//! that its token service gives. No secret is in an error or a log.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

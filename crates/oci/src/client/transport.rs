@@ -1,4 +1,5 @@
-//! One HTTP conversation with a registry: TLS or not, retries, and errors that say what to do. Who may is asked in `token`.
+//! One HTTP conversation with a registry: TLS or not, retries, and errors that say what to do. Who may is asked in
+//! `token`.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,4 +1,5 @@
-//! Names that are resolved beneath a directory by the kernel (`openat2`), so that no entry, link or race can reach outside of it.
+//! Names that are resolved beneath a directory by the kernel (`openat2`), so that no entry, link or race can reach
+//! outside of it.
 
 use std::ffi::{OsStr, OsString};
 use std::io;

@@ -1,5 +1,5 @@
-//! The arguments of a call as the types that a function takes; what is of another is said by its place. Go gives a function the
-//! zero of its type for nil.
+//! The arguments of a call as the types that a function takes; what is of another is said by its place. Go gives a
+//! function the zero of its type for nil.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! What any value counts as, for functions that take anything: a whole number, a float, text, empty or not. Nothing here fails.
+//! What any value counts as, for functions that take anything: a whole number, a float, text, empty or not. Nothing
+//! here fails.
 
 use super::super::builtin::go_float;
 use super::Value;
