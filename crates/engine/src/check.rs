@@ -44,6 +44,8 @@ pub(crate) struct Subject<'a> {
     pub defaults: Option<&'a Value>,
     /// The templates of other resources that calls name.
     pub fetched: &'a Fetched,
+    /// Whether it is being submitted: what is linted may lack values of the workflow's parameters.
+    pub submitted: bool,
 }
 
 /// The first thing that is wrong.
@@ -66,7 +68,8 @@ pub(crate) fn check(subject: &Subject<'_>) -> Result<(), String> {
         .map_err(|wrong| format!("spec.templates{wrong}"))?;
     spec.executor_plugins.iter().try_for_each(plugin).map_err(|wrong| format!("spec.executorPlugins: {wrong}"))?;
     let given = merged_arguments(&spec.arguments, base.map(|base| &base.arguments));
-    arguments::check("spec.arguments.", &given)?;
+    let look = if subject.submitted { arguments::check } else { arguments::check_unsubmitted };
+    look("spec.arguments.", &given)?;
 
     let mut walk = Walk::new(Bases::new(name, spec, subject.merged, subject.fetched));
     globals(subject, &given, base, &mut walk);

@@ -182,6 +182,7 @@ impl Run {
             merged: self.status.stored_workflow_template_spec.as_deref(),
             defaults: self.config.workflow_defaults.as_ref(),
             fetched: &fetched,
+            submitted: true,
         })
     }
 

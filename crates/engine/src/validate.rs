@@ -24,6 +24,7 @@ mod outputs;
 mod plugins;
 mod pod_types;
 mod references;
+mod refused;
 mod report;
 mod requests;
 mod schema;
@@ -33,7 +34,7 @@ pub mod unsupported;
 mod values;
 
 use windlass_lang::yaml::Document;
-use windlass_lang::{Diagnostic, Sources};
+use windlass_lang::{Diagnostic, Severity, Sources};
 use windlass_model::WorkflowSpec;
 
 use object::{Known, Object};
@@ -79,7 +80,14 @@ pub fn validate(documents: &[Document], sources: &Sources, others: &dyn Template
     for object in &objects {
         let mut report = Report::new(object.document, sources);
         check(object, &known, &mut report);
-        out.extend(report.finish());
+        let found = report.finish();
+        let is_faulty = found.iter().chain(&out).any(|d| d.severity == Severity::Error);
+        out.extend(found);
+        if !is_faulty {
+            let mut report = Report::new(object.document, sources);
+            refused::check(object, &known, &mut report);
+            out.extend(report.finish());
+        }
     }
     out.sort_by_key(|d| d.span().map(|s| (s.source, s.start)));
     out
