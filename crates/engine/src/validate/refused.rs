@@ -23,7 +23,8 @@ pub(super) fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<
     let subject = Subject { meta: &meta, spec, merged: None, defaults: None, fetched: &fetched, submitted: false };
     let Err(message) = crate::check::check(&subject) else { return };
     // Who delivers an event gives a workflow labels and annotations that its manifest lacks.
-    if tag(&message).is_none_or(|tag| !scope::global(object, known).knows(tag)) {
+    let is_given = |tag: &str| tag.starts_with("workflow.labels.") || tag.starts_with("workflow.annotations.");
+    if tag(&message).is_none_or(|tag| !is_given(tag) || !scope::global(object, known).knows(tag)) {
         report.error("argo::invalid-spec", &place(object, &message), format!("the controller refuses it: {message}"));
     }
 }
