@@ -1,17 +1,13 @@
 //! Workflows and their companions as this command line reads and writes them. Writes are creates and merge patches: no
 //! object that was read is ever written back whole.
 
-use std::borrow::Cow;
-
 use anyhow::{Context, Result, anyhow, bail};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use kube::core::{ApiResource, GroupVersionKind, NamespaceResourceScope, Resource};
+use kube::core::{ApiResource, GroupVersionKind};
 use kube::discovery::{self, Scope};
 use kube::{Api, Client};
-use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
+use windlass_control::part::WorkflowText;
 use windlass_model::{ARGO_GROUP, VERSION, WINDLASS_GROUP, Workflow, WorkflowPhase};
 
 use crate::archived;
@@ -24,60 +20,14 @@ pub(crate) fn workflows(c: &Connection, all: bool) -> Api<DynamicObject> {
 }
 
 /// Workflows of one namespace, to be shown.
-pub(crate) fn shown(c: &Connection) -> Api<Shown> {
+pub(crate) fn shown(c: &Connection) -> Api<WorkflowText> {
     Api::namespaced(c.client.clone(), &c.namespace)
 }
 
-/// A Workflow as it came: text, and what a watch must know of it. A run of a thousand steps changes often and is as
-/// large as its steps are many, so it is parsed once, into the form that is shown.
-#[derive(Clone, Debug)]
-pub(crate) struct Shown {
-    metadata: ObjectMeta,
-    text: Box<RawValue>,
-}
-
-impl Shown {
-    /// The typed form.
-    pub(crate) fn typed(&self) -> Result<Workflow> {
-        serde_json::from_str(self.text.get()).context(UNREADABLE)
-    }
-}
-
-impl<'de> Deserialize<'de> for Shown {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Object {
-            #[serde(default)]
-            metadata: ObjectMeta,
-        }
-        let text = Box::<RawValue>::deserialize(from)?;
-        let Object { metadata } = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
-        Ok(Self { metadata, text })
-    }
-}
-
-impl Resource for Shown {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind(_: &()) -> Cow<'_, str> {
-        "Workflow".into()
-    }
-    fn group(_: &()) -> Cow<'_, str> {
-        ARGO_GROUP.into()
-    }
-    fn version(_: &()) -> Cow<'_, str> {
-        VERSION.into()
-    }
-    fn plural(_: &()) -> Cow<'_, str> {
-        "workflows".into()
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
+/// What a watch brought, in the typed form. A run of a thousand steps changes often and is as large as its steps are many, so
+/// it is parsed once, into the form that is shown.
+pub(crate) fn typed_text(text: &WorkflowText) -> Result<Workflow> {
+    serde_json::from_str(text.as_str()).context(UNREADABLE)
 }
 
 const UNREADABLE: &str = "this is not a Workflow that Windlass can read";

@@ -49,7 +49,7 @@ pub(super) async fn until_ended(
         match event {
             Ok(Event::Apply(object) | Event::InitApply(object)) => {
                 seen = true;
-                let wf = object.typed()?;
+                let wf = objects::typed_text(&object)?;
                 each(&wf);
                 if objects::has_ended(&wf) {
                     return Ok(wf);

@@ -26,6 +26,7 @@ mod jobs;
 mod keeper;
 mod kinds;
 mod kubectl;
+mod minio;
 mod names;
 mod nodes;
 mod on_a_cluster;

@@ -1,25 +1,12 @@
 //! Names of the outside world, and the artifact repository: a real S3 server behind a Service, one behind a rule, and what
 //! is said where nobody answers.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::house::{House, LONG, Running, not_run, program};
-
-/// MinIO, as `.ci/run` keeps it.
-pub(crate) fn minio() -> Option<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let kept = cache.map(|dir| dir.join("windlass-ci/bin/minio")).filter(|path| path.is_file());
-    let found = program("minio").or(kept);
-    if found.is_none() {
-        println!("NOT RUN: there is no minio; `.ci/run` builds it where Go is installed");
-        eprintln!("NOT RUN: there is no minio; `.ci/run` builds it where Go is installed");
-    }
-    found
-}
+use crate::house::{House, Running, not_run, program};
+use crate::minio;
 
 const SERVER: &str = "\
 apiVersion: v1
@@ -102,13 +89,10 @@ spec:
 /// With the images of the server and of the steps, and the server's manifest.
 fn house(case: &str) -> Option<(House, String)> {
     let house = House::new(case)?;
-    let server = minio()?;
+    let server = minio::image(&house)?;
     house.image("busybox", &["busybox", "sh", "echo", "cat", "mkdir", "wget", "sleep"]);
-    let dirs = format!("{}:{}", server.parent()?.display(), std::env::var("PATH").unwrap_or_default());
-    let mut command = house.command(&["image", "from-host", "minio/minio", "--program", "minio"]);
-    Running::begin(command.env("PATH", dirs)).finish(LONG).ok();
     // Where it is on this machine it is in the image.
-    Some((house, SERVER.replace("PROGRAM", server.to_str()?)))
+    Some((house, SERVER.replace("PROGRAM", &server)))
 }
 
 fn node<'a>(workflow: &'a Value, name: &str) -> &'a Value {

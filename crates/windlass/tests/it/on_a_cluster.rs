@@ -10,14 +10,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::hosts::{Host, Reply};
-use crate::house::{BINARY, Done, House, Running, kill, program, run, until};
+use crate::house::{BINARY, Done, House, Running, program, run, until};
+use crate::minio::Minio;
 
 const IMAGE: &str = "windlass.it/windlass:1";
 const BUSYBOX: &str = "windlass.it/busybox:1";
@@ -163,43 +163,6 @@ fn parts(house: &House, name: &str) -> (String, PathBuf) {
     (objects.to_owned(), PathBuf::from(house.file("workflow.yaml", workflow)))
 }
 
-/// A real S3 server that pods and this machine reach.
-struct Minio {
-    child: Child,
-    port: u16,
-}
-
-impl Minio {
-    fn start(house: &House) -> Option<Self> {
-        let server = crate::names::minio()?;
-        let free = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
-        let data = house.path("minio");
-        std::fs::create_dir_all(&data).unwrap();
-        let child = Command::new(server)
-            .args(["server", "--quiet", "--address", &format!("0.0.0.0:{free}")])
-            .arg(&data)
-            .envs([("MINIO_ROOT_USER", "root-user"), ("MINIO_ROOT_PASSWORD", "root-password")])
-            .envs([("MINIO_BROWSER", "off"), ("MINIO_UPDATE", "off")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let minio = Self { child, port: free };
-        until("the S3 server answers", Duration::from_secs(30), || {
-            std::net::TcpStream::connect(("127.0.0.1", free)).ok()
-        });
-        Some(minio)
-    }
-}
-
-impl Drop for Minio {
-    fn drop(&mut self) {
-        kill(&self.child, Signal::KILL);
-        let _ = self.child.wait();
-    }
-}
-
 /// The Service behind which pods find it.
 fn service(cluster: &Cluster, minio: &Minio) -> String {
     format!(
@@ -310,7 +273,7 @@ fn differences(one: &Value, cluster: &Value) -> String {
 fn workflows_come_out_the_same() {
     let Some(cluster) = Cluster::find() else { return };
     let house = House::empty();
-    let minio = Minio::start(&house).expect("the suite has a real S3 server");
+    let minio = Minio::start_at(&house, "0.0.0.0").expect("the suite has a real S3 server");
     let root = repository(&house, &[("main.py", "print('hello')\n")]);
     let git = Host::start_at("0.0.0.0:0", move |_| Reply::Git(root.clone()));
     let port = git.address.rsplit(':').next().unwrap();
@@ -391,9 +354,9 @@ CMD [\"busybox\", \"httpd\", \"-f\", \"-p\", \"8000\", \"-h\", \"/www\"]
 fn the_first_article_comes_out_the_same() {
     let Some(cluster) = Cluster::find() else { return };
     let house = House::empty();
-    let minio = Minio::start(&house).expect("the suite has a real S3 server");
+    let minio = Minio::start_at(&house, "0.0.0.0").expect("the suite has a real S3 server");
     // The bucket that the article makes by hand.
-    std::fs::create_dir_all(house.path("minio/argo-bucket")).unwrap();
+    minio.make_bucket("argo-bucket");
     let root = repository(&house, &[("main.py", "git_value = 'github main branch'\n"), ("Dockerfile", DOCKERFILE)]);
     let git = Host::start_at("0.0.0.0:0", move |_| Reply::Git(root.clone()));
     let port = git.address.rsplit(':').next().unwrap().to_owned();

@@ -1,57 +1,12 @@
 //! A real S3 server as the artifact repository of one machine: kept, listed by a `data` template, copied out, and removed by
 //! `artifactGC`; an `http` template that trusts an authority of its own; and progress that a step tells of itself.
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
-use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::house::{House, LONG, Running, kill, until};
-
-/// A real S3 server on loopback.
-struct Minio {
-    child: Child,
-    port: u16,
-    data: PathBuf,
-}
-
-impl Minio {
-    fn start(house: &House) -> Option<Self> {
-        let server = crate::names::minio()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let data = house.path("minio");
-        std::fs::create_dir_all(&data).unwrap();
-        let child = Command::new(server)
-            .args(["server", "--quiet", "--address", &format!("127.0.0.1:{port}")])
-            .arg(&data)
-            .envs([("MINIO_ROOT_USER", "root-user"), ("MINIO_ROOT_PASSWORD", "root-password")])
-            .envs([("MINIO_BROWSER", "off"), ("MINIO_UPDATE", "off")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let minio = Self { child, port, data };
-        until("the S3 server answers", Duration::from_secs(30), || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
-        });
-        Some(minio)
-    }
-
-    /// Whether there is an object of this key.
-    fn has(&self, key: &str) -> bool {
-        self.data.join("box").join(key).exists()
-    }
-}
-
-impl Drop for Minio {
-    fn drop(&mut self) {
-        kill(&self.child, Signal::KILL);
-        let _ = self.child.wait();
-    }
-}
+use crate::house::{House, LONG, Running, until};
+use crate::minio::Minio;
 
 const REPOSITORY: &str = "apiVersion: v1
 kind: ConfigMap
@@ -103,7 +58,7 @@ templates:
 #[test]
 fn a_real_s3_server() {
     let Some(house) = House::new("a real S3 server") else { return };
-    let Some(minio) = Minio::start(&house) else { return };
+    let Some(minio) = Minio::start_at(&house, "127.0.0.1") else { return };
     let endpoint = format!("--remap-endpoint=minio:9000=http://127.0.0.1:{}", minio.port);
     let up = house.up(&[&endpoint]);
     let workflow = house.workflow("keeps", KEEPS);
@@ -120,8 +75,8 @@ fn a_real_s3_server() {
     let site = serde_json::json!({"key": format!("runs/{name}/site")});
     assert_eq!(node("make")["outputs"]["artifacts"][0]["s3"], site);
     let key = |file: &str| format!("runs/{name}/{file}");
-    until("what goes at the end is gone", LONG, || (!minio.has(&key("gone"))).then_some(()));
-    assert!(minio.has(&key("site/a")) && minio.has(&key("site/b")));
+    until("what goes at the end is gone", LONG, || (!minio.has("box", &key("gone"))).then_some(()));
+    assert!(minio.has("box", &key("site/a")) && minio.has("box", &key("site/b")));
 
     let out = house.path("out");
     let copied = house.windlass(&["cp", name, out.to_str().unwrap(), "--artifact-name", "site", &endpoint]).ok().stdout;

@@ -3,9 +3,6 @@
 
 use serde_json::{Value, json};
 
-use crate::house::{House, LONG, Running};
-use crate::names::minio;
-
 /// Where the server runs.
 pub(crate) const STORE: &str = "store";
 /// Who reports.
@@ -23,15 +20,6 @@ const CONFIG: &str = "artifactRepository:
     accessKeySecret: {name: my-minio-cred, key: accesskey}
     secretKeySecret: {name: my-minio-cred, key: secretkey}
 ";
-
-/// The server's image, in a home; its program's path there, or nothing where this machine has none.
-pub(crate) fn image(house: &House) -> Option<String> {
-    let program = minio()?;
-    let dirs = format!("{}:{}", program.parent()?.display(), std::env::var("PATH").unwrap_or_default());
-    let mut command = house.command(&["image", "from-host", "minio/minio", "--program", "minio"]);
-    Running::begin(command.env("PATH", dirs)).finish(LONG * 3).ok();
-    Some(program.to_str()?.to_owned())
-}
 
 /// What the controller reads when it starts.
 pub(crate) fn configuration() -> [Value; 2] {

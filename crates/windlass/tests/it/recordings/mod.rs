@@ -155,7 +155,7 @@ fn form(form: &str, images: &Images, folder: &Path) -> Option<(String, Vec<Strin
     let mut server = None;
     if form == "pod" {
         // The built-in store is the node agent's: pods have a bucket.
-        server = Some(bucket::image(&house)?);
+        server = Some(crate::minio::image(&house)?);
         // What the controller is told it reads when it starts.
         let up = house.up(&["--executor", form]);
         runtime().block_on(async { Stage::of(&house, false).await.make(&bucket::configuration()).await });

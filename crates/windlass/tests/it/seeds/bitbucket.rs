@@ -14,7 +14,7 @@ use super::{Reader, kaniko, seed, table};
 use crate::deliveries::{git, sign};
 use crate::docker;
 use crate::house::{Up, is_root, not_run, run, until};
-use crate::names::minio;
+use crate::minio::minio;
 
 const NS: &str = "argo";
 const REGISTRY: &str = "docker-registry.k8s.bouweceunen.com";

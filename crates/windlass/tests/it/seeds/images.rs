@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::house::{LONG, Running, run};
-use crate::names::minio;
+use crate::minio::minio;
 
 use super::Reader;
 

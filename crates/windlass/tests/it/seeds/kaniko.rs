@@ -7,7 +7,7 @@ use super::registry::{PASSWORD, Registry, USER};
 use super::repositories::Repositories;
 use super::{Reader, get, seed, table};
 use crate::house::{run, until};
-use crate::names::minio;
+use crate::minio::minio;
 
 /// The application as the article shows it.
 const MAIN: &str = "\
