@@ -51,6 +51,9 @@ pub enum Error {
     /// Something was refused, and why is in the object's status: it is tried again after a while.
     #[error("refused; the object's conditions say why")]
     Refused,
+    /// The controller's configuration is not what it has to be.
+    #[error("the controller's configuration cannot be read: {0}")]
+    Configuration(String),
     /// A watch was interrupted.
     #[error("watch: {0}")]
     Watch(#[from] Box<kube::runtime::watcher::Error>),

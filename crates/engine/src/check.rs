@@ -225,7 +225,7 @@ fn pod_gc(pod_gc: &PodGc) -> Result<(), String> {
 }
 
 /// What is wrong with a label's value.
-fn label(value: &str) -> Option<&'static str> {
+pub(crate) fn label(value: &str) -> Option<&'static str> {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let ends = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
     if value.len() > 63 {

@@ -231,8 +231,8 @@ pub fn controller_config(data: &BTreeMap<String, String>) -> Result<ControllerCo
     };
     let instance = match settings.remove("instanceID").filter(|value| !value.is_null()) {
         None => None,
-        Some(Value::String(id)) if is_label_value(&id) => Some(id).filter(|id| !id.is_empty()),
-        Some(_) => return Err("instanceID: it is the value of a label".to_owned()),
+        Some(Value::String(id)) => self::instance(&id).map_err(|e| format!("instanceID: {e}"))?,
+        Some(_) => return Err("instanceID: it is a text".to_owned()),
     };
     let restrictions = settings.remove("workflowRestrictions").unwrap_or_default();
     let referencing = match restrictions["templateReferencing"].as_str().unwrap_or_default() {
@@ -256,10 +256,12 @@ pub fn controller_config(data: &BTreeMap<String, String>) -> Result<ControllerCo
     })
 }
 
-fn is_label_value(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let ends = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
-    text.len() <= 63 && text.chars().all(inner) && ends(text.chars().next()) && ends(text.chars().last())
+/// An `instanceID`, which is the value of a label; nothing where it is empty.
+pub fn instance(text: &str) -> Result<Option<String>, String> {
+    match crate::check::label(text) {
+        Some(wrong) => Err(format!("it is the value of a label, which {wrong}")),
+        None => Ok(Some(text.to_owned()).filter(|id| !id.is_empty())),
+    }
 }
 
 /// The `images` of `workflow-controller-configmap`: what images run when nothing is said. What cannot be read is left out;

@@ -76,12 +76,14 @@ pub fn validate(documents: &[Document], sources: &Sources, others: &dyn Template
         }
         out.extend(report.finish());
     }
+    let has_error = |found: &[Diagnostic]| found.iter().any(|d| d.severity == Severity::Error);
+    let mut is_faulty = has_error(&out);
     let known = Known::new(&objects, others);
     for object in &objects {
         let mut report = Report::new(object.document, sources);
         check(object, &known, &mut report);
         let found = report.finish();
-        let is_faulty = found.iter().chain(&out).any(|d| d.severity == Severity::Error);
+        is_faulty |= has_error(&found);
         out.extend(found);
         if !is_faulty {
             let mut report = Report::new(object.document, sources);

@@ -151,11 +151,14 @@ pub(crate) async fn read(client: &Client, settings: &Settings) -> Result<Control
     Ok(config_of(map.as_ref()).unwrap_or_default())
 }
 
-/// The `instanceID` that the ConfigMap of that namespace says now. Argo's controller reads it when it starts, and ours too.
+/// The `instanceID` that the ConfigMap of that namespace says now. Argo's controller reads it when it starts, and ours
+/// too. A ConfigMap that cannot be read is an error: whose workflows these are is not to be guessed.
 pub async fn configured_instance(client: &Client, namespace: &str) -> Result<Option<String>, Error> {
     let maps: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &seen::config_maps());
     let map = maps.get_opt(repository::CONFIGURATION).await?;
-    Ok(config_of(map.as_ref()).unwrap_or_default().instance)
+    let Some(map) = map else { return Ok(None) };
+    let config = controller_config(&repository::data(&map)).map_err(Error::Configuration)?;
+    Ok(config.instance)
 }
 
 /// Every change of the configuration, and of what namespaces say. A controller of one namespace may not ask for that.

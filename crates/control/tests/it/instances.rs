@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, PostParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use windlass_control::clock::Clock;
@@ -63,6 +66,18 @@ async fn each_runs_its_own() {
         let has_said = |cron: &&DynamicObject| cron.data["status"]["conditions"].is_array();
         all.iter().filter(has_said).map(ResourceExt::name_any).collect::<Vec<_>>()
     };
+
+    // Who cannot read its configuration does not guess whose workflows are whose.
+    let maps: Api<ConfigMap> = Api::namespaced(house.client.clone(), "default");
+    let map = |id: &str| json!({"metadata": {"name": workflow::CONFIGURATION}, "data": {"instanceID": id}});
+    let configured = async || workflow::configured_instance(&house.client, "default").await;
+    assert_eq!(configured().await.unwrap(), None);
+    maps.create(&PostParams::default(), &serde_json::from_value(map("a")).unwrap()).await.unwrap();
+    assert_eq!(configured().await.unwrap().as_deref(), Some("a"));
+    maps.patch(workflow::CONFIGURATION, &PatchParams::default(), &Patch::Merge(map("not one"))).await.unwrap();
+    assert!(configured().await.unwrap_err().to_string().contains("instanceID: it is the value of a label"));
+    // It would be the repository's configuration of these workflows, too.
+    maps.delete(workflow::CONFIGURATION, &DeleteParams::default()).await.unwrap();
 
     let (first, second) = (CancellationToken::new(), CancellationToken::new());
     start(&house.client, Instance::Named("a".to_owned()), &first);

@@ -68,7 +68,7 @@ pub(crate) struct ControllerSettings {
     pub(crate) managed_namespace: Option<String>,
     /// Only workflows with this label `controller-instanceid` are run [default: `instanceID` of the ConfigMap; without one those
     /// that have no such label]
-    #[arg(long, env = "ARGO_INSTANCEID", value_name = "ID")]
+    #[arg(long, env = "ARGO_INSTANCEID", value_name = "ID", value_parser = instance)]
     pub(crate) instanceid: Option<String>,
     /// Where the controller is, and its ConfigMap workflow-controller-configmap
     #[arg(long, default_value = "windlass-system", value_name = "NS")]
@@ -117,6 +117,10 @@ impl ElectionArgs {
             retry_period: self.leader_election_retry_period,
         }
     }
+}
+
+fn instance(text: &str) -> Result<String, String> {
+    windlass_engine::repository::instance(text).map(Option::unwrap_or_default)
 }
 
 fn time(text: &str) -> Result<Duration, &'static str> {
