@@ -23,9 +23,10 @@ use tracing::{debug, warn};
 use windlass_archive::Archive;
 use windlass_model::labels;
 
-use crate::Scope;
+use crate::again::Pauses;
 use crate::part::WorkflowText;
 use crate::workflow::{Settings, configuration};
+use crate::{Scope, tables};
 
 /// So many that are ready at a time are one write.
 const BATCH_MAX: usize = 64;
@@ -72,7 +73,7 @@ async fn keep_all(client: &Client, scope: &Scope, archive: &dyn Archive) {
         // The same in several versions: the last one counts.
         let known = |wf: &WorkflowText| kept.get(&wf.uid().unwrap_or_default()) == Some(&wf.resource_version());
         let there: Vec<WorkflowText> = there.into_iter().filter(|wf| !known(wf)).collect();
-        let done = keep(archive, there.iter().chain(&gone).collect()).await;
+        let done = keep(client, archive, there.iter().chain(&gone).collect()).await;
         let mut labelled = Vec::new();
         for wf in there {
             let uid = wf.uid().unwrap_or_default();
@@ -89,18 +90,21 @@ async fn keep_all(client: &Client, scope: &Scope, archive: &dyn Archive) {
 }
 
 /// Keeps what can be kept, however long the database needs; the uids of those.
-async fn keep(archive: &dyn Archive, all: Vec<&WorkflowText>) -> Vec<String> {
+async fn keep(client: &Client, archive: &dyn Archive, all: Vec<&WorkflowText>) -> Vec<String> {
     if all.is_empty() {
         return Vec::new();
     }
-    let texts = |some: &[&WorkflowText]| some.iter().map(|wf| wf.as_str().to_owned()).collect::<Vec<_>>();
-    if keep_patiently(archive, texts(&all)).await.is_ok() {
+    let mut texts = Vec::with_capacity(all.len());
+    for wf in &all {
+        texts.push(whole(client, wf).await);
+    }
+    if keep_patiently(archive, texts.clone()).await.is_ok() {
         return all.iter().map(|wf| wf.uid().unwrap_or_default()).collect();
     }
     // One of them is at fault; the others are not to pay for it.
     let mut done = Vec::new();
-    for wf in all {
-        match keep_patiently(archive, texts(&[wf])).await {
+    for (wf, text) in all.into_iter().zip(texts) {
+        match keep_patiently(archive, vec![text]).await {
             Ok(()) => done.push(wf.uid().unwrap_or_default()),
             Err(error) => {
                 let (namespace, workflow) = (wf.namespace(), wf.name_any());
@@ -109,6 +113,26 @@ async fn keep(archive: &dyn Archive, all: Vec<&WorkflowText>) -> Vec<String> {
         }
     }
     done
+}
+
+/// A workflow as it is kept: with its node table, where that can be had. Without it, it is better kept than lost.
+async fn whole(client: &Client, wf: &WorkflowText) -> String {
+    let text = wf.as_str().to_owned();
+    if !wf.labels().contains_key(labels::NODE_TABLE) {
+        return text;
+    }
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(&text) else { return text };
+    let mut pauses = Pauses::new();
+    loop {
+        match tables::whole(client, value.clone()).await {
+            Ok(whole) => return whole.to_string(),
+            Err(fault) if fault.is_transient() => pauses.next().await,
+            Err(fault) => {
+                warn!(namespace = wf.namespace(), workflow = wf.name_any(), %fault, "archived without its nodes");
+                return text;
+            }
+        }
+    }
 }
 
 async fn keep_patiently(archive: &dyn Archive, texts: Vec<String>) -> Result<(), windlass_archive::Error> {

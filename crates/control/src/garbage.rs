@@ -20,15 +20,15 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use windlass_engine::garbage::{self, Leftover};
-use windlass_model::garbage::{Strategy, WorkflowArtifactGcTask};
-use windlass_model::{ARGO_GROUP, VERSION, Workflow, labels};
+use windlass_model::garbage::{Removals, Strategy, WorkflowArtifactGcTask};
+use windlass_model::{ARGO_GROUP, VERSION, Workflow, labels, table};
 
 use crate::again::{Deleted, PAUSE_MIN, Pauses, is_final};
 use crate::clock::Clock;
 use crate::form::Executor;
 use crate::pod::PodSeen;
 use crate::workflow::{Live, Settings, configuration, repository, seen};
-use crate::{Error, Scope, event};
+use crate::{Error, Scope, event, tables};
 
 /// So many ledgers are carried out at the same time.
 const AT_ONCE: usize = 16;
@@ -309,7 +309,13 @@ impl Hands {
 
     async fn record_once(&self, object: &DynamicObject, is_gone: bool) -> Result<(), Error> {
         let namespace = object.namespace().unwrap_or_default();
-        let Some(workflow) = read::<Workflow>(object.clone()) else { return Ok(()) };
+        let Some(mut workflow) = read::<Workflow>(object.clone()) else { return Ok(()) };
+        match tables::complete(&self.client, &mut workflow).await {
+            Err(fault) if fault.is_transient() => return Err(fault.into()),
+            // What it made is not known any more.
+            Err(fault) => warn!(namespace, workflow = object.name_any(), %fault, "artifacts may stay"),
+            Ok(()) => {}
+        }
         let known = self.known(&workflow, &namespace).await?;
         // Nothing is known of ConfigMaps here: all are asked for.
         let mut config = match repository::resolve(&self.client, &self.settings, &Live::default(), &workflow).await? {
@@ -515,6 +521,34 @@ impl Hands {
         Ok(())
     }
 
+    /// Tells in a workflow what became of its ledger.
+    async fn tell_removed(
+        &self,
+        namespace: &str,
+        stored: Value,
+        ledger: &WorkflowArtifactGcTask,
+        pod: &str,
+        removals: &Removals,
+    ) -> Result<(), Error> {
+        let name = stored["metadata"]["name"].as_str().unwrap_or_default();
+        let whole = match tables::whole(&self.client, stored.clone()).await {
+            Ok(whole) => whole,
+            Err(fault) if fault.is_transient() => return Err(fault.into()),
+            // There is no row to tell it in.
+            Err(_) => return Ok(()),
+        };
+        let Ok(workflow) = serde_json::from_value::<Workflow>(whole.clone()) else { return Ok(()) };
+        let mut patch = garbage::removed_patch(&workflow, ledger, pod, removals);
+        match table::fit(&stored, &whole, &mut patch, &tables::stamp()) {
+            Ok(written) => tables::write(&self.client, namespace, &stored["metadata"], written.pages).await?,
+            Err(fault) => {
+                warn!(namespace, workflow = name, fault, "it cannot say which artifacts are removed");
+                return Ok(());
+            }
+        }
+        self.patch_workflow(namespace, name, patch).await
+    }
+
     /// Tells what became of a ledger: in itself first, then in the workflow; then it goes, or says that artifacts stayed.
     async fn settle(&self, ledger: &WorkflowArtifactGcTask, pod: &str, answer: Answer<'_>) -> Result<(), Error> {
         let (namespace, name) = key_of(ledger);
@@ -528,10 +562,9 @@ impl Hands {
         let of = ledger.metadata.annotations.get(labels::WORKFLOW).cloned().unwrap_or_default();
         if let Some(object) = self.workflows(&namespace).get_opt(&of).await?
             && object.uid().as_deref() == workflow_of(ledger)
-            && let Some(workflow) = read::<Workflow>(object)
         {
-            let patch = garbage::removed_patch(&workflow, ledger, pod, &removals);
-            self.patch_workflow(&namespace, &of, patch).await?;
+            let stored = serde_json::to_value(object).map_err(kube::Error::SerdeError)?;
+            self.tell_removed(&namespace, stored, ledger, pod, &removals).await?;
         }
         match Leftover::of(&removals) {
             None => {

@@ -19,6 +19,7 @@ pub mod part;
 mod pod;
 pub mod retention;
 mod scope;
+pub mod tables;
 pub mod traces;
 pub mod workflow;
 
@@ -48,6 +49,9 @@ pub enum Error {
     /// What outlives objects could not be asked.
     #[error(transparent)]
     Archive(#[from] windlass_archive::Error),
+    /// A workflow's node table cannot be had.
+    #[error(transparent)]
+    Table(#[from] tables::Fault),
     /// Something was refused, and why is in the object's status: it is tried again after a while.
     #[error("refused; the object's conditions say why")]
     Refused,

@@ -85,6 +85,8 @@ impl Archiving {
         if selector.as_ref().is_some_and(|s| !s.is_object()) {
             return Err("archiveLabelSelector: it has matchLabels and matchExpressions".to_owned());
         }
+        // Large tables are kept beside their workflow wherever they do not fit into it; there is nothing to switch on.
+        settings.remove("nodeStatusOffLoad");
         let ignored = settings.keys().map(|key| format!("persistence.{key}")).collect();
         Ok((Self { on, ttl_ms, selector }, ignored))
     }
@@ -351,7 +353,7 @@ mod tests {
 
     #[test]
     fn what_is_archived() {
-        let text = "archive: true\narchiveTTL: 10d\narchiveLabelSelector: {matchLabels: {keep: 'yes'}}\npostgresql: {host: db}\n";
+        let text = "archive: true\narchiveTTL: 10d\narchiveLabelSelector: {matchLabels: {keep: 'yes'}}\nnodeStatusOffLoad: true\npostgresql: {host: db}\n";
         let indented: String = text.lines().map(|l| format!("  {l}\n")).collect();
         let read = controller_config(&data(&[("persistence", text)])).unwrap();
         assert_eq!(read, controller_config(&data(&[("config", &format!("persistence:\n{indented}"))])).unwrap());

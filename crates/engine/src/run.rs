@@ -12,7 +12,7 @@ use serde_json::Value;
 use windlass_model::status::WorkflowStatus;
 use windlass_model::task_result::WorkflowTaskResult;
 use windlass_model::workflow::{Workflow, WorkflowSpec};
-use windlass_model::{NodePhase, NodeType, ObjectMeta, Time, WorkflowPhase};
+use windlass_model::{NodePhase, NodeStatus, NodeType, ObjectMeta, Time, WorkflowPhase};
 
 use crate::claims::Claim;
 use crate::door::{Command, Config, Decision, Observation};
@@ -231,6 +231,21 @@ impl Run {
         let mut status = self.status.clone();
         status.nodes = self.nodes.list.iter().map(|n| (n.status.id.clone(), n.status.clone())).collect();
         status
+    }
+
+    /// The status without the node table.
+    pub fn head(&self) -> &WorkflowStatus {
+        &self.status
+    }
+
+    /// The rows of the node table.
+    pub fn node_statuses(&self) -> impl Iterator<Item = &NodeStatus> {
+        self.nodes.list.iter().map(|node| &node.status)
+    }
+
+    /// The row of the node with this id.
+    pub fn node_status(&self, id: &str) -> Option<&NodeStatus> {
+        self.nodes.by_id.get(id).map(|ix| &self.nodes.list[*ix].status)
     }
 
     /// Whether a command that could not be done at once is still to be done: a pod must not be made for a node that

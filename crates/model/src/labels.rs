@@ -44,6 +44,8 @@ pub const ARTIFACT_GC_FINALIZER: &str = "workflows.argoproj.io/artifact-gc";
 pub const GARBAGE: &str = "windlass.dev/artifact-gc";
 /// Annotation on a ledger: the workflow's uid.
 pub const GARBAGE_OF: &str = "windlass.dev/workflow-uid";
+/// Label on a workflow whose node table lies on pages, and on those ConfigMaps.
+pub const NODE_TABLE: &str = "windlass.dev/node-table";
 /// Label on a ledger: artifacts stayed, its status says which and why. Without it they are tried again.
 pub const ORPHANS: &str = "windlass.dev/orphans";
 /// Annotation on a pod: the node's id.

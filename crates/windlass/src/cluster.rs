@@ -30,7 +30,7 @@ use windlass_build::ConfinedUnpacker;
 use windlass_control::clock::Clock;
 use windlass_control::form::{Executor, PodExecutor};
 use windlass_control::traces::{Endpoint, Traces};
-use windlass_control::{Scope, archive, cron, delivery, garbage, retention, workflow};
+use windlass_control::{Scope, archive, cron, delivery, garbage, retention, tables, workflow};
 use windlass_engine::pod_form::PodForm;
 use windlass_executor::inputs::Stores;
 use windlass_node::Agent;
@@ -207,6 +207,7 @@ impl Cluster {
             archive: Some(kept.clone()),
             memory: Some(kept.clone()),
             limits: Some(kept),
+            always_offload: always_offload(),
             ..workflow::Settings::default()
         };
         let agent = Agent::new(windlass_node::Config {
@@ -246,6 +247,7 @@ impl Cluster {
         tasks.spawn(cron::run(controller.clone(), Scope::default(), Clock::default(), stop.clone()));
         tasks.spawn(archive::run(controller.clone(), loops.clone(), stop.clone()));
         tasks.spawn(garbage::run(controller.clone(), loops.clone(), stop.clone()));
+        tasks.spawn(tables::run(controller.clone(), Scope::default(), Clock::default(), stop.clone()));
         tasks.spawn(workflow::run(controller, loops, stop.clone()));
         tasks.close();
         let client = api.client(Identity::admin());
@@ -304,7 +306,11 @@ async fn make_roles(client: Client) {
     futures::future::join_all(windlass_model::roles::manifests().into_iter().map(make)).await;
 }
 
-/// `/metrics`, of what the loops count.
+/// Argo's variable: node tables lie on pages whatever their size.
+pub(crate) fn always_offload() -> bool {
+    std::env::var("ALWAYS_OFFLOAD_NODE_STATUS").is_ok_and(|text| text == "true")
+}
+
 /// Where spans go, if OpenTelemetry's variables name somebody who takes them.
 pub(crate) fn traces(tasks: &TaskTracker, stop: &CancellationToken) -> Result<Option<Traces>> {
     let endpoint = Endpoint::read(|name| std::env::var(name).ok()).map_err(anyhow::Error::msg)?;
@@ -315,6 +321,7 @@ pub(crate) fn traces(tasks: &TaskTracker, stop: &CancellationToken) -> Result<Op
     }))
 }
 
+/// `/metrics`, of what the loops count.
 pub(crate) fn metrics_routes(metrics: &windlass_control::metrics::Metrics) -> axum::Router {
     let metrics = metrics.clone();
     windlass_server::metrics::routes(Arc::new(move || metrics.text(jiff::Timestamp::now())))

@@ -58,8 +58,8 @@ fn controller_rules() -> Vec<Value> {
     let argo = windlass_model::ARGO_GROUP;
     vec![
         rule("", &["pods"], &["create", "delete", "get", "list", "patch", "watch"]),
-        // Settings and values are read, sizes of semaphores watched, remembered outputs written.
-        rule("", &["configmaps"], &["create", "get", "list", "patch", "watch"]),
+        // Settings and values are read, sizes of semaphores watched, remembered outputs and large node tables written.
+        rule("", &["configmaps"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule("", &["persistentvolumeclaims"], &["create", "delete", "get"]),
         rule("policy", &["poddisruptionbudgets"], &["create", "delete"]),
         rule(argo, &["workflows"], &["create", "delete", "get", "list", "patch", "watch"]),

@@ -8,6 +8,7 @@ use kube::discovery::{self, Scope};
 use kube::{Api, Client};
 use serde_json::Value;
 use windlass_control::part::WorkflowText;
+use windlass_control::tables;
 use windlass_model::{ARGO_GROUP, VERSION, WINDLASS_GROUP, Workflow, WorkflowPhase};
 
 use crate::archived;
@@ -48,6 +49,16 @@ pub(crate) fn typed(object: DynamicObject) -> Result<Workflow> {
     serde_json::from_value(value).context(UNREADABLE)
 }
 
+/// A workflow with its node table, where that lies outside of it. A table that is lost is told, and the rest is shown.
+pub(crate) async fn complete(c: &Connection, mut wf: Workflow) -> Result<Workflow> {
+    match tables::complete(&c.client, &mut wf).await {
+        Ok(()) => {}
+        Err(fault) if fault.is_transient() => return Err(fault.into()),
+        Err(fault) => eprintln!("warning: workflow {}: {fault}", wf.metadata.name.as_deref().unwrap_or_default()),
+    }
+    Ok(wf)
+}
+
 /// `@latest` becomes the newest workflow's name.
 pub(crate) async fn resolve(c: &Connection, name: &str) -> Result<String> {
     if name != "@latest" {
@@ -62,7 +73,7 @@ pub(crate) async fn resolve(c: &Connection, name: &str) -> Result<String> {
 /// Reads one workflow, from the archive where it is not there any more.
 pub(crate) async fn read_or_archived(c: &Connection, name: &str) -> Result<Workflow> {
     if let Some(object) = workflows(c, false).get_opt(name).await? {
-        return typed(object);
+        return complete(c, typed(object)?).await;
     }
     match archived::newest(c, name).await {
         Ok(Some(kept)) => archived::typed(&kept),
@@ -74,7 +85,7 @@ pub(crate) async fn read_or_archived(c: &Connection, name: &str) -> Result<Workf
 /// Reads one workflow.
 pub(crate) async fn read(c: &Connection, name: &str) -> Result<Workflow> {
     match workflows(c, false).get_opt(name).await? {
-        Some(object) => typed(object),
+        Some(object) => complete(c, typed(object)?).await,
         None => bail!(
             "workflows.argoproj.io \"{name}\" not found in namespace {}: `windlass list -A` shows all there are",
             c.namespace

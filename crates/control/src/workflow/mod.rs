@@ -70,6 +70,8 @@ pub struct Settings {
     pub scope: Scope,
     /// Where the controller's own ConfigMaps are.
     pub controller_namespace: String,
+    /// Node tables lie on pages whatever their size: Argo's `ALWAYS_OFFLOAD_NODE_STATUS`.
+    pub always_offload: bool,
     /// A status is not written again before so much time has passed (completion is written at once).
     pub status_pause_min: Duration,
     /// How many pods of one run are created at the same time.
@@ -89,6 +91,7 @@ impl Default for Settings {
             limits: None,
             scope: Scope::default(),
             controller_namespace: "windlass-system".to_owned(),
+            always_offload: false,
             status_pause_min: Duration::from_millis(100),
             creates_max: 64,
         }

@@ -27,8 +27,8 @@ use super::locks::{Asked, Locks, Seat, owner};
 use super::seen::{SpecSeen, WorkflowSeen};
 use super::size::Size;
 use super::{Key, Settings, seen};
-use crate::Error;
 use crate::pod::PodSeen;
+use crate::{Error, tables};
 
 /// Beyond this, a run that waits for a time looks at the clock again.
 const WAKE_LATEST: Duration = Duration::from_secs(30);
@@ -82,6 +82,8 @@ pub(crate) struct Resident {
     written_at: Instant,
     write_took: Duration,
     size: Size,
+    /// Pages of the node table that the status does not name any more. They stay for one more version, for those who read.
+    stale: Vec<String>,
     /// A new workflow as the watch has it: what is known whole is not asked for.
     first: Option<Value>,
     /// The end is written.
@@ -144,6 +146,7 @@ impl Resident {
             held: Vec::new(),
             written_at: Instant::now(),
             size: Size::default(),
+            stale: Vec::new(),
             over: false,
             spans: None,
         }
@@ -237,6 +240,15 @@ impl Resident {
                 serde_json::to_value(object).map_err(kube::Error::SerdeError)?
             }
         };
+        self.size = Size::of(&value);
+        let lost = match tables::whole(&self.client, value.clone()).await {
+            Ok(whole) => {
+                value = whole;
+                None
+            }
+            Err(fault) if fault.is_transient() => return Err(fault.into()),
+            Err(fault) => Some(fault),
+        };
         let text = |of: &str| value["metadata"][of].as_str().unwrap_or_default().to_owned();
         let (uid, version) = (text("uid"), text("resourceVersion"));
         self.loaded = version.parse().unwrap_or(0);
@@ -256,11 +268,15 @@ impl Resident {
         if value["status"]["synchronization"].is_object() {
             self.locks.correct(&self.seat().owner, &mut value["status"]["synchronization"]);
         }
+        if let Some(fault) = lost {
+            // Nothing of it may run a second time.
+            self.give_up(&fault.to_string()).await?;
+            return Ok(None);
+        }
         // A retried run has no phase either, and has nodes.
         let fresh = value["status"]["phase"].as_str().unwrap_or_default().is_empty()
             && value["status"]["nodes"].as_object().is_none_or(|nodes| nodes.is_empty())
             && value["status"]["compressedNodes"].is_null();
-        self.size = Size::of(&value);
         let workflow: Workflow = match serde_json::from_value(value) {
             Ok(workflow) => workflow,
             Err(e) => {
@@ -609,10 +625,18 @@ impl Resident {
     /// Writes what has changed, with the node table in a form that fits.
     async fn write(&mut self, run: &Run, patch: &mut Option<Value>) -> Result<(), Error> {
         let Some(mut change) = patch.take() else { return Ok(()) };
-        if let Err(message) = self.size.fit(run, &mut change) {
-            return self.give_up(&message).await;
+        let written = match self.size.fit(run, &mut change, self.settings.always_offload, &tables::stamp()) {
+            Ok(written) => written,
+            Err(message) => return self.give_up(&message).await,
+        };
+        let of = json!({"name": self.key.1, "labels": self.labels});
+        tables::write(&self.client, &self.key.0, &of, written.pages).await?;
+        self.send(change).await?;
+        let unread = std::mem::replace(&mut self.stale, written.stale);
+        if !unread.is_empty() {
+            tokio::spawn(tables::remove(self.client.clone(), self.key.0.clone(), unread));
         }
-        self.send(change).await
+        Ok(())
     }
 
     async fn send(&mut self, mut change: Value) -> Result<(), Error> {

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use jiff::Timestamp;
 use serde_json::Value;
 use windlass_engine::manual;
-use windlass_model::packed;
+use windlass_model::table;
 
 use super::by_hand::{create, delete_pods, pairs, resubmitted, retry_how};
 use crate::archived::{self, Query};
@@ -131,7 +131,7 @@ async fn retry(session: &Session, c: &Connection, args: ArchiveRetryArgs) -> Res
         }
         let decided = manual::retry(&wf, &how, Timestamp::now()).map_err(|e| anyhow!("cannot retry {name}: {e}"))?;
         delete_pods(&c, &wf, &decided.pods).await?;
-        packed::merge(&mut wf, decided.patch);
+        table::merge(&mut wf, decided.patch);
         if let Some(metadata) = wf["metadata"].as_object_mut() {
             for field in ["uid", "resourceVersion", "generation", "creationTimestamp", "selfLink", "deletionTimestamp"]
             {
@@ -141,7 +141,8 @@ async fn retry(session: &Session, c: &Connection, args: ArchiveRetryArgs) -> Res
             metadata.remove("ownerReferences");
         }
         let created = create(&c, wf).await?;
-        retried.push((c, follow::show(session, &args.follow, created)?));
+        let name = follow::show(session, &c, &args.follow, created).await?;
+        retried.push((c, name));
     }
     follow::until_ended(session, &args.follow, &retried).await
 }
@@ -158,7 +159,8 @@ async fn resubmit(session: &Session, c: &Connection, args: ArchiveResubmitArgs) 
             metadata.remove("ownerReferences");
         }
         let created = create(&c, object).await?;
-        made.push((c, follow::show(session, &args.follow, created)?));
+        let name = follow::show(session, &c, &args.follow, created).await?;
+        made.push((c, name));
     }
     follow::until_ended(session, &args.follow, &made).await
 }

@@ -10,8 +10,9 @@ use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
+use windlass_control::tables;
 use windlass_engine::manual::{self, NodeValues, Resubmit, Retry, Selector};
-use windlass_model::packed;
+use windlass_model::table;
 
 use crate::cli::{
     NodeSetArgs, NodeVerb, ResubmitArgs, ResubmitHow, ResumeArgs, RetryArgs, RetryHow, SuspendArgs, Which,
@@ -95,7 +96,7 @@ pub(super) async fn retry(session: &Session, args: RetryArgs) -> Result<ExitCode
         delete_pods(&connection, &before, &first.pods).await?;
         let decide = |wf: &Value| manual::retry(wf, &how, Timestamp::now()).map(|r| r.patch);
         let after = change(&connection, &name, decide).await?;
-        retried.push((connection.clone(), follow::show(session, &args.follow, after)?));
+        retried.push((connection.clone(), follow::show(session, &connection, &args.follow, after).await?));
     }
     follow::until_ended(session, &args.follow, &retried).await
 }
@@ -116,9 +117,10 @@ pub(super) fn resubmitted(
     Ok(object)
 }
 
-/// Creates a workflow, its node table packed.
+/// Creates a workflow, its node table in a form that fits.
 pub(super) async fn create(c: &Connection, mut object: Value) -> Result<DynamicObject> {
-    packed::shrink(&mut object);
+    let written = table::shrink(&mut object, &tables::stamp()).map_err(|e| anyhow!(e))?;
+    tables::write(&c.client, &c.namespace, &object["metadata"], written.pages).await.context(PAGES)?;
     let object: DynamicObject = serde_json::from_value(object)?;
     Ok(objects::workflows(c, false).create(&PostParams::default(), &object).await?)
 }
@@ -131,7 +133,7 @@ pub(super) async fn resubmit(session: &Session, args: ResubmitArgs) -> Result<Ex
         let before = read(&connection, &name).await?;
         let object = resubmitted(&before, &name, &args.how, &parameters)?;
         let created = create(&connection, object).await?;
-        made.push((connection.clone(), follow::show(session, &args.follow, created)?));
+        made.push((connection.clone(), follow::show(session, &connection, &args.follow, created).await?));
     }
     follow::until_ended(session, &args.follow, &made).await
 }
@@ -159,11 +161,11 @@ pub(super) fn pairs(texts: &[String], flag: &str) -> Result<Vec<(String, String)
     texts.iter().map(one).collect()
 }
 
+const PAGES: &str = "its node table is kept in ConfigMaps beside it";
+
 /// A workflow with its node table in its place.
 async fn read(c: &Connection, name: &str) -> Result<Value> {
-    let mut workflow = stored(c, name).await?;
-    packed::expand(&mut workflow);
-    Ok(workflow)
+    Ok(tables::whole(&c.client, stored(c, name).await?).await?)
 }
 
 /// A workflow as the API has it.
@@ -183,13 +185,13 @@ async fn change(
     let api = objects::workflows(c, false);
     for _ in 0..ATTEMPTS {
         let stored = stored(c, name).await?;
-        let mut before = stored.clone();
-        packed::expand(&mut before);
+        let before = tables::whole(&c.client, stored.clone()).await?;
         let mut patch = decide(&before).map_err(|e| anyhow!(e))?;
         if patch == json!({}) {
             return Ok(serde_json::from_value(stored)?);
         }
-        packed::fit(&stored, &mut patch);
+        let written = table::fit(&stored, &before, &mut patch, &tables::stamp()).map_err(|e| anyhow!(e))?;
+        tables::write(&c.client, &c.namespace, &stored["metadata"], written.pages).await.context(PAGES)?;
         patch["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"].clone();
         match api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
             Ok(after) => return Ok(after),

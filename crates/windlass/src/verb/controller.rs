@@ -16,7 +16,7 @@ use windlass_control::clock::Clock;
 use windlass_control::election::{self, Candidate};
 use windlass_control::form::{Executor, PodExecutor};
 use windlass_control::metrics::Metrics;
-use windlass_control::{cron, garbage, retention, workflow};
+use windlass_control::{cron, garbage, retention, tables, workflow};
 use windlass_engine::metrics::{Metric, Operation, Reading};
 use windlass_engine::pod_form::PodForm;
 use windlass_oci::Store;
@@ -68,6 +68,7 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
         executor: Executor::Pod(PodExecutor { form, images: Arc::new(images) }),
         scope: scope.clone(),
         controller_namespace: settings.controller_namespace.clone(),
+        always_offload: cluster::always_offload(),
         ..workflow::Settings::default()
     };
 
@@ -116,6 +117,7 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
     tasks.spawn(retention::run(client.clone(), scope.clone(), Clock::default(), stop.clone()));
     tasks.spawn(cron::run(client.clone(), scope.clone(), Clock::default(), stop.clone()));
     tasks.spawn(garbage::run(client.clone(), loops.clone(), stop.clone()));
+    tasks.spawn(tables::run(client.clone(), scope.clone(), Clock::default(), stop.clone()));
     tasks.spawn(workflow::run(client, loops, stop.clone()));
     tasks.close();
     let of_instance = scope.instance.name().map(|id| format!(" with the instance ID {id}")).unwrap_or_default();

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
+use serde_json::Value;
+use windlass_control::tables;
 
 use crate::cli::{Follow, Format};
 use crate::connect::Connection;
@@ -13,19 +15,23 @@ use crate::verb::{logs, wait, watch};
 use crate::{objects, print};
 
 /// Prints a workflow in the form that was asked for, and answers its name.
-pub(super) fn show(session: &Session, follow: &Follow, object: DynamicObject) -> Result<String> {
+pub(super) async fn show(session: &Session, c: &Connection, follow: &Follow, object: DynamicObject) -> Result<String> {
     let name = object.name_any();
     match follow.output {
         Some(Format::Name) => println!("{name}"),
-        Some(Format::Json) => println!("{}", serde_json::to_string_pretty(&object)?),
-        Some(Format::Yaml) => print!("{}", print::yaml(&serde_json::to_value(&object)?)?),
+        Some(Format::Json) => println!("{}", serde_json::to_string_pretty(&whole(c, object).await?)?),
+        Some(Format::Yaml) => print!("{}", print::yaml(&whole(c, object).await?)?),
         _ if follow.watch || follow.log => {}
         _ => {
-            let wf = objects::typed(object)?;
+            let wf = objects::complete(c, objects::typed(object)?).await?;
             print!("{}", print::workflow::draw(&wf, session.look, jiff::Timestamp::now()));
         }
     }
     Ok(name)
+}
+
+async fn whole(c: &Connection, object: DynamicObject) -> Result<Value> {
+    Ok(tables::whole(&c.client, serde_json::to_value(object)?).await?)
 }
 
 /// Follows workflows one after the other; the exit code says whether all that were waited for ended well.

@@ -54,7 +54,10 @@ pub(super) async fn run(session: &Session, args: ListArgs) -> Result<ExitCode> {
             break;
         }
     }
-    let mut all = items.into_iter().map(objects::typed).collect::<Result<Vec<_>>>()?;
+    let mut all = Vec::with_capacity(items.len());
+    for item in items {
+        all.push(objects::complete(&connection, objects::typed(item)?).await?);
+    }
     all.extend(archived(&connection, &args, &params, &all).await?);
     all.retain(|wf| {
         let status = wf.status.as_ref();

@@ -58,7 +58,7 @@ pub(super) async fn run(session: &Session, args: SubmitArgs) -> Result<ExitCode>
             print_only(&serde_json::to_value(created)?, args.follow.output)?;
             continue;
         }
-        let name = follow::show(session, &args.follow, created)?;
+        let name = follow::show(session, &connection, &args.follow, created).await?;
         names.push((connection.clone(), name));
     }
     follow::until_ended(session, &args.follow, &names).await

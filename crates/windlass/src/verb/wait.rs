@@ -49,7 +49,7 @@ pub(super) async fn until_ended(
         match event {
             Ok(Event::Apply(object) | Event::InitApply(object)) => {
                 seen = true;
-                let wf = objects::typed_text(&object)?;
+                let wf = objects::complete(connection, objects::typed_text(&object)?).await?;
                 each(&wf);
                 if objects::has_ended(&wf) {
                     return Ok(wf);

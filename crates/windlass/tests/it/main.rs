@@ -26,6 +26,7 @@ mod jobs;
 mod keeper;
 mod kinds;
 mod kubectl;
+mod large;
 mod minio;
 mod names;
 mod nodes;

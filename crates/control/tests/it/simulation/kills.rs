@@ -27,9 +27,9 @@ use windlass_artifacts::AllowPaths;
 use windlass_artifacts::git::{GitAccess, Mirrors};
 use windlass_control::clock::Clock;
 use windlass_control::delivery::{self, DeliveryLoop};
-use windlass_control::{Scope, cron, garbage, retention, workflow};
+use windlass_control::{Scope, cron, garbage, retention, tables, workflow};
 use windlass_engine::manual;
-use windlass_model::labels;
+use windlass_model::{labels, table};
 use windlass_schedule::trigger::Policy;
 
 use super::killer::{Death, Killer};
@@ -48,6 +48,9 @@ const BEGIN: &str = "2026-12-31T23:59:59.5Z";
 const MANIFEST: &str = "apiVersion: argoproj.io/v1alpha1\nkind: Workflow\nmetadata: {generateName: ci-}\nspec:\n  \
     entrypoint: main\n  templates:\n  - name: main\n    container: {image: ok, command: [x]}\n";
 
+/// The cases that are played a second time with node tables on pages.
+const ON_PAGES: [&str; 4] = ["garbage", "goes", "locks", "people"];
+
 /// What a case's end is, by kind and name; values in which two runs of the same may differ are left out.
 type Stock = BTreeMap<String, Value>;
 
@@ -55,6 +58,8 @@ type Stock = BTreeMap<String, Value>;
 struct Case {
     name: String,
     objects: Vec<Value>,
+    /// Whether node tables lie on pages.
+    has_pages: bool,
 }
 
 /// One push to a repository on disk.
@@ -164,9 +169,14 @@ fn cases() -> Vec<Case> {
     let read = |file: &PathBuf| {
         let loaded = windlass_lang::yaml::load_str(&std::fs::read_to_string(file).unwrap());
         let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
-        Case { name, objects: loaded.documents.into_iter().map(|document| document.value).collect() }
+        let objects = loaded.documents.into_iter().map(|document| document.value).collect();
+        Case { name, objects, has_pages: false }
     };
-    files.iter().map(read).collect()
+    let cases: Vec<Case> = files.iter().map(read).collect();
+    let on_pages =
+        |case: &Case| Case { name: format!("{}-on-pages", case.name), objects: case.objects.clone(), has_pages: true };
+    let twins: Vec<Case> = cases.iter().filter(|case| ON_PAGES.contains(&case.name.as_str())).map(on_pages).collect();
+    cases.into_iter().chain(twins).collect()
 }
 
 /// A run without a crash.
@@ -198,7 +208,7 @@ async fn turn(ground: &Ground, case: &Case, kill: Option<((u64, Death), &Stock)>
         AbortOnDropHandle::new(tokio::spawn(protection(plain.clone(), namespace.clone()))),
     ];
     let mirrors = ground.repository.as_ref().map(|r| (r.dir.path().to_owned(), r.mirrors(&namespace)));
-    let lives = lives(ground.server.clone(), killer.clone(), namespace.clone(), mirrors);
+    let lives = lives(ground.server.clone(), killer.clone(), namespace.clone(), case.has_pages, mirrors);
     let _lives = AbortOnDropHandle::new(tokio::spawn(lives));
     let look = async || {
         let ended = {
@@ -275,13 +285,23 @@ async fn submit(ground: &Ground, client: &kube::Client, namespace: &str, object:
 }
 
 /// The loops, which die and come back: at once, or when the pods have gone on for a while.
-async fn lives(server: ApiServer, killer: Arc<Killer>, namespace: String, mirrors: Option<(PathBuf, PathBuf)>) {
+async fn lives(
+    server: ApiServer,
+    killer: Arc<Killer>,
+    namespace: String,
+    always_offload: bool,
+    mirrors: Option<(PathBuf, PathBuf)>,
+) {
     let clock = Clock::beginning(BEGIN.parse::<Timestamp>().unwrap());
     for life in 1.. {
         let client = killer.client(&server, life);
         let scope = Scope { namespace: Some(namespace.clone()), ..Scope::default() };
-        let settings =
-            workflow::Settings { clock: clock.clone(), scope: scope.clone(), ..workflow::Settings::default() };
+        let settings = workflow::Settings {
+            clock: clock.clone(),
+            scope: scope.clone(),
+            always_offload,
+            ..workflow::Settings::default()
+        };
         let stop = CancellationToken::new();
         let mut loops = vec![
             AbortOnDropHandle::new(tokio::spawn(workflow::run(client.clone(), settings.clone(), stop.clone()))),
@@ -330,6 +350,9 @@ async fn people(client: kube::Client, namespace: String) {
     let mut events = watcher::watcher(api.clone(), watcher::Config::default()).boxed();
     while let Some(event) = events.next().await {
         let Ok(Event::Apply(wf) | Event::InitApply(wf)) = event else { continue };
+        let stored = serde_json::to_value(&wf).unwrap();
+        // Replaced by now: the next version is seen next.
+        let Some(wf) = witness::whole(&client, wf).await else { continue };
         let rows = wf.data["status"]["nodes"].as_object().into_iter().flatten();
         let waits = rows.filter(|(_, row)| row["type"] == "Suspend" && row["phase"] == "Running").count() > 0;
         // Its nodes are let go when they wait; who resumes the run does not look at them.
@@ -338,7 +361,9 @@ async fn people(client: kube::Client, namespace: String) {
         }
         let value = serde_json::to_value(&wf).unwrap();
         let Ok(mut patch) = manual::resume(&value, &manual::Selector::default(), Timestamp::now()) else { continue };
-        patch["metadata"]["resourceVersion"] = json!(wf.resource_version());
+        let written = table::fit(&stored, &value, &mut patch, &tables::stamp()).unwrap();
+        tables::write(&client, &namespace, &stored["metadata"], written.pages).await.unwrap();
+        patch["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"].clone();
         // Somebody else wrote meanwhile: that is seen next.
         let _ = api.patch(&wf.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await;
     }
@@ -375,6 +400,10 @@ async fn stock(client: &kube::Client, namespace: &str, last: &BTreeMap<String, D
         stock.insert(format!("pod {name}"), state);
     }
     for map in list("", "v1", "ConfigMap", "configmaps").await {
+        // Pages of a node table: what a crash leaves goes when nobody has named it for a while.
+        if map.labels().contains_key(labels::NODE_TABLE) {
+            continue;
+        }
         let keys: Vec<&String> = map.data["data"].as_object().into_iter().flatten().map(|(key, _)| key).collect();
         stock.insert(format!("map {}", map.name_any()), json!(keys));
     }

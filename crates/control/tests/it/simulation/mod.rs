@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use windlass_apiserver::{ApiServer, Identity, Options};
 use windlass_control::clock::Clock;
-use windlass_control::{Scope, retention, workflow};
+use windlass_control::{Scope, retention, tables, workflow};
 use windlass_model::labels;
 
 use dice::Dice;
@@ -120,15 +120,30 @@ async fn world(server: ApiServer, seed: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether node tables lie on pages in a world: in every fourth.
+fn has_pages(seed: u64) -> bool {
+    seed % 4 == 3
+}
+
 /// The controller of a world, which dies and comes back.
 async fn controller(client: kube::Client, namespace: String, clock: Clock, faults: Option<Arc<Faults>>, seed: u64) {
     let mut dice = Dice::of(seed, "restarts");
     loop {
         let scope = Scope { namespace: Some(namespace.clone()), ..Scope::default() };
-        let settings =
-            workflow::Settings { clock: clock.clone(), scope: scope.clone(), ..workflow::Settings::default() };
+        let settings = workflow::Settings {
+            clock: clock.clone(),
+            scope: scope.clone(),
+            always_offload: has_pages(seed),
+            ..workflow::Settings::default()
+        };
         let stop = CancellationToken::new();
         let loops = [
+            AbortOnDropHandle::new(tokio::spawn(tables::run(
+                client.clone(),
+                scope.clone(),
+                clock.clone(),
+                stop.clone(),
+            ))),
             AbortOnDropHandle::new(tokio::spawn(workflow::run(client.clone(), settings, stop.clone()))),
             AbortOnDropHandle::new(tokio::spawn(retention::run(client.clone(), scope, clock.clone(), stop.clone()))),
         ];
@@ -191,8 +206,16 @@ async fn turn(server: &ApiServer, seed: u64, faults: Option<&Arc<Faults>>) -> Re
     if !broken.is_empty() {
         return Err(broken.join("; "));
     }
-    let all = api.list(&ListParams::default()).await.unwrap().items;
-    Ok(all.iter().map(|wf| (wf.name_any(), witness::end(wf))).collect())
+    let mut ends = Ends::new();
+    for wf in api.list(&ListParams::default()).await.unwrap().items {
+        let is_paged = wf.labels().contains_key(labels::NODE_TABLE);
+        let wf = witness::whole(&plain, wf).await.ok_or("a part of a node table is gone")?;
+        if is_paged != has_pages(seed) {
+            return Err(format!("the node table of {} lies where it should not", wf.name_any()));
+        }
+        ends.insert(wf.name_any(), witness::end(&wf));
+    }
+    Ok(ends)
 }
 
 /// What has not come to rest: workflows that go on, pods whose end nobody took note of.

@@ -11,6 +11,7 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
+use windlass_control::tables;
 use windlass_model::labels;
 
 /// What was seen so far, and every invariant that was broken.
@@ -43,6 +44,15 @@ pub(super) fn workflows(client: &Client, namespace: &str) -> Api<DynamicObject> 
     Api::namespaced_with(client.clone(), namespace, &ApiResource::from_gvk_with_plural(&kind, "workflows"))
 }
 
+/// A workflow with its node table; nothing for a version that was replaced, by one or by none, before it was read.
+pub(super) async fn whole(client: &Client, wf: DynamicObject) -> Option<DynamicObject> {
+    match tables::whole(client, serde_json::to_value(wf).unwrap()).await {
+        Ok(wf) => Some(serde_json::from_value(wf).unwrap()),
+        Err(tables::Fault::Gone(_)) => None,
+        Err(fault) => panic!("{fault}"),
+    }
+}
+
 /// Looks until it is dropped.
 pub(super) async fn run(client: Client, namespace: String, witness: Arc<Mutex<Witness>>) {
     let pods = watcher::watcher(Api::namespaced(client.clone(), &namespace), watcher::Config::default());
@@ -53,7 +63,7 @@ pub(super) async fn run(client: Client, namespace: String, witness: Arc<Mutex<Wi
     });
     let runs = watcher::watcher(workflows(&client, &namespace), watcher::Config::default());
     let runs = runs.filter_map(async |event| match event.unwrap() {
-        Event::Apply(wf) | Event::InitApply(wf) => Some(Sight::Workflow(Box::new(wf))),
+        Event::Apply(wf) | Event::InitApply(wf) => whole(&client, wf).await.map(|wf| Sight::Workflow(Box::new(wf))),
         _ => None,
     });
     let mut sights = std::pin::pin!(select(pods.boxed(), runs.boxed()));
