@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use windlass_apiserver::Identity;
 use windlass_control::clock::Clock;
-use windlass_control::{Scope, garbage, retention, workflow};
+use windlass_control::{Scope, garbage, retention, tables, workflow};
+use windlass_model::packed;
+use windlass_model::paged::Book;
+use windlass_model::table::{self, Form};
 
 use crate::stage::Stage;
 
@@ -29,13 +32,13 @@ impl House {
     }
 
     /// A workflow that has ended, with an artifact for each of both times.
-    async fn ended(&self, name: &str, finalizer: bool) {
+    fn has_ended(name: &str) -> Value {
         let artifact = |name: &str, strategy: &str| {
             json!({
                 "name": name, "local": {"key": format!("wf/{name}")}, "artifactGC": {"strategy": strategy},
             })
         };
-        let mut object = json!({
+        json!({
             "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",
             "metadata": {"name": name, "labels": {
                 "workflows.argoproj.io/completed": "true", "workflows.argoproj.io/phase": "Succeeded",
@@ -47,12 +50,20 @@ impl House {
                     artifact("soon", "OnWorkflowCompletion"), artifact("later", "OnWorkflowDeletion"),
                 ]},
             }}},
-        });
+        })
+    }
+
+    async fn ended(&self, name: &str, finalizer: bool) {
+        let mut object = Self::has_ended(name);
         if finalizer {
             // As Argo leaves it: without our label.
             object["metadata"]["labels"].as_object_mut().unwrap().remove("windlass.dev/artifact-gc");
             object["metadata"]["finalizers"] = json!(["workflows.argoproj.io/artifact-gc"]);
         }
+        self.create(object).await;
+    }
+
+    async fn create(&self, object: Value) {
         let object = serde_json::from_value(object).unwrap();
         self.workflows().create(&PostParams::default(), &object).await.unwrap();
     }
@@ -257,4 +268,41 @@ async fn a_run_that_is_deleted_on_its_way_leaves_no_artifact() {
     house.delete("wf").await;
     let of_wf = async || house.pod_names().await.into_iter().filter(|p| p.starts_with("wf-artgc-")).count();
     house.until("both pods", async || of_wf().await == 2).await;
+}
+
+/// What was removed is told in the node table, whatever its form: beside it, it would hide the other rows.
+#[tokio::test]
+async fn what_is_removed_is_told_in_a_table_that_is_packed_or_on_pages() {
+    for form in [Form::Packed, Form::Paged] {
+        let house = House::new().await;
+        let mut object = House::has_ended("wf");
+        let mut rows = object["status"].as_object_mut().unwrap().remove("nodes").unwrap();
+        rows["other"] = json!({"id": "other", "name": "other", "type": "Steps", "phase": "Succeeded"});
+        if form == Form::Packed {
+            object["status"]["compressedNodes"] = packed::pack(&rows).into();
+        } else {
+            let mut book = Book::default();
+            let written = book.write(["wf", "other"], |id| rows.get(id), &tables::stamp()).unwrap();
+            tables::write(&house.client, "default", &object["metadata"], written.pages).await.unwrap();
+            table::name_pages(&mut object, book.version());
+            object["status"].as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        }
+        house.create(object).await;
+        house.start();
+        let soon = house.pod("").await;
+        house.until("both ledgers", async || house.ledgers().await.len() == 2).await;
+        house.end(&soon, Some(json!([null]))).await;
+        house.until("its ledger goes", async || house.ledgers().await.len() == 1).await;
+        let stored = serde_json::to_value(house.workflows().get("wf").await.unwrap()).unwrap();
+        assert_eq!(Form::of(&stored), form, "{stored:#}");
+        let whole = tables::whole(&house.client, stored).await.unwrap();
+        let rows = &whole["status"]["nodes"];
+        assert_eq!(rows["wf"]["outputs"]["artifacts"][0]["deleted"], true, "{whole:#}");
+        assert_eq!(rows["other"]["phase"], "Succeeded", "{whole:#}");
+        assert_eq!(whole["status"]["artifactGCStatus"]["podsRecouped"], json!({soon.clone(): true}));
+        // The artifact of the other time is known when the workflow is gone.
+        house.delete("wf").await;
+        let later = house.pod(&soon).await;
+        assert!(later.starts_with("wf-artgc-wfdel-"), "{later}");
+    }
 }
