@@ -27,6 +27,7 @@ use crate::again::{Deleted, PAUSE_MIN, Pauses, is_final};
 use crate::clock::Clock;
 use crate::form::Executor;
 use crate::pod::PodSeen;
+use crate::tables::Fault;
 use crate::workflow::{Live, Settings, configuration, repository, seen};
 use crate::{Error, Scope, event, tables};
 
@@ -311,7 +312,7 @@ impl Hands {
         let namespace = object.namespace().unwrap_or_default();
         let Some(mut workflow) = read::<Workflow>(object.clone()) else { return Ok(()) };
         match tables::complete(&self.client, &mut workflow).await {
-            Err(fault) if fault.is_transient() => return Err(fault.into()),
+            Err(Fault::Api(e)) => return Err(Error::Api(e)),
             // What it made is not known any more.
             Err(fault) => warn!(namespace, workflow = object.name_any(), %fault, "artifacts may stay"),
             Ok(()) => {}
@@ -533,7 +534,7 @@ impl Hands {
         let name = stored["metadata"]["name"].as_str().unwrap_or_default();
         let whole = match tables::whole(&self.client, stored.clone()).await {
             Ok(whole) => whole,
-            Err(fault) if fault.is_transient() => return Err(fault.into()),
+            Err(Fault::Api(e)) => return Err(Error::Api(e)),
             // There is no row to tell it in.
             Err(_) => return Ok(()),
         };

@@ -51,7 +51,7 @@ pub enum Error {
     Archive(#[from] windlass_archive::Error),
     /// A workflow's node table cannot be had.
     #[error(transparent)]
-    Table(#[from] tables::Fault),
+    Table(tables::Fault),
     /// Something was refused, and why is in the object's status: it is tried again after a while.
     #[error("refused; the object's conditions say why")]
     Refused,
@@ -66,6 +66,15 @@ pub enum Error {
 impl From<kube::Error> for Error {
     fn from(e: kube::Error) -> Self {
         Error::Api(Box::new(e))
+    }
+}
+
+impl From<tables::Fault> for Error {
+    fn from(fault: tables::Fault) -> Self {
+        match fault {
+            tables::Fault::Api(e) => Error::Api(e),
+            lost => Error::Table(lost),
+        }
     }
 }
 

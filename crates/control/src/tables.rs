@@ -58,7 +58,7 @@ impl Fault {
     /// Whether asking again may help.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Api(_))
+        matches!(self, Self::Api(e) if !again::is_final(e))
     }
 }
 

@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use windlass_engine::spans::{Ids, Spans};
 use windlass_engine::{Command, Decision, Observation, Run};
 use windlass_model::lock::LockAnswer;
-use windlass_model::{Workflow, labels};
+use windlass_model::{Workflow, labels, table};
 
 use super::act::{Outcome, act};
 use super::live::Live;
@@ -27,8 +27,9 @@ use super::locks::{Asked, Locks, Seat, owner};
 use super::seen::{SpecSeen, WorkflowSeen};
 use super::size::Size;
 use super::{Key, Settings, seen};
+use crate::Error;
 use crate::pod::PodSeen;
-use crate::{Error, tables};
+use crate::tables::{self, Fault};
 
 /// Beyond this, a run that waits for a time looks at the clock again.
 const WAKE_LATEST: Duration = Duration::from_secs(30);
@@ -241,14 +242,14 @@ impl Resident {
             }
         };
         self.size = Size::of(&value);
-        let lost = match tables::whole(&self.client, value.clone()).await {
-            Ok(whole) => {
-                value = whole;
-                None
+        let mut lost = None;
+        if table::version(&value["status"]).is_some() {
+            match tables::whole(&self.client, value.clone()).await {
+                Ok(whole) => value = whole,
+                Err(Fault::Api(e)) => return Err(Error::Api(e)),
+                Err(fault) => lost = Some(fault),
             }
-            Err(fault) if fault.is_transient() => return Err(fault.into()),
-            Err(fault) => Some(fault),
-        };
+        }
         let text = |of: &str| value["metadata"][of].as_str().unwrap_or_default().to_owned();
         let (uid, version) = (text("uid"), text("resourceVersion"));
         self.loaded = version.parse().unwrap_or(0);
