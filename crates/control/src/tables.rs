@@ -172,11 +172,11 @@ part_of_workflow!(Names);
 
 /// Runs until `stop` is cancelled.
 pub async fn run(client: Client, scope: Scope, clock: Clock, stop: CancellationToken) {
-    let mut unnamed = HashMap::new();
+    let mut unnamed = Unnamed::default();
     let rounds = async {
         loop {
             clock.sleep_until(clock.now() + LOOK_EVERY).await;
-            if let Err(error) = look(&client, &scope, clock.now(), &mut unnamed).await {
+            if let Err(error) = unnamed.look(&client, &scope, clock.now()).await {
                 debug!(%error, "old parts of node tables are looked for later");
             }
         }
@@ -190,43 +190,44 @@ pub async fn run(client: Client, scope: Scope, clock: Clock, stop: CancellationT
 /// Namespace, name and uid of a page.
 type Key = (String, String, String);
 
-/// Takes away what has been without a name for long enough. `unnamed` is since when the others have been.
-async fn look(
-    client: &Client,
-    scope: &Scope,
-    now: Timestamp,
-    unnamed: &mut HashMap<Key, Timestamp>,
-) -> kube::Result<()> {
-    let labelled = ListParams { label_selector: scope.selector(labels::NODE_TABLE), ..ListParams::default() };
-    // The pages first, from memory, for most clusters have none; who names them after that, and exactly.
-    let early = ListParams {
-        version_match: Some(VersionMatch::NotOlderThan),
-        resource_version: Some("0".into()),
-        ..labelled.clone()
-    };
-    let maps = scope.api_of::<DynamicObject>(client, &config_maps()).list_metadata(&early).await?.items;
-    if maps.is_empty() {
-        unnamed.clear();
-        return Ok(());
-    }
-    let mut named = HashSet::new();
-    for workflow in scope.api::<Names>(client).list(&labelled).await?.items {
-        let names = workflow.status.offload_node_status_version.as_deref().and_then(paged::names);
-        let namespace = workflow.namespace().unwrap_or_default();
-        named.extend(names.into_iter().flatten().map(|name| (namespace.clone(), name)));
-    }
-    let found: HashSet<Key> = maps
-        .into_iter()
-        .map(|map| (map.namespace().unwrap_or_default(), map.name_any(), map.uid().unwrap_or_default()))
-        .filter(|(namespace, name, _)| !named.contains(&(namespace.clone(), name.clone())))
-        .collect();
-    unnamed.retain(|key, _| found.contains(key));
-    for key in found {
-        let since = *unnamed.entry(key.clone()).or_insert(now);
-        let (namespace, name, uid) = &key;
-        if now.duration_since(since) >= UNNAMED_MAX {
-            again::delete_once(&pages(client, namespace), name, Some(uid), "not being named").await;
+/// Pages that no workflow named when they were looked at, and since when.
+#[derive(Debug, Default)]
+pub struct Unnamed(HashMap<Key, Timestamp>);
+
+impl Unnamed {
+    /// Looks once, and takes away what has been without a name for five minutes.
+    pub async fn look(&mut self, client: &Client, scope: &Scope, now: Timestamp) -> kube::Result<()> {
+        let labelled = ListParams { label_selector: scope.selector(labels::NODE_TABLE), ..ListParams::default() };
+        // The pages first, from memory, for most clusters have none; who names them after that, and exactly.
+        let early = ListParams {
+            version_match: Some(VersionMatch::NotOlderThan),
+            resource_version: Some("0".into()),
+            ..labelled.clone()
+        };
+        let maps = scope.api_of::<DynamicObject>(client, &config_maps()).list_metadata(&early).await?.items;
+        if maps.is_empty() {
+            self.0.clear();
+            return Ok(());
         }
+        let mut named = HashSet::new();
+        for workflow in scope.api::<Names>(client).list(&labelled).await?.items {
+            let names = workflow.status.offload_node_status_version.as_deref().and_then(paged::names);
+            let namespace = workflow.namespace().unwrap_or_default();
+            named.extend(names.into_iter().flatten().map(|name| (namespace.clone(), name)));
+        }
+        let found: HashSet<Key> = maps
+            .into_iter()
+            .map(|map| (map.namespace().unwrap_or_default(), map.name_any(), map.uid().unwrap_or_default()))
+            .filter(|(namespace, name, _)| !named.contains(&(namespace.clone(), name.clone())))
+            .collect();
+        self.0.retain(|key, _| found.contains(key));
+        for key in found {
+            let since = *self.0.entry(key.clone()).or_insert(now);
+            let (namespace, name, uid) = &key;
+            if now.duration_since(since) >= UNNAMED_MAX {
+                again::delete_once(&pages(client, namespace), name, Some(uid), "not being named").await;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }

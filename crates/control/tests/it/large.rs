@@ -2,14 +2,13 @@
 //! written by other hands, and given up when they are lost.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use windlass_control::clock::Clock;
 use windlass_control::{Scope, tables, workflow};
 use windlass_engine::manual::{self, Selector};
 use windlass_model::{labels, packed, paged, table};
@@ -58,7 +57,7 @@ async fn a_large_table_is_packed_and_read_again_by_the_next_who_starts() {
     // Somebody who has not read it whole must not write a part of it.
     let mut whole = workflow.clone();
     packed::expand(&mut whole);
-    let mut patch = manual::resume(&whole, &Selector::parse("").unwrap(), jiff::Timestamp::now()).unwrap();
+    let mut patch = manual::resume(&whole, &Selector::parse("").unwrap(), Timestamp::now()).unwrap();
     table::fit(&workflow, &whole, &mut patch, &tables::stamp()).unwrap();
     house.workflows().patch("w", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     let ended = async || stored(&house).await["status"]["phase"] == "Succeeded";
@@ -120,7 +119,7 @@ async fn a_table_that_does_not_fit_packed_lies_on_pages() {
     let seventh =
         rows.values_mut().find(|row| row["displayName"].as_str().is_some_and(|n| n.starts_with("s(7:"))).unwrap();
     seventh["displayName"] = json!("s(7:s7)");
-    let mut patch = manual::resume(&whole, &chosen, jiff::Timestamp::now()).unwrap();
+    let mut patch = manual::resume(&whole, &chosen, Timestamp::now()).unwrap();
     let written = table::fit(&workflow, &whole, &mut patch, &tables::stamp()).unwrap();
     tables::write(&house.client, "default", &workflow["metadata"], written.pages).await.unwrap();
     house.workflows().patch("w", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
@@ -129,7 +128,7 @@ async fn a_table_that_does_not_fit_packed_lies_on_pages() {
     house.until("one goes on", async || waiting(whole().await) == 35).await;
     // A change of one row takes one page, and at most those of two versions lie about.
     let before = named(&stored(&house).await);
-    let mut patch = manual::resume(&whole().await, &Selector::parse("").unwrap(), jiff::Timestamp::now()).unwrap();
+    let mut patch = manual::resume(&whole().await, &Selector::parse("").unwrap(), Timestamp::now()).unwrap();
     let (now, all) = (stored(&house).await, whole().await);
     let written = table::fit(&now, &all, &mut patch, &tables::stamp()).unwrap();
     tables::write(&house.client, "default", &now["metadata"], written.pages).await.unwrap();
@@ -184,13 +183,17 @@ async fn a_table_in_argos_database_is_not_taken_for_an_empty_one() {
     assert!(house.pods().list(&ListParams::default()).await.unwrap().items.is_empty());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn pages_that_nobody_names_go_after_a_while() {
     let house = House::new().await;
     let settings = workflow::Settings { always_offload: true, ..workflow::Settings::default() };
     tokio::spawn(workflow::run(house.client.clone(), settings, house.stop.clone()));
-    let clock = Clock::beginning("2026-01-01T00:00:00Z".parse().unwrap());
-    tokio::spawn(tables::run(house.client.clone(), Scope::default(), clock, house.stop.clone()));
+    let mut unnamed = tables::Unnamed::default();
+    let begin: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let mut look = async |minute: i64| {
+        let at = begin + SignedDuration::from_mins(minute);
+        unnamed.look(&house.client, &Scope::default(), at).await.unwrap();
+    };
     submit(&house, vec!["a".to_owned()], "").await;
     let whole = async || tables::whole(&house.client, stored(&house).await).await;
     house.until("it waits", async || whole().await.is_ok_and(|wf| waiting(wf) == 1)).await;
@@ -209,15 +212,17 @@ async fn pages_that_nobody_names_go_after_a_while() {
     let named = named(&stored(&house).await);
     let there = pages(&house).await;
     assert!(there.len() >= named.len() + 4 && named.is_subset(&there));
-    tokio::time::sleep(Duration::from_secs(400)).await;
+    look(0).await;
+    look(4).await;
     assert_eq!(pages(&house).await, there, "too early");
-    tokio::time::sleep(Duration::from_secs(400)).await;
-    house.until("only the named ones are left", async || pages(&house).await == named).await;
+    look(5).await;
+    assert_eq!(pages(&house).await, named);
     // The workflow goes, and its pages after it: what is deleted can still be read for a while.
     let deleted = stored(&house).await;
     house.workflows().delete("w", &DeleteParams::default()).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(200)).await;
+    look(30).await;
+    look(34).await;
     assert!(tables::whole(&house.client, deleted).await.is_ok());
-    tokio::time::sleep(Duration::from_secs(800)).await;
-    house.until("no page is left", async || pages(&house).await.is_empty()).await;
+    look(35).await;
+    assert_eq!(pages(&house).await, BTreeSet::new());
 }
