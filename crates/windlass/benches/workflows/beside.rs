@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use kube::api::{Api, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::json;
@@ -102,7 +102,7 @@ impl Cluster {
     /// Seconds for as many bare pods as each workload has, each in a namespace of its own.
     pub(crate) async fn bare(&self, works: &[work::Work]) -> Vec<f64> {
         let kubelet = tokio::spawn(stub::run(self.client.clone(), 0));
-        let mut out = Vec::new();
+        let (mut out, mut namespaces) = (Vec::new(), Vec::new());
         // The first is for the stub to have seen what lies about.
         for pods in std::iter::once(1).chain(works.iter().map(|work| work.pods)) {
             let namespace = format!("b-bare-{}", jiff::Timestamp::now().as_millisecond());
@@ -110,8 +110,19 @@ impl Cluster {
             let begin = std::time::Instant::now();
             stub::bare(&self.client, &namespace, pods).await;
             out.push(begin.elapsed().as_secs_f64());
+            namespaces.push(namespace);
         }
         kubelet.abort();
+        // They are of no workflow that is there: a controller would begin with them.
+        let pods = Api::<k8s_openapi::api::core::v1::Pod>::all(self.client.clone());
+        for namespace in namespaces {
+            let of_it = Api::<k8s_openapi::api::core::v1::Pod>::namespaced(self.client.clone(), &namespace);
+            of_it.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+        }
+        let bare = ListParams::default().labels(&format!("{}=none", windlass_model::labels::WORKFLOW)).limit(1);
+        while !pods.list_metadata(&bare).await.unwrap().items.is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         out.split_off(1)
     }
 

@@ -130,6 +130,10 @@ impl Witness {
 
     fn workflow(&mut self, wf: &DynamicObject) {
         let name = wf.name_any();
+        // Whose table was replaced was read in a later version than the one that was told.
+        if self.last.get(&name).is_some_and(|last| version(last) > version(wf)) {
+            return;
+        }
         let status = &wf.data["status"];
         let nodes = status["nodes"].as_object().cloned().unwrap_or_default();
         for (id, node) in &nodes {
