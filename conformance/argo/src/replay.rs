@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use windlass_control::clock::Clock;
 use windlass_control::{Scope, workflow};
-use windlass_engine::manual::{self, Retry, Selector};
+use windlass_engine::manual::{self, Resubmit, Retry, Selector};
 
 use crate::door::Door;
 use crate::kubelet::Script;
@@ -290,6 +290,13 @@ async fn acts(stage: &Stage<'_>, mut play: Play<'_>) -> Result<Played, Fault> {
                 if words[0] == "retry" {
                     played.before.insert(words[1].clone(), workflow.clone());
                 }
+                // What is made of what succeeded is made by us; anything else is submitted as it was recorded.
+                if words.iter().any(|w| w == "--memoized") {
+                    let next = due.iter().find(|(_, what)| matches!(what, Due::Submit(_))).map(|(key, _)| *key);
+                    if let Some(Due::Submit(recorded)) = next.and_then(|key| due.remove(&key)) {
+                        stage.create(memoized(&workflow, &recorded, now)?).await?;
+                    }
+                }
                 match act(stage, &words, &workflow, &mut played).await {
                     Err(fault) if done => played.misses.push(format!("{}: {fault}", words.join(" "))),
                     Ok(()) if !done => played.misses.push(format!("{}: Argo refuses it", words.join(" "))),
@@ -338,6 +345,17 @@ enum Due {
     End(Box<Value>, Option<Value>, Value),
 }
 
+/// `resubmit --memoized` under the name that was recorded.
+fn memoized(workflow: &Value, recorded: &Value, now: Timestamp) -> Result<Value, Fault> {
+    let name = recorded["metadata"]["name"].as_str().unwrap_or_default();
+    let (prefix, suffix) = name.rsplit_once('-').unwrap_or_default();
+    // A recorded workflow is played under its name, and has lost what that was made of.
+    let mut workflow = workflow.clone();
+    workflow["metadata"]["generateName"] = json!(format!("{prefix}-"));
+    let how = Resubmit { memoized: Some(suffix.to_owned()), ..Resubmit::default() };
+    manual::resubmit(&workflow, &how, now).map_err(Fault::Action)
+}
+
 async fn act(stage: &Stage<'_>, words: &[String], workflow: &Value, played: &mut Played) -> Result<(), Fault> {
     let name = words.get(1).map_or("", String::as_str);
     let now = stage.clock.now();
@@ -347,7 +365,9 @@ async fn act(stage: &Stage<'_>, words: &[String], workflow: &Value, played: &mut
         "resume" => manual::resume(workflow, &Selector::default(), now).map_err(Fault::Action)?,
         "retry" => {
             let restart_successful = words.iter().any(|w| w == "--restart-successful");
-            let how = Retry { restart_successful, ..Retry::default() };
+            let nodes = words.iter().find_map(|w| w.strip_prefix("--node-field-selector="));
+            let selector = Selector::parse(nodes.unwrap_or_default()).map_err(Fault::Action)?;
+            let how = Retry { restart_successful, selector, ..Retry::default() };
             let retried = manual::retry(workflow, &how, now).map_err(Fault::Action)?;
             played.deleted.insert(name.to_owned(), retried.pods.iter().cloned().collect());
             for pod in &retried.pods {

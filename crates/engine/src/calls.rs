@@ -49,9 +49,10 @@ pub(crate) fn ready(step: &WorkflowStep, scope: &Scope<'_>, is_dag: bool) -> Res
     out.step = serde_json::from_value(value).map_err(|e| e.to_string())?;
     out.step.hooks = hooks;
     for artifact in artifacts {
-        if let Some(artifact) = artifact_argument(&artifact, scope, is_dag)? {
-            out.step.arguments.artifacts.push(artifact);
-        }
+        let resolved = artifact_argument(&artifact, scope, is_dag);
+        // Argo says of steps what it was doing, and of tasks not.
+        let resolved = resolved.map_err(|m| if is_dag { m } else { format!("unable to resolve references: {m}") })?;
+        out.step.arguments.artifacts.extend(resolved);
     }
     Ok(out)
 }
@@ -194,7 +195,7 @@ pub(crate) fn artifact_argument(
                 if argument.optional {
                     return Ok(None);
                 }
-                return Err(format!("unable to resolve references: Unable to resolve: \"{name}\""));
+                return Err(format!("Unable to resolve: \"{name}\""));
             }
         }
         out.from = None;
@@ -207,7 +208,7 @@ pub(crate) fn artifact_argument(
                 drop(message);
                 return Ok(None);
             }
-            Err(message) => return Err(format!("unable to resolve references: {message}")),
+            Err(message) => return Err(message),
         }
         out.from_expression = None;
     } else {

@@ -97,14 +97,11 @@ fn put(env: &mut Env, path: &[&str], value: Value) {
 fn look_up(scope: &Scope<'_>, path: &[&str]) -> Option<Value> {
     let name = path.join(".");
     // An item with fields is a map of texts here, and JSON text in tags.
-    if let (["item"], Some(serde_json::Value::Object(fields))) = (path, scope.item)
-        && !fields.is_empty()
+    if let (["item"], Some(item)) = (path, scope.item)
+        && let Some(members) = item.members().filter(|members| !members.is_empty())
     {
-        let text = |key: &String| match scope.name(&format!("item.{key}")) {
-            Lookup::Text(text) => Some((key.clone(), Value::Text(text.into_owned()))),
-            Lookup::Absent | Lookup::Unknown => None,
-        };
-        return Some(Value::Map(fields.keys().filter_map(text).collect()));
+        let text = |key: String| item.member(&key).map(|text| (key, Value::Text(text)));
+        return Some(Value::Map(members.into_keys().filter_map(text).collect()));
     }
     match scope.name(&name) {
         Lookup::Text(text) => {

@@ -44,7 +44,7 @@ impl Run {
                 let default = source.default.clone().or(parameter.default.clone());
                 parameter.value = self.config_map_value(&selector, default).map_err(|fault| match fault {
                     InputFault::Wrong(m) => {
-                        InputFault::Wrong(format!("failed to retrieve inputs.parameters.{name} from configmap: {m}"))
+                        InputFault::Wrong(format!("unable to retrieve inputs.parameters.{name} from ConfigMap: {m}"))
                     }
                     wait => wait,
                 })?;
@@ -65,6 +65,15 @@ impl Run {
                 }
                 Some(_) => {}
             }
+        }
+        // One may be made of the others.
+        let all = Inputs { parameters: inputs.parameters.clone(), artifacts: Vec::new() };
+        for parameter in &mut inputs.parameters {
+            let Some(value) = parameter.value.as_mut().filter(|value| value.0.contains("{{inputs.")) else { continue };
+            let scope =
+                Scope { run: self, boundary: None, inputs: Some(&all), locals: &[], globals: false, item: None };
+            value.0 = tags::substitute(&value.0, &scope, &Options::default())
+                .map_err(|faults| wrong(first_message(&faults)))?;
         }
         for artifact in &mut inputs.artifacts {
             if artifact.has_driver() {

@@ -1,6 +1,6 @@
 //! Names and ids of nodes and pods, exactly as Argo makes them. Pure text; decides nothing.
 
-use serde_json::Value;
+use crate::loops::Item;
 
 /// FNV-1a, 32 bits.
 pub(crate) fn fnv32a(text: &str) -> u32 {
@@ -48,45 +48,8 @@ pub(crate) fn display_name(node_name: &str, boundary_name: Option<&str>) -> Stri
 }
 
 /// The name of a loop's item: `name(index:description)`.
-pub(crate) fn item_name(name: &str, index: usize, item: &Value) -> String {
-    let description = match item {
-        Value::String(text) => text.clone(),
-        Value::Object(map) => {
-            let mut pairs: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go_text(v))).collect();
-            pairs.sort();
-            pairs.join(",")
-        }
-        Value::Array(items) => list_of_items(items),
-        other => other.to_string(),
-    };
-    format!("{name}({index}:{})", description.replace(['(', ')'], ""))
-}
-
-/// A list as Go's `%v` writes it when its items are Argo's: each as its JSON, texts without their quotes.
-fn list_of_items(items: &[Value]) -> String {
-    let text = |item: &Value| match item {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(" "))
-}
-
-fn go_list(items: &[Value]) -> String {
-    format!("[{}]", items.iter().map(go_text).collect::<Vec<_>>().join(" "))
-}
-
-/// A value as Go's `%v` writes what its JSON decoder made of it.
-fn go_text(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => go_list(items),
-        Value::Object(map) => {
-            let pairs: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go_text(v))).collect();
-            format!("map[{}]", pairs.join(" "))
-        }
-        other => other.to_string(),
-    }
+pub(crate) fn item_name(name: &str, index: usize, item: &Item) -> String {
+    format!("{name}({index}:{})", item.description().replace(['(', ')'], ""))
 }
 
 #[cfg(test)]
@@ -120,9 +83,10 @@ mod tests {
     #[test]
     fn items_are_described() {
         use serde_json::json;
-        assert_eq!(item_name("s", 0, &json!("a (b)")), "s(0:a b)");
-        assert_eq!(item_name("s", 1, &json!({"os": "x", "n": 1})), "s(1:n:1,os:x)");
-        assert_eq!(item_name("s", 2, &json!([1, "b"])), "s(2:[1 b])");
-        assert_eq!(item_name("s", 3, &json!(true)), "s(3:true)");
+        let named = |index: usize, item: serde_json::Value| item_name("s", index, &Item::from(&item));
+        assert_eq!(named(0, json!("a (b)")), "s(0:a b)");
+        assert_eq!(named(1, json!({"os": "x", "n": 1})), "s(1:n:1,os:x)");
+        assert_eq!(named(2, json!([1, "b"])), "s(2:[1 b])");
+        assert_eq!(named(3, json!(true)), "s(3:true)");
     }
 }

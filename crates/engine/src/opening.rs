@@ -185,7 +185,7 @@ impl Run {
             return opened;
         }
         let Some((type_, phase)) = begins_as(&found.template) else {
-            let message = format!("template '{}' has no kind", found.template.name);
+            let message = format!("Template '{}' missing specification", found.template.name);
             return self.open_failed(call, message);
         };
         let new = existing.is_none();
@@ -351,6 +351,8 @@ impl Run {
 /// What a template's node is, and its phase when it is new.
 fn begins_as(template: &Template) -> Option<(NodeType, NodePhase)> {
     Some(match template.kind()? {
+        // An empty list of steps is no kind to Argo, which leaves such a list out when it writes a template.
+        TemplateKind::Steps if template.steps.as_ref().is_none_or(Vec::is_empty) => return None,
         TemplateKind::Steps => (NodeType::Steps, NodePhase::Running),
         TemplateKind::Dag => (NodeType::Dag, NodePhase::Running),
         TemplateKind::Suspend => (NodeType::Suspend, NodePhase::Running),

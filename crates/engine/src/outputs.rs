@@ -39,7 +39,7 @@ impl Run {
             let resolved = match crate::calls::artifact_argument(artifact, &scope, is_dag) {
                 Ok(resolved) => resolved,
                 Err(_) if artifact.optional => None,
-                Err(message) => return Err(message.replacen("unable to resolve references: ", "", 1)),
+                Err(message) => return Err(message),
             };
             if let Some(mut resolved) = resolved
                 && resolved.has_driver()

@@ -142,7 +142,13 @@ fn failure(pod: &Value, template: &Template) -> (NodePhase, String) {
     // What keeps artifacts ends when it is stopped, and how is nobody's business.
     for status in statuses(pod, "initContainerStatuses").filter(|s| !is_plugin(s)) {
         if let Some(t) = terminated(status).filter(|t| failed(t)) {
-            return (NodePhase::Error, words(status, t));
+            let name = status["name"].as_str().unwrap_or_default();
+            // The user's own have failed, ours are an error. One that was only killed is passed over.
+            match t["exitCode"].as_i64() {
+                _ if is_infrastructure(name) => return (NodePhase::Error, words(status, t)),
+                Some(137 | 143) => {}
+                _ => return (NodePhase::Failed, words(status, t)),
+            }
         }
     }
     let mut all: Vec<&Value> = statuses(pod, "containerStatuses").collect();

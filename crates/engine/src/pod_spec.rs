@@ -136,14 +136,15 @@ impl Run {
             boundary: node.boundary,
             ..Scope { run: self, boundary: None, inputs: Some(&inputs), locals: &locals, globals: true, item: None }
         };
-        let mut volumes: Vec<Value> = Vec::new();
-        for volume in self.spec.volumes.iter().chain(&self.claims()) {
-            volumes.push(replaced(volume, &volume_scope)?);
+        let mut volumes: Vec<Value> = template.volumes.clone();
+        // A pod has the workflow's volumes that it mounts, not all of them: an unused claim must not hold it up.
+        let claims = self.claims();
+        for name in mounted(&spec, &template) {
+            let of_run = self.spec.volumes.iter().chain(&claims).find(|volume| volume["name"] == name);
+            if let Some(volume) = of_run.filter(|_| !volumes.iter().any(|there| there["name"] == name)) {
+                volumes.push(replaced(volume, &volume_scope)?);
+            }
         }
-        volumes.extend(template.volumes.iter().cloned());
-        // A pod has the volumes that it mounts, not all of the workflow's: an unused claim must not hold it up.
-        let mounted = mounted(&spec);
-        volumes.retain(|v| v["name"].as_str().is_some_and(|name| mounted.contains(name)));
         if !volumes.is_empty() {
             spec.insert("volumes".to_owned(), Value::Array(volumes));
         }
@@ -173,8 +174,10 @@ impl Run {
         for patch in [self.spec.pod_spec_patch.as_deref(), template.pod_spec_patch.as_deref()].into_iter().flatten() {
             let patch = tags::substitute(patch, &scope, &Options::default())
                 .map_err(|faults| crate::inputs::first_message(&faults))?;
-            let value = parse_text(&patch).ok_or_else(|| "podSpecPatch is neither YAML nor JSON".to_owned())?;
-            crate::merge::strategic(&mut spec, &value);
+            let patch = parse_text(&patch).filter(|patch| crate::validate::pod_patch_fault(patch).is_none());
+            // Argo's words; `lint` tells the place.
+            let patch = patch.ok_or_else(|| "Error applying PodSpecPatch".to_owned())?;
+            crate::merge::strategic(&mut spec, &patch);
         }
 
         let mut labels = Map::new();
@@ -640,11 +643,13 @@ pub(crate) fn parse_text(text: &str) -> Option<Value> {
     loaded.documents.into_iter().next().map(|d| d.value)
 }
 
-/// The names of volumes that containers mount.
-fn mounted(spec: &Map<String, Value>) -> std::collections::BTreeSet<String> {
-    let parts = ["containers", "initContainers"].into_iter().filter_map(|key| spec.get(key)?.as_array()).flatten();
-    parts
-        .flat_map(|part| ["volumeMounts", "volumeDevices"].into_iter().filter_map(|key| part[key].as_array()))
+/// The names of the volumes that containers mount, in Argo's order: the main ones', the init containers', the sidecars'.
+fn mounted(spec: &Map<String, Value>, template: &Template) -> Vec<String> {
+    let is_sidecar = |part: &Value| template.sidecars.iter().any(|sidecar| sidecar["name"] == part["name"]);
+    let parts = |key: &str| spec.get(key).and_then(Value::as_array).into_iter().flatten();
+    let (side, main): (Vec<&Value>, Vec<&Value>) = parts("containers").partition(|part| is_sidecar(part));
+    let all = main.into_iter().chain(parts("initContainers")).chain(side);
+    all.flat_map(|part| ["volumeMounts", "volumeDevices"].into_iter().filter_map(|key| part[key].as_array()))
         .flatten()
         .filter_map(|mount| mount["name"].as_str().map(str::to_owned))
         .collect()

@@ -472,6 +472,10 @@ impl Run {
         }
         if !was_fulfilled && self.nodes.list[ix].status.is_fulfilled() {
             self.tell_parent(ix);
+        } else if let Some(parent) = self.nodes.list[ix].parent
+            && self.has_named_hooks(parent, ix)
+        {
+            self.tell_progress(parent, ix);
         }
         if phase.is_fulfilled() {
             self.suspended.remove(&ix);

@@ -9,6 +9,7 @@ use windlass_model::parameter::Inputs;
 use windlass_model::status::NodeStatus;
 use windlass_model::{Artifact, NodePhase, NodeType};
 
+use crate::loops::Item;
 use crate::names;
 use crate::nodes::{Ix, is_hooked};
 use crate::run::Run;
@@ -23,7 +24,7 @@ pub(crate) struct Scope<'a> {
     pub locals: &'a [(String, String)],
     /// Whether globals are known here.
     pub globals: bool,
-    pub item: Option<&'a Value>,
+    pub item: Option<&'a Item>,
 }
 
 impl<'a> Scope<'a> {
@@ -33,7 +34,7 @@ impl<'a> Scope<'a> {
     }
 
     /// A place that knows only a loop's item.
-    pub(crate) fn item(run: &'a Run, item: &'a Value) -> Self {
+    pub(crate) fn item(run: &'a Run, item: &'a Item) -> Self {
         Self { run, boundary: None, inputs: None, locals: &[], globals: false, item: Some(item) }
     }
 
@@ -173,17 +174,10 @@ impl Resolve for Scope<'_> {
         }
         if let Some(item) = self.item {
             if name == "item" {
-                return Lookup::Text(match item {
-                    Value::String(text) => Cow::Borrowed(text.as_str()),
-                    other => Cow::Owned(other.to_string()),
-                });
+                return Lookup::Text(item.text());
             }
             if let Some(key) = name.strip_prefix("item.") {
-                return match item.get(key) {
-                    Some(Value::String(text)) => Lookup::Text(Cow::Borrowed(text.as_str())),
-                    Some(other) => Lookup::Text(Cow::Owned(other.to_string())),
-                    None => Lookup::Unknown,
-                };
+                return item.member(key).map_or(Lookup::Unknown, |text| Lookup::Text(Cow::Owned(text)));
             }
         }
         if let Some(inputs) = self.inputs

@@ -22,6 +22,7 @@ mod names;
 mod object;
 mod outputs;
 mod plugins;
+mod pod_patch;
 mod pod_types;
 mod references;
 mod refused;
@@ -36,6 +37,8 @@ mod values;
 use windlass_lang::yaml::Document;
 use windlass_lang::{Diagnostic, Severity, Sources};
 use windlass_model::WorkflowSpec;
+
+pub(crate) use pod_patch::fault as pod_patch_fault;
 
 use object::{Known, Object};
 use report::Report;
@@ -108,6 +111,7 @@ fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
     let Some(spec) = &object.spec else { return };
     spec::check(object, spec, known, report);
     garbage::check_spec(object, spec, report);
+    pod_patch::check_spec(object, spec, report);
     for template in object.templates() {
         kinds::check(object, &template, report);
         containers::check(object, &template, report);
@@ -122,6 +126,7 @@ fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
         injection::check(&template, report);
         memoize::check(&template, report);
         garbage::check(&template, report);
+        pod_patch::check(&template, report);
     }
     memoize::check_whole(object, report);
     legacy::check(object, report);

@@ -303,7 +303,7 @@ impl Run {
                 }
                 machine.tasks[slot].node = Some(ix);
                 if !machine.tasks[slot].step.hooks.is_empty() {
-                    self.tell_running(dag, ix);
+                    self.tell_progress(dag, ix);
                 }
                 true
             }

@@ -10,12 +10,12 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 use windlass_lang::tags::{self, Options};
 use windlass_model::template::WorkflowStep;
 use windlass_model::{NodePhase, NodeType};
 
 use crate::calls::{Ready, ready, when_holds};
+use crate::loops::Item;
 use crate::names;
 use crate::nodes::{Call, Ix, Machine};
 use crate::opening::Opened;
@@ -27,7 +27,7 @@ use crate::templates::target;
 #[derive(Clone, Debug)]
 struct Entry {
     ready: Arc<Ready>,
-    item: Option<(Arc<Vec<Value>>, usize)>,
+    item: Option<(Arc<Vec<Item>>, usize)>,
 }
 
 /// What a group knows of its members.
@@ -62,7 +62,7 @@ impl GroupMachine {
     }
 
     /// The items of a dag's task.
-    pub(crate) fn items(boundary: Ix, step: Ready, items: Vec<Value>) -> Self {
+    pub(crate) fn items(boundary: Ix, step: Ready, items: Vec<Item>) -> Self {
         let mut this = Self {
             boundary,
             unresolved: Vec::new(),
@@ -76,7 +76,7 @@ impl GroupMachine {
         this
     }
 
-    fn add_items(&mut self, step: Ready, items: Vec<Value>) {
+    fn add_items(&mut self, step: Ready, items: Vec<Item>) {
         let (step, items) = (Arc::new(step), Arc::new(items));
         for i in 0..items.len() {
             self.entries.push(Entry { ready: step.clone(), item: Some((items.clone(), i)) });
@@ -89,7 +89,7 @@ impl GroupMachine {
     }
 
     /// The item of a member.
-    pub(crate) fn item(&self, slot: usize) -> Option<&Value> {
+    pub(crate) fn item(&self, slot: usize) -> Option<&Item> {
         self.entries.get(slot).and_then(|e| e.item.as_ref()).map(|(items, i)| &items[*i])
     }
 
@@ -126,7 +126,7 @@ impl Run {
                         self.connect(&id, child);
                     }
                     if machine.is_steps && machine.step(slot).is_some_and(|step| !step.hooks.is_empty()) {
-                        self.tell_running(ix, child);
+                        self.tell_progress(ix, child);
                     }
                 }
                 Opened::Failed { ix: child, new, message } => {
@@ -179,7 +179,7 @@ impl Run {
 
     /// Every tag of a step with a loop must have its value when the loop is unrolled, also those of its hooks and of a
     /// template that is written in place.
-    pub(crate) fn check_tags(&self, step: &WorkflowStep, boundary: Ix, item: &Value) -> Result<(), String> {
+    pub(crate) fn check_tags(&self, step: &WorkflowStep, boundary: Ix, item: &Item) -> Result<(), String> {
         let bare = WorkflowStep { with_items: None, with_param: None, with_sequence: None, ..step.clone() };
         let value = serde_json::to_value(&bare).map_err(|e| e.to_string())?;
         if !tags::has_tags(&value) {
@@ -361,7 +361,7 @@ impl Run {
     }
 
     /// A step with its item in place; hooks are left alone.
-    fn with_item(&self, step: &WorkflowStep, item: &Value) -> Result<WorkflowStep, String> {
+    fn with_item(&self, step: &WorkflowStep, item: &Item) -> Result<WorkflowStep, String> {
         let bare = WorkflowStep {
             with_items: None,
             with_param: None,

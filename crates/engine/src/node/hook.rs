@@ -4,7 +4,7 @@
 //! A member settles when it is fulfilled and every hook it has begun has ended. Only then does its parent go on.
 
 use windlass_lang::expr::Expression;
-use windlass_lang::tags::{self, Options};
+use windlass_lang::tags::{self, Evaluated, Lookup, Options, Resolve};
 use windlass_model::status::NodeFlag;
 use windlass_model::template::{LifecycleHook, WorkflowStep};
 use windlass_model::{NodePhase, NodeType};
@@ -17,6 +17,27 @@ use crate::templates::target;
 
 /// What Argo says of a handler for which there is no place: unlike a step or task, it cannot wait.
 const NO_PLACE: &str = "Max parallelism reached";
+
+/// What a hook's arguments know: of its own step or task no more than how it ended and its outputs by name. Argo fills in
+/// the rest (`outputs.result`, `exitCode`, `ip`, …) once the member is left behind, so such a tag stays as it is written.
+struct OfItself<'a> {
+    scope: Scope<'a>,
+    own: &'a str,
+}
+
+impl Resolve for OfItself<'_> {
+    fn name(&self, name: &str) -> Lookup<'_> {
+        let of_own = ["steps.", "tasks."].iter().find_map(|prefix| name.strip_prefix(prefix)?.strip_prefix(self.own));
+        match of_own.and_then(|rest| rest.strip_prefix('.')) {
+            Some(field) if field != "status" && !field.starts_with("outputs.parameters.") => Lookup::Unknown,
+            _ => self.scope.name(name),
+        }
+    }
+
+    fn expression(&self, text: &str) -> Evaluated {
+        self.scope.expression(text)
+    }
+}
 
 impl Run {
     /// Takes in which members were fulfilled: begins their hooks, settles those that have none.
@@ -68,13 +89,18 @@ impl Run {
         }
     }
 
-    /// A member that works through members of its own runs from its first moment, and tells nothing of it by itself: its
-    /// parent looks whether a hook waits for that, once the member has begun what it can.
-    pub(crate) fn tell_running(&mut self, parent: Ix, child: Ix) {
-        let status = &self.nodes.list[child].status;
-        if has_members(status.type_) && status.phase == NodePhase::Running {
+    /// A member with hooks goes on and has not ended: its parent looks whether one of them waits for that, once all has
+    /// begun that can.
+    pub(crate) fn tell_progress(&mut self, parent: Ix, child: Ix) {
+        if !self.nodes.list[child].status.is_fulfilled() {
             self.later.push((parent, child, false));
         }
+    }
+
+    /// Whether a member has hooks that wait for something else than its end.
+    pub(crate) fn has_named_hooks(&self, parent: Ix, child: Ix) -> bool {
+        let is_named = |step: &WorkflowStep| step.hooks.keys().any(|name| name != "exit");
+        self.nodes.list[child].hook_of.is_none() && self.step_of(parent, child).is_some_and(is_named)
     }
 
     /// Whether a task was never called, and its handler waits until everything else is done.
@@ -348,6 +374,8 @@ impl Run {
             Ok(hook.clone())
         } else {
             let scope = self.hook_scope(parent, child);
+            let own = self.step_of(parent, child).map(|step| step.name.as_str()).unwrap_or_default();
+            let scope = OfItself { scope, own };
             serde_json::to_value(&hook)
                 .map_err(|e| e.to_string())
                 .and_then(|value| {

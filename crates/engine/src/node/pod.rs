@@ -14,7 +14,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use windlass_model::labels;
-use windlass_model::status::{NodeFlag, parse_progress};
+use windlass_model::status::parse_progress;
 use windlass_model::task_result::WorkflowTaskResult;
 use windlass_model::{Arguments, NodePhase, NodeType};
 
@@ -221,7 +221,7 @@ impl Run {
                 scope: row.template_scope.as_deref().unwrap_or_default().into(),
                 slot: 0,
                 on_exit: self.nodes.list[ix].on_exit,
-                flag: None::<NodeFlag>,
+                flag: row.node_flag.clone(),
                 depth: 0,
             };
             let existing = self.nodes.find(&names::node_id(self.workflow_name(), &call.name));
@@ -479,8 +479,11 @@ impl Run {
                 row.task_result_synced = Some(true);
             }
         }
-        row.daemoned = None;
+        let was_daemon = row.daemoned.take() == Some(true);
         self.mark(ix, phase, Some(&message));
+        if was_daemon {
+            self.lose_daemon(ix);
+        }
         self.commands.push(Command::ReleasePod { name, uid });
     }
 
@@ -534,9 +537,12 @@ impl Run {
     }
 
     fn lose_pod(&mut self, ix: Ix) {
-        self.nodes.list[ix].status.daemoned = None;
+        let was_daemon = self.nodes.list[ix].status.daemoned.take() == Some(true);
         self.mark(ix, NodePhase::Error, Some("pod deleted"));
         self.lose_containers(ix);
+        if was_daemon {
+            self.lose_daemon(ix);
+        }
     }
 
     /// A container set's containers went with their pod.

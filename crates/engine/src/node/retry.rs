@@ -82,13 +82,14 @@ impl Run {
         if machine.given_up {
             return;
         }
-        // After a load: take up the attempts there are.
-        while machine.last.is_none_or(|last| self.nodes.list[last].status.phase.is_fulfilled()) {
-            let name = format!("{}({})", machine.call.name, machine.attempts);
-            if self.nodes.find(&names::node_id(self.workflow_name(), &name)).is_none() {
-                break;
-            }
-            if !self.open_attempt(ix, machine) {
+        // After a load: take up the attempts there are. Only the last one goes on; an earlier one that a retry by hand has
+        // set to `Running` stays so, as in Argo.
+        while let Some(there) = self.find_attempt(machine, machine.attempts) {
+            let is_last = self.find_attempt(machine, machine.attempts + 1).is_none();
+            if !is_last && !self.nodes.list[there].status.phase.is_fulfilled() {
+                machine.last = Some(there);
+                machine.attempts += 1;
+            } else if !self.open_attempt(ix, machine) {
                 return;
             }
         }
@@ -154,12 +155,20 @@ impl Run {
                     let status = &self.nodes.list[last].status;
                     let (phase, outputs) = (status.phase, status.outputs.clone());
                     self.nodes.list[ix].status.outputs = outputs;
-                    self.nodes.list[ix].status.daemoned = None;
+                    let was_daemon = self.nodes.list[ix].status.daemoned.take() == Some(true);
                     self.mark(ix, phase, Some(&message));
+                    if was_daemon {
+                        self.lose_daemon(ix);
+                    }
                     return;
                 }
             }
         }
+    }
+
+    fn find_attempt(&self, machine: &RetryMachine, number: usize) -> Option<Ix> {
+        let name = format!("{}({number})", machine.call.name);
+        self.nodes.find(&names::node_id(self.workflow_name(), &name))
     }
 
     /// Begins the next attempt; false when it must wait.

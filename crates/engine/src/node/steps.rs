@@ -6,6 +6,7 @@
 //! | Running | group i succeeded | Running | group i+1 begins, after the last nodes of group i |
 //! | Running | last group succeeded | Succeeded | outputs are taken; Error when they cannot be |
 //! | Running | group failed or in error | Failed | with the group's message |
+//! | Running | a daemon of an earlier group failed | Failed | and so has its group, after all |
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use windlass_model::template::{StepGroup, WorkflowStep};
 use windlass_model::{Arguments, NodePhase, NodeType, Template};
 
 use crate::loops::has_loop;
-use crate::node::group::GroupMachine;
+use crate::node::group::{GroupMachine, continues_on};
 use crate::nodes::{Call, Ix, Machine, Target};
 use crate::run::Run;
 use crate::scope::Scope;
@@ -86,6 +87,35 @@ impl Run {
             };
             machine.group = Some(self.open_step_group(ix, machine.current, steps.clone()));
         }
+    }
+
+    /// A daemon has failed while others went on. Its step group has succeeded long ago and has failed now, and so has the
+    /// steps node; what runs there is left to itself. So in Argo, which looks at the earlier groups anew as long as something
+    /// runs after them; a dag does not mind.
+    pub(crate) fn lose_daemon(&mut self, ix: Ix) {
+        let node = &self.nodes.list[ix];
+        let (id, name, phase) = (node.status.id.clone(), node.status.name.clone(), node.status.phase);
+        let Some((group, steps)) = node.parent.zip(node.boundary) else { return };
+        let (row, around) = (&self.nodes.list[group].status, &self.nodes.list[steps].status);
+        let is_done = row.type_ == NodeType::StepGroup && row.phase == NodePhase::Succeeded;
+        if !phase.is_fail_or_error() || !is_done || around.phase.is_fulfilled() {
+            return;
+        }
+        // Of a load before now the group keeps no members, but its template does.
+        let number = row.name.strip_prefix(&around.name).and_then(|n| n.trim_matches(['[', ']']).parse::<usize>().ok());
+        let template = self.nodes.list[steps].template.as_ref().and_then(|t| t.steps.as_ref());
+        let mut members = template.zip(number).and_then(|(groups, n)| groups.get(n)).into_iter().flat_map(|g| &g.0);
+        let called = name.strip_prefix(&format!("{}.", row.name)).unwrap_or_default();
+        let is_it = |step: &&WorkflowStep| called == step.name || called.starts_with(&format!("{}(", step.name));
+        if members.find(is_it).is_some_and(|step| continues_on(step.continue_on.as_ref(), phase)) {
+            return;
+        }
+        let message = format!("child '{id}' failed");
+        let row = &mut self.nodes.list[group].status;
+        (row.phase, row.message) = (NodePhase::Failed, Some(message.clone()));
+        self.touch(group);
+        self.set_outbound(steps);
+        self.mark(steps, NodePhase::Failed, Some(&message));
     }
 
     fn open_step_group(&mut self, steps: Ix, number: usize, members: Vec<WorkflowStep>) -> Ix {

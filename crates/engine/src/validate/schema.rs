@@ -157,17 +157,10 @@ impl<'s> Walker<'s, '_, '_> {
         if value.is_null() {
             return;
         }
-        let fits = match shape {
-            Shape::Any => return,
-            Shape::Text => value.is_string(),
-            Shape::Int => fits("integer", value),
-            Shape::Number => value.is_number(),
-            Shape::Bool => value.is_boolean(),
-            Shape::Loose => value.is_string() || value.is_number(),
-            Shape::Quantity => value.is_number() || value.as_str().is_some_and(is_quantity),
-            Shape::List(_) => value.is_array(),
-            Shape::Map(_) | Shape::Struct(_) => value.is_object(),
-        };
+        if *shape == Shape::Any {
+            return;
+        }
+        let fits = shape.holds(value);
         if !fits {
             let wanted = match shape {
                 Shape::Text => word("string"),
@@ -239,16 +232,6 @@ impl<'s> Walker<'s, '_, '_> {
             }
         }
     }
-}
-
-/// A number with at most a suffix: `500m`, `1Gi`, `1e3`.
-fn is_quantity(text: &str) -> bool {
-    let rest = text.trim_start_matches(['+', '-']);
-    let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
-    let (number, suffix) = rest.split_at(digits);
-    let exponent = suffix.strip_prefix(['e', 'E']).is_some_and(|e| e.parse::<i32>().is_ok());
-    const SUFFIXES: [&str; 16] = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-    number.parse::<f64>().is_ok() && (exponent || SUFFIXES.contains(&suffix))
 }
 
 /// Whether a place is within a step, not the step itself.
