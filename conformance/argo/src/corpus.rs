@@ -218,6 +218,12 @@ impl Recording {
         found.unwrap_or(&Value::Null)
     }
 
+    /// Whether a pod was ever seen to run.
+    #[must_use]
+    pub fn ran(&self, pod: &str) -> bool {
+        list(&self.value, "timeline").any(|seen| seen[1] == "pod" && seen[2] == pod && seen[3] == "Running")
+    }
+
     /// When a pod was seen to have ended.
     #[must_use]
     pub fn ended(&self, pod: &Value, row: &Value) -> Timestamp {

@@ -87,8 +87,8 @@ impl Script for Recorded<'_> {
         let row = self.recording.node(id);
         let status = &recorded["status"];
         let ready = row["podIP"].is_string();
-        let ran = containers(status)
-            .any(|s| s["state"]["terminated"]["startedAt"].is_string() || s["state"]["running"].is_object());
+        let began = |s: &Value| s["state"]["terminated"]["startedAt"].is_string() || s["state"]["running"].is_object();
+        let ran = self.recording.ran(&name) || containers(status).any(began);
         let mut begins = kept(status);
         begins["reason"] = Value::Null;
         begins["message"] = Value::Null;
