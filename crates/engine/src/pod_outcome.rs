@@ -277,6 +277,20 @@ mod tests {
     }
 
     #[test]
+    fn init_containers_of_the_users_fail_and_ours_are_errors() {
+        let of = |name: &str, code: i64| {
+            let mut pod = pod("Failed", json!([{"name": "main", "state": {"terminated": {"exitCode": 1}}}]));
+            let state = json!({"terminated": {"reason": "Error", "exitCode": code}});
+            pod["status"]["initContainerStatuses"] = json!([{"name": name, "state": state}]);
+            let outcome = outcome(&pod, &Template::default(), false);
+            (outcome.phase, outcome.message)
+        };
+        assert_eq!(of("init", 64), (NodePhase::Error, "init: Error (exit code 64)".to_owned()));
+        assert_eq!(of("mine", 7), (NodePhase::Failed, "mine: Error (exit code 7)".to_owned()));
+        assert_eq!(of("mine", 137), (NodePhase::Failed, "main: Error (exit code 1)".to_owned()));
+    }
+
+    #[test]
     fn a_container_that_never_ran_took_no_resources() {
         let state = |from: &str| json!({"terminated": {"exitCode": 128, "startedAt": from, "finishedAt": "2026-11-21T07:29:34Z"}});
         let of = |from: &str| resources_duration(&pod("Failed", json!([{"name": "main", "state": state(from)}])));
