@@ -2,11 +2,12 @@
 //! and the sizes of locks in a database.
 //!
 //! [`Archive`], [`Memory`] and [`Limits`] are the ports: who has one need not know where it keeps things. [`SqliteArchive`] keeps all
-//! of it in one file. It
+//! of it in one file, [`PostgresArchive`] the first two in a database that Argo may share. It
 //! reads of a Workflow what it is found by; it must never know an engine, a cluster, or what a node is.
 
 mod limits;
 mod memory;
+mod postgres;
 mod record;
 mod selector;
 mod sqlite;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 
 pub use limits::Limits;
 pub use memory::{Memory, Remembered};
+pub use postgres::{Login, Logins, Password, PostgresArchive, PostgresOptions, TlsMode};
 pub use selector::Selector;
 pub use sqlite::SqliteArchive;
 
@@ -24,6 +26,14 @@ pub enum Error {
     /// The database could not be read or written: worth another try.
     #[error("archive database: {0}")]
     Database(#[from] rusqlite::Error),
+    /// The database elsewhere did not do it: why, and what to do about it.
+    #[error("archive database: {why}")]
+    Postgres {
+        /// In words; it names no password.
+        why: String,
+        /// Whether it may go well later.
+        transient: bool,
+    },
     /// A newer Windlass wrote the file: waiting does not help.
     #[error("archive database has format {found}, this program knows up to {known}: use the newer program")]
     TooNew {
@@ -49,6 +59,7 @@ impl Error {
         use rusqlite::ErrorCode::{ConstraintViolation, TooBig};
         match self {
             Self::Database(e) => !matches!(e.sqlite_error_code(), Some(TooBig | ConstraintViolation)),
+            Self::Postgres { transient, .. } => *transient,
             Self::TooNew { .. } => true,
             Self::Unreadable(_) | Self::Question(_) | Self::Ended => false,
         }

@@ -73,35 +73,3 @@ impl Memory for SqliteArchive {
         self.with(move |c| Ok(c.execute(query, rusqlite::params![namespace, cache, key])?)).await
     }
 }
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn what_is_remembered_is_found_and_forgotten() {
-        let dir = tempfile::tempdir().unwrap();
-        let memory = SqliteArchive::new(dir.path().join("archive.db"));
-        let s = str::to_owned;
-        // Larger than any ConfigMap.
-        let large = "x".repeat(3 << 20);
-        for (namespace, cache, key, entry) in [("a", "c", "k", "1"), ("a", "c/d", "k", &large), ("b", "c", "k", "2")] {
-            memory.remember(s(namespace), s(cache), s(key), s(entry)).await.unwrap();
-        }
-        memory.remember(s("a"), s("c"), s("k"), s("3")).await.unwrap();
-        let memory = SqliteArchive::new(dir.path().join("archive.db"));
-        assert_eq!(memory.recall(s("a"), s("c"), s("k")).await.unwrap().as_deref(), Some("3"));
-        assert_eq!(memory.recall(s("b"), s("c"), s("k")).await.unwrap().as_deref(), Some("2"));
-        assert_eq!(memory.recall(s("a"), s("c/d"), s("k")).await.unwrap().unwrap().len(), 3 << 20);
-        assert_eq!(memory.recall(s("c"), s("c"), s("k")).await.unwrap(), None);
-        let mut there: Vec<_> =
-            memory.remembered(s("a")).await.unwrap().into_iter().map(|r| (r.cache, r.bytes)).collect();
-        there.sort();
-        assert_eq!(there, [(s("c"), 1), (s("c/d"), 3 << 20)]);
-        assert_eq!(memory.forget(s("a"), Some(s("c")), None).await.unwrap(), 1);
-        assert_eq!(memory.forget(s("a"), None, None).await.unwrap(), 1);
-        assert_eq!(memory.remembered(s("a")).await.unwrap(), []);
-        assert_eq!(memory.forget(s("b"), None, Some(s("k"))).await.unwrap(), 1);
-    }
-}

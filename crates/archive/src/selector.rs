@@ -30,6 +30,11 @@ impl Selector {
         }
     }
 
+    /// What it asks for.
+    pub(crate) fn requirements(&self) -> &[Requirement] {
+        &self.0
+    }
+
     /// Adds its conditions on the row `w`, and their values.
     pub(crate) fn conditions(&self, conditions: &mut Vec<String>, values: &mut Vec<Value>) {
         for Requirement { key, wanted } in &self.0 {

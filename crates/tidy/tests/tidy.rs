@@ -59,6 +59,7 @@ const LICENCES: &[&str] = &[
 const DUPLICATES: &[&str] = &[
     "base64",
     "either",
+    "fallible-iterator",
     "foldhash",
     "getrandom",
     "hashbrown",
