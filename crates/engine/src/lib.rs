@@ -33,6 +33,7 @@ mod opening;
 mod other_host;
 mod outputs;
 pub mod past;
+pub mod persistence;
 mod plugins;
 pub mod pod_form;
 mod pod_outcome;

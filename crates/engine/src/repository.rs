@@ -8,6 +8,7 @@ use windlass_lang::yaml;
 use windlass_model::artifact::{ArtifactLocation, LocalArtifact};
 
 use crate::artifact_plugins::{self, ArtifactDriver};
+use crate::persistence::Archiving;
 use crate::pod_form::ImageCommand;
 use crate::restrictions::Referencing;
 
@@ -47,50 +48,16 @@ pub struct ControllerConfig {
     pub ignored: Vec<String>,
 }
 
-/// The usual form of keys.
-const KEY_FORMAT: &str = "{{workflow.name}}/{{pod.name}}";
-/// What `persistence` says of the archive.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Archiving {
-    /// `archive`; where it is not said, whoever has an archive uses it.
-    pub on: Option<bool>,
-    /// `archiveTTL` in milliseconds; for ever where it is not said.
-    pub ttl_ms: Option<i64>,
-    /// `archiveLabelSelector`; all of them where it is not said.
-    pub selector: Option<Value>,
-}
-
-impl Archiving {
-    /// Reads `persistence`; the keys that have no effect are told too.
-    fn read(mut value: Value) -> Result<(Self, Vec<String>), String> {
-        let Some(settings) = value.as_object_mut() else { return Err("it is a map of settings".to_owned()) };
-        let on = match settings.remove("archive") {
-            None | Some(Value::Null) => None,
-            Some(Value::Bool(on)) => Some(on),
-            Some(_) => return Err("archive: it is true or false".to_owned()),
-        };
-        let ttl_ms = match settings.remove("archiveTTL") {
-            None | Some(Value::Null) => None,
-            Some(text) => {
-                let ms = text.as_str().and_then(crate::duration::parse_ms).filter(|ms| *ms >= 0);
-                // Argo has no limit for an empty one.
-                let empty = text.as_str().is_some_and(|t| t.is_empty() || ms == Some(0));
-                if ms.is_none() && !empty {
-                    return Err("archiveTTL: it is a duration such as 30d or 12h".to_owned());
-                }
-                ms.filter(|ms| *ms > 0)
-            }
-        };
-        let selector = settings.remove("archiveLabelSelector").filter(|v| !v.is_null());
-        if selector.as_ref().is_some_and(|s| !s.is_object()) {
-            return Err("archiveLabelSelector: it has matchLabels and matchExpressions".to_owned());
-        }
-        // Large tables are kept beside their workflow wherever they do not fit into it; there is nothing to switch on.
-        settings.remove("nodeStatusOffLoad");
-        let ignored = settings.keys().map(|key| format!("persistence.{key}")).collect();
-        Ok((Self { on, ttl_ms, selector }, ignored))
+impl ControllerConfig {
+    /// The keys that have no effect for who keeps archived workflows in a database, or elsewhere.
+    pub fn without_effect(&self, has_database: bool) -> Vec<String> {
+        let unused = (self.archiving.database.is_some() && !has_database).then(|| "persistence.postgresql".to_owned());
+        self.ignored.iter().cloned().chain(unused).collect()
     }
 }
+
+/// The usual form of keys.
+const KEY_FORMAT: &str = "{{workflow.name}}/{{pod.name}}";
 
 impl Repository {
     /// Reads one repository, as `artifact-repositories` and the controller's configuration have it.
@@ -359,7 +326,8 @@ mod tests {
         assert_eq!(read, controller_config(&data(&[("config", &format!("persistence:\n{indented}"))])).unwrap());
         assert_eq!((read.archiving.on, read.archiving.ttl_ms), (Some(true), Some(864_000_000)));
         assert_eq!(read.archiving.selector, Some(json!({"matchLabels": {"keep": "yes"}})));
-        assert_eq!(read.ignored, ["persistence.postgresql"]);
+        assert_eq!(read.without_effect(false), ["persistence.postgresql"]);
+        assert!(read.without_effect(true).is_empty());
         assert_eq!(controller_config(&data(&[("persistence", "archive: false")])).unwrap().archiving.on, Some(false));
         assert_eq!(controller_config(&BTreeMap::new()).unwrap().archiving, Archiving::default());
         for (text, word) in [

@@ -18,7 +18,8 @@ use tokio::time::Instant;
 use tracing::warn;
 use windlass_engine::Referencing;
 use windlass_engine::artifact_plugins::ArtifactDriver;
-use windlass_engine::repository::{Archiving, ControllerConfig, controller_config};
+use windlass_engine::persistence::Archiving;
+use windlass_engine::repository::{ControllerConfig, controller_config};
 use windlass_schedule::throttle::{Bucket, Limits};
 
 use super::{Key, Settings, Sight, Sights, repository, seen};
@@ -81,10 +82,10 @@ impl Live {
         self.now().drivers.clone()
     }
 
-    /// Whether a workflow with these labels is to be archived, by who has an archive.
-    pub(crate) fn is_archived(&self, labels: &BTreeMap<String, String>) -> bool {
+    /// Whether a workflow with these labels is to be archived, by who has an archive and does so `unasked` or not.
+    pub(crate) fn is_archived(&self, labels: &BTreeMap<String, String>, unasked: bool) -> bool {
         let now = self.now();
-        now.archiving.on != Some(false)
+        now.archiving.on.unwrap_or(unasked)
             && now.archiving.selector.as_ref().is_none_or(|selector| crate::selects(selector, labels))
     }
 
@@ -151,14 +152,13 @@ pub(crate) async fn read(client: &Client, settings: &Settings) -> Result<Control
     Ok(config_of(map.as_ref()).unwrap_or_default())
 }
 
-/// The `instanceID` that the ConfigMap of that namespace says now. Argo's controller reads it when it starts, and ours
-/// too. A ConfigMap that cannot be read is an error: whose workflows these are is not to be guessed.
-pub async fn configured_instance(client: &Client, namespace: &str) -> Result<Option<String>, Error> {
+/// What the ConfigMap of that namespace says now, for what counts from a controller's start: its instance and its database,
+/// as with Argo's. A ConfigMap that cannot be read is an error: whose workflows these are is not to be guessed.
+pub async fn configured(client: &Client, namespace: &str) -> Result<ControllerConfig, Error> {
     let maps: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &seen::config_maps());
     let map = maps.get_opt(repository::CONFIGURATION).await?;
-    let Some(map) = map else { return Ok(None) };
-    let config = controller_config(&repository::data(&map)).map_err(Error::Configuration)?;
-    Ok(config.instance)
+    let Some(map) = map else { return Ok(ControllerConfig::default()) };
+    controller_config(&repository::data(&map)).map_err(Error::Configuration)
 }
 
 /// Every change of the configuration, and of what namespaces say. A controller of one namespace may not ask for that.

@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error, warn};
 use windlass_archive::{Archive, Limits, Memory};
 use windlass_engine::Observation;
+use windlass_engine::persistence::Database;
 use windlass_engine::repository::ControllerConfig;
 use windlass_model::{WorkflowPhase, labels};
 
@@ -42,7 +43,7 @@ use stray::Strays;
 use sweep::Sweep;
 use windlass_schedule::throttle::Throttle;
 
-pub use live::{LIMIT, configured_instance};
+pub use live::{LIMIT, configured};
 pub(crate) use live::{Live, read as configuration};
 pub use repository::CONFIGURATION;
 pub(crate) use seen::config_maps;
@@ -62,6 +63,9 @@ pub struct Settings {
     pub traces: Option<crate::traces::Traces>,
     /// Where finished workflows are kept; nowhere when it is not said.
     pub archive: Option<Arc<dyn Archive>>,
+    /// The database of the configuration that `archive` is in. With one, `archive: true` has to be said for a workflow to be
+    /// archived, as with Argo; without, it need not.
+    pub database: Option<Database>,
     /// Where outputs are remembered that name no ConfigMap; nowhere when it is not said.
     pub memory: Option<Arc<dyn Memory>>,
     /// The sizes of semaphores in a database, and that there is one; without it nobody gets such a lock.
@@ -87,6 +91,7 @@ impl Default for Settings {
             metrics: crate::metrics::Metrics::default(),
             traces: None,
             archive: None,
+            database: None,
             memory: None,
             limits: None,
             scope: Scope::default(),
@@ -250,6 +255,10 @@ impl House {
     fn see(&mut self, sight: Sight) {
         match sight {
             Sight::Configured(config) => {
+                let said = config.archiving.database.as_ref().and_then(|said| said.as_ref().ok());
+                if said.zip(self.settings.database.as_ref()).is_some_and(|(said, used)| said != used) {
+                    warn!("persistence names another database now: it counts when this controller starts again");
+                }
                 self.config = *config;
                 let own = self.throttle.limits().own.clone();
                 self.limit(own);

@@ -150,8 +150,8 @@ impl Looking<'_> {
                 Ok(config) => config,
                 Err(why) => return Ok(Err(format!("ConfigMap {namespace}/{CONFIGURATION}: {why}"))),
             };
-            if !config.ignored.is_empty() {
-                let ignored = config.ignored.join(", ");
+            let ignored = config.without_effect(self.settings.database.is_some()).join(", ");
+            if !ignored.is_empty() {
                 tracing::info!(namespace, ignored, "settings of {CONFIGURATION} that have no effect here");
             }
             if let Some(repository) = config.repository {

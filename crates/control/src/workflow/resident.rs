@@ -693,7 +693,7 @@ impl Resident {
                 None => drop(after.remove(key)),
             }
         }
-        if self.live.is_archived(&after) {
+        if self.live.is_archived(&after, self.settings.database.is_none()) {
             written[labels::ARCHIVING_STATUS] = json!("Pending");
         }
     }

@@ -70,7 +70,7 @@ async fn each_runs_its_own() {
     // Who cannot read its configuration does not guess whose workflows are whose.
     let maps: Api<ConfigMap> = Api::namespaced(house.client.clone(), "default");
     let map = |id: &str| json!({"metadata": {"name": workflow::CONFIGURATION}, "data": {"instanceID": id}});
-    let configured = async || workflow::configured_instance(&house.client, "default").await;
+    let configured = async || workflow::configured(&house.client, "default").await.map(|c| c.instance);
     assert_eq!(configured().await.unwrap(), None);
     maps.create(&PostParams::default(), &serde_json::from_value(map("a")).unwrap()).await.unwrap();
     assert_eq!(configured().await.unwrap().as_deref(), Some("a"));
