@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use windlass_archive::{Archive, Error, Name, Selector, Wanted};
 
-pub use crate::caller::Caller;
 use crate::caller::Refusal;
+pub use crate::caller::{Caller, by_token};
 
 /// Everything about archived workflows. Each request has to bring its [`Caller`] as an extension.
 pub fn routes(archive: Arc<dyn Archive>) -> Router {

@@ -15,7 +15,6 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use jiff::Timestamp;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
-use kube::client::Body;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,6 +23,7 @@ use windlass_model::{ARGO_API_VERSION, ARGO_GROUP, VERSION};
 use windlass_schedule::binding::{self, Event, Fault};
 
 use crate::answer::Answer;
+use crate::caller::{NoToken, bearer, bearing};
 use crate::sender;
 
 /// How events are taken.
@@ -126,7 +126,7 @@ impl Inner {
             ));
         }
         let (parts, body) = request.into_parts();
-        let token = bearer(&parts.headers)?;
+        let token = bearer(&parts.headers).map_err(|NoToken| unknown())?;
         if token.is_none() && !sender::is_webhook(&parts.headers) {
             return Err(unknown());
         }
@@ -170,20 +170,9 @@ impl Inner {
         }
     }
 
-    /// A client that is the sender.
-    fn sender(&self, token: HeaderValue) -> kube::Client {
-        let anonymous = self.anonymous.clone();
-        let service = tower::service_fn(move |mut request: http::Request<Body>| {
-            request.headers_mut().insert(header::AUTHORIZATION, token.clone());
-            let anonymous = anonymous.clone();
-            async move { anonymous.send(request).await }
-        });
-        kube::Client::new(service, "default")
-    }
-
     async fn dispatch(&self, event: Event, token: HeaderValue) -> Result<Answer, Answer> {
         let _turn = self.turns.acquire().await.expect("invariant: the semaphore is never closed");
-        let client = self.sender(token);
+        let client = bearing(&self.anonymous, token);
         let bindings = api(&client, &event.namespace, "WorkflowEventBinding", "workfloweventbindings");
         let bindings = bindings.list(&ListParams::default()).await.map_err(|error| refused(&error))?.items;
         let env = event.environment();
@@ -340,19 +329,6 @@ fn unknown() -> Answer {
                    workfloweventbindings, get workflowtemplates and create workflows; a webhook is signed with a secret \
                    that the namespace's Secret argo-workflows-webhook-clients has";
     Answer::new(StatusCode::UNAUTHORIZED, "error", message)
-}
-
-/// The access token, as the header that it came in; nothing where there is none. What is no token is never passed over.
-fn bearer(headers: &HeaderMap) -> Result<Option<HeaderValue>, Answer> {
-    let Some(header) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
-    let text = header.to_str().map_err(|_| unknown())?;
-    let (scheme, token) = text.split_once(' ').ok_or_else(unknown)?;
-    if !scheme.eq_ignore_ascii_case("bearer") || token.trim().is_empty() {
-        return Err(unknown());
-    }
-    let mut token = header.clone();
-    token.set_sensitive(true);
-    Ok(Some(token))
 }
 
 fn payload(body: &[u8]) -> Result<Value, Answer> {

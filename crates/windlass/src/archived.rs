@@ -1,5 +1,5 @@
-//! Archived workflows as this command line reads them: through the door of the cluster that it talks to. A cluster without
-//! an archive has none, and says so.
+//! Archived workflows as this command line reads them: through the door of the cluster that it talks to, or at the
+//! address that `--argo-server` names. A cluster without an archive has none, and says so.
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
@@ -34,27 +34,46 @@ struct Meta {
     more: Option<String>,
 }
 
-pub(crate) async fn ask<T: serde::de::DeserializeOwned>(
-    c: &Connection,
-    method: &str,
-    path: &str,
-) -> Result<T, kube::Error> {
-    let request = http::Request::builder().method(method).uri(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
-    c.client.request(request).await
+pub(crate) async fn ask<T: serde::de::DeserializeOwned>(c: &Connection, method: &str, path: &str) -> Result<T> {
+    let request = http::Request::builder().method(method).uri(path).body(Vec::new())?;
+    let client = match &c.server {
+        Some(server) => server.client()?,
+        None => c.client.clone(),
+    };
+    client.request(request).await.map_err(told)
 }
+
+/// What the other side says that it does not do, in its own words.
+#[derive(Debug)]
+struct Refused {
+    code: u16,
+    message: String,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// Whether this says that there is no archive at all, or that it is not for us: nothing to fall back to.
 pub(crate) fn has_none(error: &anyhow::Error) -> bool {
-    let status = error.downcast_ref::<kube::Error>();
-    matches!(status, Some(kube::Error::Api(status)) if matches!(status.code, 403 | 404))
+    error.downcast_ref::<Refused>().is_some_and(|refused| matches!(refused.code, 403 | 404))
 }
 
 pub(crate) fn told(error: kube::Error) -> anyhow::Error {
-    match &error {
-        kube::Error::Api(status) if status.code == 404 && !status.message.starts_with("there is no ") => {
-            anyhow!(error).context("this cluster keeps no such thing; `windlass up` does")
-        }
-        _ => anyhow!(error),
+    let kube::Error::Api(status) = error else { return anyhow!(error) };
+    let (code, message) = (status.code, status.message.clone());
+    let is_told = code != 404 || message.starts_with("there is no ");
+    let refused = anyhow!(Refused { code, message });
+    match is_told {
+        true => refused,
+        false => refused.context(
+            "this cluster keeps no such thing: `windlass up` does, and a controller with a database, at the address of its \
+             --events-listen (--argo-server HOST:PORT)",
+        ),
     }
 }
 
@@ -83,7 +102,7 @@ pub(crate) async fn list(c: &Connection, query: &Query) -> Result<Vec<Workflow>>
     let (mut all, mut after) = (Vec::new(), String::new());
     loop {
         let path = format!("{ROOT}?{words}{after}");
-        let page: List<Workflow> = ask(c, "GET", &path).await.map_err(told)?;
+        let page: List<Workflow> = ask(c, "GET", &path).await?;
         all.extend(page.items);
         match page.metadata.more.filter(|more| !more.is_empty()) {
             Some(more) => after = format!("&listOptions.continue={more}"),
@@ -132,19 +151,19 @@ pub(crate) async fn newest(c: &Connection, name: &str) -> Result<Option<Value>> 
 
 /// The whole workflow.
 pub(crate) async fn get(c: &Connection, uid: &str) -> Result<Value> {
-    ask(c, "GET", &format!("{ROOT}/{}", part(uid))).await.map_err(told)
+    ask(c, "GET", &format!("{ROOT}/{}", part(uid))).await
 }
 
 /// Takes it out of the archive.
 pub(crate) async fn delete(c: &Connection, uid: &str) -> Result<()> {
-    ask::<Value>(c, "DELETE", &format!("{ROOT}/{}", part(uid))).await.map(drop).map_err(told)
+    ask::<Value>(c, "DELETE", &format!("{ROOT}/{}", part(uid))).await.map(drop)
 }
 
 /// The keys of all labels.
 pub(crate) async fn label_keys(c: &Connection, namespace: Option<&str>) -> Result<Vec<String>> {
     let mut words = url::form_urlencoded::Serializer::new(String::new());
     words.extend_pairs(namespace.map(|n| ("namespace", n)));
-    let list: List<String> = ask(c, "GET", &format!("{ROOT}-label-keys?{}", words.finish())).await.map_err(told)?;
+    let list: List<String> = ask(c, "GET", &format!("{ROOT}-label-keys?{}", words.finish())).await?;
     Ok(list.items)
 }
 
@@ -153,7 +172,7 @@ pub(crate) async fn label_values(c: &Connection, namespace: Option<&str>, key: &
     let mut words = url::form_urlencoded::Serializer::new(String::new());
     words.append_pair("listOptions.labelSelector", key);
     words.extend_pairs(namespace.map(|n| ("namespace", n)));
-    let list: List<String> = ask(c, "GET", &format!("{ROOT}-label-values?{}", words.finish())).await.map_err(told)?;
+    let list: List<String> = ask(c, "GET", &format!("{ROOT}-label-values?{}", words.finish())).await?;
     Ok(list.items)
 }
 

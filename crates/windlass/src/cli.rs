@@ -58,12 +58,45 @@ pub(crate) struct Global {
     /// Namespace [default: default]
     #[arg(short, long, global = true, value_name = "NS")]
     pub(crate) namespace: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: ArgoServerArgs,
     /// More about what happens, on stderr (repeat for more)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Colour: auto means on a terminal only
     #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
     pub(crate) color: Color,
+}
+
+/// Another address for what outlives objects, by the names that `argo` has for it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ArgoServerArgs {
+    /// Ask for archived workflows and remembered outputs at this address instead of the API's, with the token ARGO_TOKEN: a
+    /// controller's --events-listen
+    #[arg(short = 's', long, global = true, env = "ARGO_SERVER", value_name = "HOST:PORT")]
+    pub(crate) argo_server: Option<String>,
+    /// Whether that address speaks TLS
+    #[arg(
+        short = 'e', long, global = true, env = "ARGO_SECURE", value_name = "BOOL", default_value_t = true,
+        action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        hide = true
+    )]
+    pub(crate) secure: bool,
+    /// Its certificate is not looked at
+    #[arg(
+        short = 'k', long, global = true, env = "ARGO_INSECURE_SKIP_VERIFY", hide = true,
+        value_parser = clap::builder::FalseyValueParser::new()
+    )]
+    pub(crate) insecure_skip_verify: bool,
+    /// The path below which it is
+    #[arg(short = 'b', long, global = true, env = "ARGO_BASE_HREF", value_name = "PATH", hide = true)]
+    pub(crate) argo_base_href: Option<String>,
+    /// It is always asked by HTTP
+    #[arg(
+        long, global = true, env = "ARGO_HTTP1", hide = true,
+        value_parser = clap::builder::FalseyValueParser::new()
+    )]
+    pub(crate) argo_http1: bool,
 }
 
 /// When to use colour.

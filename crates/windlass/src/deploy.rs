@@ -13,6 +13,8 @@ const CONTROLLER: &str = "windlass-controller";
 const EVENTS: &str = "windlass-events";
 /// The role of signed events.
 const WEBHOOKS: &str = "windlass-webhooks";
+/// The role of the archive's database.
+const DATABASE: &str = "windlass-database";
 /// The executor's ServiceAccount and role.
 const EXECUTOR: &str = "windlass-executor";
 /// The Secret with the executor's token.
@@ -35,6 +37,9 @@ pub(crate) fn manifests(args: &InstallArgs) -> Vec<Value> {
         all.push(executor_role());
         if !args.no_controller {
             all.extend(controller(settings, args.replicas));
+            if !args.database_secret.is_empty() {
+                all.extend(database(home, &args.database_secret));
+            }
         }
     }
     for namespace in namespaces {
@@ -283,6 +288,21 @@ fn webhooks(namespace: &str, home: &str, accounts: &[String]) -> [Value; 2] {
     ]
 }
 
+/// What logs in to the archive's database: these Secrets beside the controller.
+fn database(home: &str, secrets: &[String]) -> [Value; 2] {
+    let at = json!({"name": DATABASE, "namespace": home});
+    let mut own = rule("", &["secrets"], &["get"]);
+    own["resourceNames"] = json!(secrets);
+    [
+        json!({"apiVersion": RBAC_VERSION, "kind": "Role", "metadata": at, "rules": [own]}),
+        json!({
+            "apiVersion": RBAC_VERSION, "kind": "RoleBinding", "metadata": at,
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": DATABASE},
+            "subjects": [{"kind": "ServiceAccount", "name": CONTROLLER, "namespace": home}],
+        }),
+    ]
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -338,6 +358,15 @@ mod tests {
                 .filter(|o| !plain.contains(o))
                 .collect();
         insta::assert_snapshot!(shown(&with));
+    }
+
+    #[test]
+    fn with_a_database() {
+        let plain = made(&[]);
+        let flags = ["--database-secret", "db-user", "--database-secret", "db-password"];
+        let with: Vec<Value> = made(&flags).into_iter().filter(|o| !plain.contains(o)).collect();
+        insta::assert_snapshot!(shown(&with));
+        assert_eq!(made(&[&flags[..], &["--no-controller"]].concat()), made(&["--no-controller"]));
     }
 
     #[test]

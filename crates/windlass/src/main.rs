@@ -4,6 +4,7 @@ mod archived;
 mod cli;
 mod cluster;
 mod connect;
+mod database;
 mod deploy;
 mod home;
 mod image_commands;

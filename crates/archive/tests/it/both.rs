@@ -15,7 +15,7 @@ impl Kept for SqliteArchive {}
 impl Kept for PostgresArchive {}
 
 /// The login of a case's server.
-pub struct Known;
+pub(crate) struct Known;
 
 #[async_trait::async_trait]
 impl Logins for Known {
@@ -24,7 +24,7 @@ impl Logins for Known {
     }
 }
 
-pub fn options(port: u16, database: &str) -> PostgresOptions {
+pub(crate) fn options(port: u16, database: &str) -> PostgresOptions {
     PostgresOptions {
         host: "127.0.0.1".to_owned(),
         port,
@@ -74,7 +74,7 @@ impl Place {
     }
 }
 
-pub fn workflow(uid: &str, name: &str, namespace: &str, minute: u32, labels: Value) -> String {
+pub(crate) fn workflow(uid: &str, name: &str, namespace: &str, minute: u32, labels: Value) -> String {
     let at = format!("2026-11-21T12:{minute:02}:00Z");
     json!({
         "metadata": {"uid": uid, "name": name, "namespace": namespace, "labels": labels, "managedFields": [{}],
@@ -85,7 +85,7 @@ pub fn workflow(uid: &str, name: &str, namespace: &str, minute: u32, labels: Val
     .to_string()
 }
 
-pub fn names(page: &Page) -> Vec<String> {
+pub(crate) fn names(page: &Page) -> Vec<String> {
     let name = |text: &String| {
         let item: Value = serde_json::from_str(text).unwrap();
         assert!(item["status"].get("nodes").is_none() && item["spec"].get("templates").is_none(), "{item}");
@@ -94,7 +94,7 @@ pub fn names(page: &Page) -> Vec<String> {
     page.items.iter().map(name).collect()
 }
 
-pub fn asked(text: &str) -> Wanted {
+pub(crate) fn asked(text: &str) -> Wanted {
     Wanted { labels: Selector::parse(text).unwrap(), ..Wanted::default() }
 }
 

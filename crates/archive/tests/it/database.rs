@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Its one user and the password.
-pub const USER: &str = "keeper";
-pub const PASSWORD: &str = "only-for-this-case";
+pub(crate) const USER: &str = "keeper";
+pub(crate) const PASSWORD: &str = "only-for-this-case";
 
 /// A server; dropped, it is gone with all that it held.
-pub struct Postgres {
+pub(crate) struct Postgres {
     child: Option<Child>,
     programs: PathBuf,
     dir: tempfile::TempDir,
     ids: Option<(u32, u32)>,
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 /// Where Debian keeps the server, else where the PATH has it.
@@ -46,7 +46,7 @@ fn unprivileged() -> Option<(u32, u32)> {
 
 impl Postgres {
     /// Starts one, if this machine has it.
-    pub fn start(case: &str) -> Option<Self> {
+    pub(crate) fn start(case: &str) -> Option<Self> {
         let Some(programs) = programs() else {
             let why = "there is no PostgreSQL (package postgresql)";
             println!("NOT RUN: {case}: {why}");
@@ -95,7 +95,7 @@ impl Postgres {
     }
 
     /// Runs it, with more settings.
-    pub fn begin(&mut self, more: &[&str]) {
+    pub(crate) fn begin(&mut self, more: &[&str]) {
         let log = std::fs::File::create(self.path("log")).unwrap();
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.path("data")).arg("-k").arg(self.dir.path());
@@ -118,7 +118,7 @@ impl Postgres {
     }
 
     /// Ends it at once; connections break.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         let pid = Pid::from_child(&child);
         kill_process(pid, Signal::INT).unwrap();
@@ -134,7 +134,7 @@ impl Postgres {
 
     /// What a question answers, a line a row; with `|` between the columns.
     #[track_caller]
-    pub fn ask(&self, database: &str, text: &str) -> String {
+    pub(crate) fn ask(&self, database: &str, text: &str) -> String {
         let out = self.psql(database, text).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
         assert!(out.status.success(), "{text}\n{}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8(out.stdout).unwrap().trim_end().to_owned()
@@ -142,7 +142,7 @@ impl Postgres {
 
     /// A file of the server's own, as it wants it.
     #[allow(dead_code, reason = "not every crate's cases have one")]
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.path("data").join(name);
         std::fs::write(&path, text).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();

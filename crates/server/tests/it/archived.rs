@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use windlass_apiserver::{ApiServer, Identity, Options};
 use windlass_archive::{Archive, SqliteArchive};
-use windlass_server::archived::{Caller, has, routes};
+use windlass_server::archived::{Caller, by_token, has, routes};
 
 fn workflow(uid: &str, name: &str, namespace: &str, minute: u32, team: &str) -> String {
     let at = format!("2026-11-21T12:{minute:02}:00Z");
@@ -138,4 +138,62 @@ async fn rbac_decides_who_sees_what_is_archived() {
         let (code, refused) = house.ask(&admin, "GET", &format!("/api/v1/archived-workflows{bad}")).await;
         assert_eq!(code, 400, "{bad}: {refused}");
     }
+}
+
+#[tokio::test]
+async fn a_token_says_who_asks() {
+    let api = ApiServer::open(Options::memory()).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let archive = SqliteArchive::new(dir.path().join("archive.db"));
+    archive.keep(vec![workflow("u1", "build", "default", 1, "red")]).await.unwrap();
+    let client = api.client(Identity::admin());
+    let create = async |path: &str, object: Value| -> Value {
+        let request = Request::post(path).header("content-type", "application/json");
+        client.request(request.body(object.to_string().into_bytes()).unwrap()).await.unwrap()
+    };
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let mut tokens = Vec::new();
+    for name in ["reader", "nobody"] {
+        create(accounts, json!({"metadata": {"name": name}})).await;
+        let asked =
+            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}});
+        let answer = create(&format!("{accounts}/{name}/token"), asked).await;
+        tokens.push(answer["status"]["token"].as_str().unwrap().to_owned());
+    }
+    let rules = json!([{"apiGroups": ["argoproj.io"], "resources": ["workflows"], "verbs": ["get", "list"]}]);
+    create(&format!("{rbac}/roles"), json!({"metadata": {"name": "reader"}, "rules": rules})).await;
+    let binding = json!({
+        "metadata": {"name": "reader"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
+        "subjects": [{"kind": "ServiceAccount", "name": "reader", "namespace": "default"}],
+    });
+    create(&format!("{rbac}/rolebindings"), binding).await;
+
+    let router = by_token(routes(Arc::new(archive)), api.outside_client());
+    let ask = async |authorization: Option<&str>, path: &str| {
+        let mut request = Request::get(path);
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization);
+        }
+        let answer = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let code = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (code, serde_json::from_slice::<Value>(&body).unwrap_or_default())
+    };
+    let (reader, nobody) = (format!("Bearer {}", tokens[0]), format!("bearer {}", tokens[1]));
+    let (list, one) = ("/api/v1/archived-workflows?namespace=default", "/api/v1/archived-workflows/u1");
+    for path in [list, one] {
+        assert_eq!(ask(Some(&reader), path).await.0, 200, "{path}");
+        let (code, refused) = ask(Some(&nobody), path).await;
+        assert_eq!((code, &refused["reason"]), (403, &json!("Forbidden")), "{path}: {refused}");
+    }
+    // Whoever is nobody learns nothing, not even of what there is not.
+    for authorization in [None, Some("Bearer x"), Some("Basic YTpi"), Some("Bearer "), Some("x")] {
+        for path in [list, one, "/api/v1/archived-workflows/none"] {
+            let (code, refused) = ask(authorization, path).await;
+            assert_eq!((code, &refused["kind"]), (401, &json!("Status")), "{authorization:?} {path}: {refused}");
+        }
+    }
+    assert_eq!(ask(None, "/api/v1/other").await.0, 404);
 }

@@ -73,7 +73,8 @@ pub(crate) struct ControllerSettings {
     /// Where the controller is, and its ConfigMap workflow-controller-configmap
     #[arg(long, default_value = "windlass-system", value_name = "NS")]
     pub(crate) controller_namespace: String,
-    /// Address at which events are taken (HTTP: put what speaks TLS before it): 0.0.0.0:2746 [default: none]
+    /// Address at which events are taken, and what is archived is asked for (HTTP: put what speaks TLS before it):
+    /// 0.0.0.0:2746 [default: none]
     #[arg(long, value_name = "ADDR")]
     pub(crate) events_listen: Option<std::net::SocketAddr>,
     #[command(flatten)]
@@ -152,6 +153,10 @@ pub(crate) struct InstallArgs {
     /// argo-workflows-webhook-clients there and make tokens of these accounts, of no others (repeatable)
     #[arg(long, value_name = "NAME")]
     pub(crate) webhook_account: Vec<String>,
+    /// A Secret of the controller's namespace that `persistence.postgresql` names: the controller may read it, and no other one
+    /// (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) database_secret: Vec<String>,
     /// How many controllers there are: one works, the others stand by
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) replicas: u32,

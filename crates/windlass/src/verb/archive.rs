@@ -15,14 +15,17 @@ use crate::cli::{
     ArchiveGetArgs, ArchiveListArgs, ArchiveResubmitArgs, ArchiveRetryArgs, ArchiveVerb, ArchivedNames, Format,
     WhichArchived,
 };
-use crate::connect::{Connection, connect};
+use crate::connect::{Connection, connect_both, connect_kept};
 use crate::print::list::{ListLook, draw};
 use crate::start::Session;
 use crate::verb::follow;
 use crate::{objects, print};
 
 pub(super) async fn run(session: &Session, verb: ArchiveVerb) -> Result<ExitCode> {
-    let connection = connect(&session.global).await?;
+    let connection = match verb {
+        ArchiveVerb::Retry(_) | ArchiveVerb::Resubmit(_) => connect_both(&session.global).await?,
+        _ => connect_kept(&session.global).await?,
+    };
     let within = |all: bool| (!all).then(|| connection.namespace.clone());
     match verb {
         ArchiveVerb::List(args) => list(&connection, args).await,

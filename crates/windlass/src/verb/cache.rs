@@ -5,19 +5,19 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::archived::{ask, told};
+use crate::archived::ask;
 use crate::cli::{CacheVerb, Format};
-use crate::connect::connect;
+use crate::connect::connect_kept;
 use crate::print;
 use crate::start::Session;
 
 pub(super) async fn run(session: &Session, verb: CacheVerb) -> Result<ExitCode> {
-    let c = connect(&session.global).await?;
+    let c = connect_kept(&session.global).await?;
     let namespace: String = url::form_urlencoded::byte_serialize(c.namespace.as_bytes()).collect();
     let path = format!("/api/v1/windlass/remembered/{namespace}");
     match verb {
         CacheVerb::List(args) => {
-            let all: Value = ask(&c, "GET", &path).await.map_err(told)?;
+            let all: Value = ask(&c, "GET", &path).await?;
             match args.output {
                 Some(Format::Json) => println!("{}", serde_json::to_string_pretty(&all["items"])?),
                 Some(Format::Yaml) => print!("{}", print::yaml(&all["items"])?),
@@ -28,7 +28,7 @@ pub(super) async fn run(session: &Session, verb: CacheVerb) -> Result<ExitCode> 
             let mut words = url::form_urlencoded::Serializer::new(String::new());
             words.extend_pairs(args.cache.map(|cache| ("cache", cache)));
             words.extend_pairs(args.key.map(|key| ("key", key)));
-            let done: Value = ask(&c, "DELETE", &format!("{path}?{}", words.finish())).await.map_err(told)?;
+            let done: Value = ask(&c, "DELETE", &format!("{path}?{}", words.finish())).await?;
             println!("{} remembered outputs forgotten", done["forgotten"]);
         }
     }

@@ -1,10 +1,10 @@
 //! `windlass controller`: the loops against a Kubernetes cluster, the same as in `up`, with the executor inside of steps'
-//! pods. It keeps nothing but what images run by themselves.
+//! pods. On its own disk it keeps nothing but what images run by themselves; what outlives workflows is in a database, where one is named.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use kube::api::{DynamicObject, PostParams};
 use kube::config::AuthInfo;
 use kube::core::{ApiResource, GroupVersionKind};
@@ -16,16 +16,17 @@ use windlass_control::clock::Clock;
 use windlass_control::election::{self, Candidate};
 use windlass_control::form::{Executor, PodExecutor};
 use windlass_control::metrics::Metrics;
-use windlass_control::{cron, garbage, retention, tables, workflow};
+use windlass_control::{archive, cron, garbage, retention, tables, workflow};
 use windlass_engine::metrics::{Metric, Operation, Reading};
 use windlass_engine::pod_form::PodForm;
 use windlass_oci::Store;
 use windlass_oci::client::{self, ClientOptions};
-use windlass_server::{EventOptions, Events};
+use windlass_server::{EventOptions, Events, archived, remembered};
 
 use crate::cli::{ControllerArgs, KanikoBy};
 use crate::cluster;
 use crate::connect;
+use crate::database;
 use crate::deploy;
 use crate::home::Home;
 use crate::image_commands::Registries;
@@ -40,9 +41,13 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
     let config = config(session).await?;
     let client = Client::try_from(config.clone())?;
     ensure_kinds(&client).await?;
-    let configured = workflow::configured_instance(&client, &settings.controller_namespace).await;
+    let configured = workflow::configured(&client, &settings.controller_namespace).await;
     let configured = configured.context("cannot read the controller's configuration")?;
-    let scope = settings.scope(configured);
+    let scope = settings.scope(configured.instance);
+    let database = configured.archiving.database.transpose();
+    let database = database.map_err(|why| anyhow!("{}: persistence.{why}", workflow::CONFIGURATION))?;
+    let kept =
+        database.as_ref().map(|of| Arc::new(database::open(&client, &settings.controller_namespace, of, &scope)));
 
     let images = ClientOptions {
         credentials: super::image::credentials(None)?,
@@ -69,8 +74,13 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
         scope: scope.clone(),
         controller_namespace: settings.controller_namespace.clone(),
         always_offload: cluster::always_offload(),
+        database: database.clone(),
         ..workflow::Settings::default()
     };
+    if let Some(kept) = &kept {
+        loops.archive = Some(kept.clone());
+        loops.memory = Some(kept.clone());
+    }
 
     let interrupted = super::run::interruption()?;
     let stop = CancellationToken::new();
@@ -85,12 +95,21 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
         let mut outside = config;
         outside.auth_info = AuthInfo::default();
         let anonymous = Client::try_from(outside)?;
-        let events = Events::new(anonymous, client.clone(), EventOptions::default());
-        let router = events.routes().merge(windlass_server::health::routes());
+        let events = Events::new(anonymous.clone(), client.clone(), EventOptions::default());
+        let mut router = events.routes().merge(windlass_server::health::routes());
+        if let Some(kept) = &kept {
+            let routes = archived::routes(kept.clone()).merge(remembered::routes(kept.clone()));
+            router = router.merge(archived::by_token(routes, anonymous));
+        }
         // Whoever names another address than loopback in a pod means it; a Service cannot reach loopback.
         let listener = listener::bind(address, true).await;
         let listener = listener.with_context(|| format!("events cannot listen on {address}: see --events-listen"))?;
         tasks.spawn(cluster::serve(listener, router, stop.clone(), "events"));
+    }
+    if let Some((kept, database)) = kept.zip(database) {
+        let until = stop.clone();
+        let told = database::tell(kept.as_ref().clone(), database);
+        tasks.spawn(async move { until.run_until_cancelled(told).await });
     }
     let mut candidate = None;
     let mut interrupted = std::pin::pin!(interrupted);
@@ -116,6 +135,7 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
     tell_leader(&loops.metrics, true);
     tasks.spawn(retention::run(client.clone(), scope.clone(), Clock::default(), stop.clone()));
     tasks.spawn(cron::run(client.clone(), scope.clone(), Clock::default(), stop.clone()));
+    tasks.spawn(archive::run(client.clone(), loops.clone(), stop.clone()));
     tasks.spawn(garbage::run(client.clone(), loops.clone(), stop.clone()));
     tasks.spawn(tables::run(client.clone(), scope.clone(), Clock::default(), stop.clone()));
     tasks.spawn(workflow::run(client, loops, stop.clone()));

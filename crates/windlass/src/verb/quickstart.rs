@@ -135,7 +135,7 @@ async fn story(session: &Session, _args: &QuickstartArgs, home: &Home, dir: &Pat
 }
 
 async fn tell(teller: &mut Teller, cluster: &Cluster, dir: &Path, home: &Home) -> Result<()> {
-    let connection = Connection { client: cluster.client(), namespace: "default".to_owned() };
+    let connection = Connection { client: cluster.client(), namespace: "default".to_owned(), server: None };
 
     let since = Instant::now();
     make_images(cluster).await?;

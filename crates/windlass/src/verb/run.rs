@@ -58,7 +58,7 @@ pub(super) async fn run(session: Session, args: RunArgs) -> Result<ExitCode> {
     };
     let cluster = Cluster::start(host, home, lock, &args.cluster, Listen::private()).await?;
     let namespace = session.global.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    let connection = Connection { client: cluster.client(), namespace };
+    let connection = Connection { client: cluster.client(), namespace, server: None };
     let outcome = run_in(&session, &args, connection, workflow, &others, interrupted).await;
     cluster.stop().await;
     outcome

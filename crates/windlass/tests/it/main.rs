@@ -8,6 +8,7 @@ mod away;
 mod bad_input;
 mod build;
 mod claims;
+mod database;
 mod deliveries;
 mod disk;
 mod docker;
@@ -32,6 +33,8 @@ mod names;
 mod nodes;
 mod on_a_cluster;
 mod plugins;
+#[path = "../../../archive/tests/it/database.rs"]
+mod postgres;
 mod quickstart;
 mod recordings;
 mod rehearsal;
