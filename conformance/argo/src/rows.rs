@@ -250,6 +250,8 @@ pub const SHOWN: &[(&str, &str, &str)] = &[
     ("R6", "crates/windlass/tests/it/claims.rs", "claims_of_a_run"),
     ("R7", "crates/control/tests/it/archive.rs", "what_ends_is_kept_and_says_so"),
     ("O1", "crates/windlass/tests/it/archive.rs", "a_run_is_found_after_it_is_gone"),
+    ("O1", "crates/archive/tests/it/argo.rs", "rows_of_argo_are_read_and_ours_lie_beside_them"),
+    ("O1", "crates/windlass/tests/it/database.rs", "what_ends_on_a_cluster_is_kept_in_a_database"),
     ("O2", "crates/control/tests/it/large.rs", "a_large_table_is_packed_and_read_again_by_the_next_who_starts"),
     ("O2", "crates/control/tests/it/large.rs", "a_table_that_does_not_fit_packed_lies_on_pages"),
     ("O2", "crates/control/tests/it/large.rs", "pages_that_nobody_names_go_after_a_while"),
