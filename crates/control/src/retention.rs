@@ -25,9 +25,12 @@ use crate::part::part_of_workflow;
 use crate::pod::PodSeen;
 use crate::{Scope, from_memory};
 
-/// So long a `ttlStrategy` waits for the archive, and so often it looks.
+/// So long a `ttlStrategy` waits for an archive on this machine.
 const ARCHIVE_WAIT_MAX: SignedDuration = SignedDuration::from_mins(10);
-const ARCHIVE_LOOK: SignedDuration = SignedDuration::from_secs(1);
+/// The same for a database, which somebody else has to bring back.
+const DATABASE_WAIT_MAX: SignedDuration = SignedDuration::from_hours(24);
+/// How often it looks: at first, and after a while.
+const ARCHIVE_LOOK: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(1), SignedDuration::from_secs(30));
 
 /// A Workflow as far as its end matters; the node table is passed over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,18 +65,36 @@ type Collecting = HashMap<(String, String), AbortOnDropHandle<()>>;
 
 /// Where what is due later waits; it ends with the loop.
 #[derive(Clone)]
-struct Timers(CancellationToken);
+struct Timers {
+    ends: CancellationToken,
+    archive_wait: SignedDuration,
+}
 
 impl Timers {
     fn spawn(&self, what: impl Future<Output = ()> + Send + 'static) {
-        drop(tokio::spawn(self.0.clone().run_until_cancelled_owned(what)));
+        drop(tokio::spawn(self.ends.clone().run_until_cancelled_owned(what)));
     }
 }
 
 /// Runs until `stop` is cancelled; what is due later is found again by the next start.
 pub async fn run(client: Client, scope: Scope, clock: Clock, stop: CancellationToken) {
-    let timers = Timers(stop.child_token());
-    let _ends = timers.0.clone().drop_guard();
+    run_waiting(client, scope, clock, ARCHIVE_WAIT_MAX, stop).await;
+}
+
+/// The same beside an archive in a database: what is not kept yet stays for a day.
+pub async fn run_with_database(client: Client, scope: Scope, clock: Clock, stop: CancellationToken) {
+    run_waiting(client, scope, clock, DATABASE_WAIT_MAX, stop).await;
+}
+
+async fn run_waiting(
+    client: Client,
+    scope: Scope,
+    clock: Clock,
+    archive_wait: SignedDuration,
+    stop: CancellationToken,
+) {
+    let timers = Timers { ends: stop.child_token(), archive_wait };
+    let _ends = timers.ends.clone().drop_guard();
     tokio::select! {
         () = stop.cancelled() => {}
         () = workflows(&client, &scope, &clock, &timers) => {}
@@ -161,9 +182,11 @@ fn ended(client: &Client, wf: &Ended, clock: &Clock, due: &mut HashMap<String, T
     if let Some(at) = ttl.and_then(|ttl| retention::workflow_due(ttl, wf.status.phase, finished)) {
         due.insert(uid.clone(), finished);
         let (client, wf, clock) = (client.clone(), wf.clone(), clock.clone());
+        let archive_wait = timers.archive_wait;
         timers.spawn(async move {
             clock.sleep_until(at).await;
-            let patience = clock.now() + ARCHIVE_WAIT_MAX;
+            let (begun, (mut look, look_max)) = (clock.now(), ARCHIVE_LOOK);
+            let patience = begun + archive_wait;
             let api = Api::<Ended>::namespaced(client.clone(), &wf.namespace().unwrap_or_default());
             let name = wf.name_any();
             let (mut pauses, mut warned) = (Pauses::new(), false);
@@ -173,7 +196,11 @@ fn ended(client: &Client, wf: &Ended, clock: &Clock, due: &mut HashMap<String, T
                     Ok(Since::Changed | Since::Gone) => return,
                     // Archiving may fail for as long as it likes: a delete does not wait for ever.
                     Ok(Since::Unarchived(_)) if clock.now() < patience => {
-                        clock.sleep_until(clock.now() + ARCHIVE_LOOK).await;
+                        clock.sleep_until(clock.now() + look).await;
+                        // It is a matter of moments, or of somebody who mends something.
+                        if clock.now().duration_since(begun) > look_max {
+                            look = (look * 2).min(look_max);
+                        }
                         continue;
                     }
                     Ok(Since::Unarchived(_)) if !std::mem::replace(&mut warned, true) => {

@@ -126,10 +126,22 @@ fn words(error: &tokio_postgres::Error) -> String {
 
 /// Waits for an answer, not for ever.
 pub(super) async fn within<T>(asked: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Error> {
-    match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
+    for_at_most(ANSWER_TIMEOUT, asked).await
+}
+
+/// The same for what a step waits for.
+pub(super) async fn soon<T>(asked: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Error> {
+    for_at_most(CONNECT_TIMEOUT, asked).await
+}
+
+async fn for_at_most<T>(
+    time: Duration,
+    asked: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(time, asked).await {
         Ok(answer) => answer.map_err(|e| told(&e)),
         Err(_) => {
-            let why = format!("it did not answer in {} s", ANSWER_TIMEOUT.as_secs());
+            let why = format!("it did not answer in {} s", time.as_secs());
             Err(Error::Postgres { why, transient: true })
         }
     }

@@ -4,7 +4,7 @@
 use sha2::{Digest, Sha256};
 
 use super::PostgresArchive;
-use super::connect::within;
+use super::connect::{soon, within};
 use super::query::{Asked, Given};
 use crate::{Error, Memory, Remembered};
 
@@ -33,7 +33,7 @@ impl Memory for PostgresArchive {
         asked.text("digest = ?", &digest(&cache, &key));
         let query = format!("SELECT entry FROM windlass_remembered{}", asked.conditions());
         let held = self.held_memory().await?;
-        let row = within(held.client.query_typed_opt(&query, &asked.values())).await?;
+        let row = soon(held.client.query_typed_opt(&query, &asked.values())).await?;
         held.give_back();
         Ok(row.map(|row| row.get(0)))
     }

@@ -36,6 +36,16 @@ struct State {
     idle: Vec<Connection>,
     login: Option<Login>,
     away: Option<(Instant, String)>,
+    looked_for: bool,
+}
+
+/// Somebody looks whether the database is back; the others do not wait for that.
+struct Looking<'p>(&'p Pool);
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        self.0.state().looked_for = false;
+    }
 }
 
 pub(super) struct Pool {
@@ -87,15 +97,24 @@ impl Pool {
     }
 
     async fn connect(&self) -> Result<Client, Error> {
-        if let Some((_, why)) = self.state().away.as_ref().filter(|(since, _)| since.elapsed() < AWAY) {
-            return Err(Error::Postgres { why: why.clone(), transient: true });
-        }
+        let _looking = self.look()?;
         let answer = self.log_in().await;
         self.state().away = match &answer {
             Err(Error::Postgres { why, .. }) => Some((Instant::now(), why.clone())),
             _ => None,
         };
         answer
+    }
+
+    /// Whether it is worth a try. Of a database that was away, one at a time finds out.
+    fn look(&self) -> Result<Option<Looking<'_>>, Error> {
+        let mut state = self.state();
+        let Some((since, why)) = &state.away else { return Ok(None) };
+        if state.looked_for || since.elapsed() < AWAY {
+            return Err(Error::Postgres { why: why.clone(), transient: true });
+        }
+        state.looked_for = true;
+        Ok(Some(Looking(self)))
     }
 
     async fn log_in(&self) -> Result<Client, Error> {

@@ -1,9 +1,12 @@
 //! What has ended goes also when the API fails at the first attempt: by `ttlStrategy`, by both kinds of `podGC`, by the
-//! history limit of a CronWorkflow.
+//! history limit of a CronWorkflow. And what waits for the archive does not wait for ever.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::Method;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use windlass_apiserver::Identity;
@@ -165,4 +168,38 @@ async fn a_workflow_goes_by_the_history_limit() {
     let there = async || house.of("Workflow", "workflows").get_opt("nightly-1").await.unwrap().is_some();
     house.until("the workflow goes", async || !there().await).await;
     house.all_failed();
+}
+
+/// What says that it is to be archived waits for it: for ten minutes where the archive is this machine's, for a day where it is
+/// a database.
+#[tokio::test]
+async fn a_database_is_waited_for_longer() {
+    let ahead_s = Arc::new(AtomicI64::new(0));
+    let ahead = ahead_s.clone();
+    let clock = Clock::of(move || Timestamp::now() + SignedDuration::from_secs(ahead.load(Ordering::SeqCst)));
+    let (near, far) = (Stage::new().await, Stage::new().await);
+    tokio::spawn(retention::run(near.client.clone(), Scope::default(), clock.clone(), near.stop.clone()));
+    let waits = retention::run_with_database(far.client.clone(), Scope::default(), clock.clone(), far.stop.clone());
+    tokio::spawn(waits);
+    let there = async |stage: &Stage| stage.workflows().get_opt("w").await.unwrap().is_some();
+    for stage in [&near, &far] {
+        let object = json!({
+            "apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow",
+            "metadata": {"name": "w", "labels": {
+                "workflows.argoproj.io/completed": "true", "workflows.argoproj.io/workflow-archiving-status": "Pending",
+            }},
+            "spec": {"ttlStrategy": {"secondsAfterCompletion": 0}},
+            "status": {"phase": "Succeeded", "finishedAt": "2026-01-01T00:00:00Z"},
+        });
+        stage.workflows().create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+    }
+    // Both have begun to wait.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(there(&near).await && there(&far).await);
+    ahead_s.store(11 * 60, Ordering::SeqCst);
+    near.until("ten minutes are over", async || !there(&near).await).await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert!(there(&far).await);
+    ahead_s.store(25 * 60 * 60, Ordering::SeqCst);
+    far.until("a day is over", async || !there(&far).await).await;
 }

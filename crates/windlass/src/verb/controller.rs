@@ -133,7 +133,12 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
         }
     }
     tell_leader(&loops.metrics, true);
-    tasks.spawn(retention::run(client.clone(), scope.clone(), Clock::default(), stop.clone()));
+    match loops.database {
+        Some(_) => {
+            tasks.spawn(retention::run_with_database(client.clone(), scope.clone(), Clock::default(), stop.clone()))
+        }
+        None => tasks.spawn(retention::run(client.clone(), scope.clone(), Clock::default(), stop.clone())),
+    };
     tasks.spawn(cron::run(client.clone(), scope.clone(), Clock::default(), stop.clone()));
     tasks.spawn(archive::run(client.clone(), loops.clone(), stop.clone()));
     tasks.spawn(garbage::run(client.clone(), loops.clone(), stop.clone()));
