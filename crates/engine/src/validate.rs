@@ -21,6 +21,7 @@ mod memoize;
 mod names;
 mod object;
 mod outputs;
+mod own_outputs;
 mod plugins;
 mod pod_patch;
 mod pod_types;
@@ -117,6 +118,7 @@ fn check(object: &Object<'_>, known: &Known<'_>, report: &mut Report<'_>) {
         containers::check(object, &template, report);
         outputs::check(&template, report);
         calls::check(object, &template, known, report);
+        own_outputs::check(&template, report);
         arguments::check(object, &template, known, report);
         loops::check(&template, report);
         conditions::check(&template, report);
