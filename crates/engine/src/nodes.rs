@@ -219,6 +219,13 @@ impl Nodes {
                     for c in containers {
                         self.collect_outbound(c, out, depth + 1);
                     }
+                    if status.type_ == NodeType::Pod {
+                        // Its hooks hang from it as its containers do.
+                        let hooks = status.children.iter().filter_map(|id| self.find(id));
+                        for hook in hooks.filter(|c| is_hooked(&self.list[*c].status)) {
+                            self.collect_outbound(hook, out, depth + 1);
+                        }
+                    }
                 }
             }
             NodeType::Skipped | NodeType::Suspend | NodeType::Http | NodeType::Plugin => out.push(status.id.clone()),

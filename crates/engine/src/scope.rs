@@ -80,6 +80,11 @@ impl<'a> Scope<'a> {
                 _ => self.output(status, field),
             };
         }
+        if field == "status"
+            && let Some(status) = self.run.step_of_loop(boundary, member)
+        {
+            return text(status.phase.as_str().to_owned());
+        }
         self.aggregated(boundary, member, field, None)
     }
 
@@ -233,6 +238,15 @@ impl Run {
             return Some(format!("{}[{group}].{member}", node.status.name));
         }
         template.dag.as_ref()?.tasks.iter().any(|t| t.name == member).then(|| format!("{}.{member}", node.status.name))
+    }
+
+    /// The row of one of a step's items, by the name that people see: `deploy(1:eu)`. What waits for it is its hooks, in its
+    /// own step group; tasks have no such names.
+    fn step_of_loop(&self, boundary: Ix, shown: &str) -> Option<&NodeStatus> {
+        let (step, _) = shown.split_once('(')?;
+        let group = self.step_group(boundary, step).filter(|group| !group.phase.is_fulfilled())?;
+        let id = names::node_id(self.workflow_name(), &format!("{}.{shown}", group.name));
+        Some(&self.nodes.list[self.nodes.find(&id)?].status)
     }
 
     /// The row of the step group that a step is in.

@@ -242,6 +242,11 @@ impl Run {
         if step.hooks.keys().all(|name| name == "exit") {
             return;
         }
+        // Argo forgets the hooks of a step that it skips, and of a task not.
+        let is_skipped = self.nodes.list[child].status.type_ == NodeType::Skipped;
+        if is_skipped && !matches!(self.nodes.list[parent].machine, Machine::Dag(_)) {
+            return;
+        }
         let hooks: Vec<(String, LifecycleHook)> =
             step.hooks.iter().filter(|(name, _)| *name != "exit").map(|(n, h)| (n.clone(), h.clone())).collect();
         for (name, hook) in hooks {
