@@ -13,8 +13,9 @@ use windlass_model::task::{
     ContainerSetTask, ContainerTask, DataTask, HeaderTask, HttpTask, MANIFEST_PATH, ResourceTask, SCRIPT_PATH, Task,
 };
 use windlass_model::template::{ContainerSetTemplate, DataTemplate, HttpTemplate};
-use windlass_model::{Artifact, Template, Time};
+use windlass_model::{Artifact, NodeType, Template, Time};
 
+use crate::names;
 use crate::nodes::{Ix, Machine};
 use crate::run::Run;
 use crate::scope::Scope;
@@ -51,13 +52,31 @@ impl Run {
         named.get_or_init(|| results_named(template)).contains(member)
     }
 
+    /// The names that a node's template knows of the node: what it is called, and how often it was tried.
+    pub(crate) fn node_locals(&self, ix: Ix) -> Vec<(String, String)> {
+        let (key, called) = self.called(ix);
+        let name = ("node.name".to_owned(), self.nodes.list[ix].status.name.clone());
+        let mut locals = vec![name, (key.to_owned(), called)];
+        locals.extend(self.retry_locals(ix));
+        locals
+    }
+
+    /// `tasks.name` or `steps.name`, and the name: with its item, not with its attempt. The entrypoint, handlers and hooks
+    /// are steps without a name to Argo.
+    fn called(&self, ix: Ix) -> (&'static str, String) {
+        let flag = |ix: Ix| self.nodes.list[ix].status.node_flag.clone().unwrap_or_default();
+        let ix = if flag(ix).retried { self.nodes.list[ix].parent.unwrap_or(ix) } else { ix };
+        let node = &self.nodes.list[ix];
+        let around = node.boundary.map(|boundary| &self.nodes.list[boundary].status);
+        let Some(around) = around.filter(|_| !flag(ix).hooked) else { return ("steps.name", String::new()) };
+        let key = if around.type_ == NodeType::Dag { "tasks.name" } else { "steps.name" };
+        (key, names::display_name(&node.status.name, Some(&around.name)))
+    }
+
     /// The names that only this node's pod knows.
     fn pod_locals(&self, ix: Ix, template: &Template, pod_name: &str) -> Vec<(String, String)> {
-        let mut locals = vec![
-            ("pod.name".to_owned(), pod_name.to_owned()),
-            ("node.name".to_owned(), self.nodes.list[ix].status.name.clone()),
-        ];
-        locals.extend(self.retry_locals(ix));
+        let mut locals = vec![("pod.name".to_owned(), pod_name.to_owned())];
+        locals.extend(self.node_locals(ix));
         for parameter in &template.outputs.parameters {
             if let Some(path) = parameter.value_from.as_ref().and_then(|v| v.path.clone()) {
                 locals.push((format!("outputs.parameters.{}.path", parameter.name), path));

@@ -205,7 +205,7 @@ impl DagMachine {
 
 impl Run {
     pub(crate) fn begin_dag(&mut self, ix: Ix, template: &Template, inputs: &Inputs) {
-        let begun = self.processed(template, inputs).and_then(|template| {
+        let begun = self.processed(ix, template, inputs).and_then(|template| {
             let machine = DagMachine::new(template.dag.as_ref().unwrap_or(&Dag::default()))?;
             Ok((template, machine))
         });

@@ -32,7 +32,7 @@ pub(crate) struct StepsMachine {
 
 impl Run {
     pub(crate) fn begin_steps(&mut self, ix: Ix, template: &Template, inputs: &Inputs) {
-        match self.processed(template, inputs) {
+        match self.processed(ix, template, inputs) {
             Ok(template) => {
                 self.nodes.list[ix].template = Some(Arc::new(template));
                 self.nodes.list[ix].machine = Machine::Steps(Box::default());
@@ -42,13 +42,15 @@ impl Run {
         }
     }
 
-    /// A steps or dag template with inputs and globals in place.
-    pub(crate) fn processed(&self, template: &Template, inputs: &Inputs) -> Result<Template, String> {
+    /// The steps or dag template of a node, with inputs, globals and what it knows of the node in place.
+    pub(crate) fn processed(&self, ix: Ix, template: &Template, inputs: &Inputs) -> Result<Template, String> {
         let value = serde_json::to_value(template).map_err(|e| e.to_string())?;
         if !tags::has_tags(&value) {
             return Ok(template.clone());
         }
-        let scope = Scope { run: self, boundary: None, inputs: Some(inputs), locals: &[], globals: true, item: None };
+        let locals = self.node_locals(ix);
+        let scope =
+            Scope { run: self, boundary: None, inputs: Some(inputs), locals: &locals, globals: true, item: None };
         let value = tags::substitute_value(&value, &scope, &Options::default())
             .map_err(|faults| faults.first().map(|(_, f)| f.message.clone()).unwrap_or_default())?;
         serde_json::from_value(value).map_err(|e| e.to_string())
