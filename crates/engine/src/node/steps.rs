@@ -97,17 +97,24 @@ impl Run {
     pub(crate) fn lose_daemon(&mut self, ix: Ix) {
         let node = &self.nodes.list[ix];
         let (id, name, phase) = (node.status.id.clone(), node.status.name.clone(), node.status.phase);
-        let Some((group, steps)) = node.parent.zip(node.boundary) else { return };
-        let (row, around) = (&self.nodes.list[group].status, &self.nodes.list[steps].status);
-        let is_done = row.type_ == NodeType::StepGroup && row.phase == NodePhase::Succeeded;
-        if !phase.is_fail_or_error() || !is_done || around.phase.is_fulfilled() {
+        let Some(steps) = node.boundary else { return };
+        let around = &self.nodes.list[steps].status;
+        // By its name: after a load a daemon is there without the group that began it. An attempt is its retry's matter.
+        let number =
+            name.strip_prefix(&around.name).and_then(|n| n.strip_prefix('[')?.split_once("].")?.0.parse().ok());
+        let Some(number): Option<usize> = number.filter(|_| !node.status.node_flag.as_ref().is_some_and(|f| f.retried))
+        else {
+            return;
+        };
+        let group_name = format!("{}[{number}]", around.name);
+        let group = self.nodes.find(&crate::names::node_id(self.workflow_name(), &group_name));
+        let Some(group) = group.filter(|g| self.nodes.list[*g].status.phase == NodePhase::Succeeded) else { return };
+        if !phase.is_fail_or_error() || around.phase.is_fulfilled() {
             return;
         }
-        // Of a load before now the group keeps no members, but its template does.
-        let number = row.name.strip_prefix(&around.name).and_then(|n| n.trim_matches(['[', ']']).parse::<usize>().ok());
-        let template = self.nodes.list[steps].template.as_ref().and_then(|t| t.steps.as_ref());
-        let mut members = template.zip(number).and_then(|(groups, n)| groups.get(n)).into_iter().flat_map(|g| &g.0);
-        let called = name.strip_prefix(&format!("{}.", row.name)).unwrap_or_default();
+        let groups = self.nodes.list[steps].template.as_ref().and_then(|t| t.steps.as_ref());
+        let mut members = groups.and_then(|groups| groups.get(number)).into_iter().flat_map(|group| &group.0);
+        let called = name.strip_prefix(&format!("{group_name}.")).unwrap_or_default();
         let is_it = |step: &&WorkflowStep| called == step.name || called.starts_with(&format!("{}(", step.name));
         if members.find(is_it).is_some_and(|step| continues_on(step.continue_on.as_ref(), phase)) {
             return;

@@ -71,3 +71,48 @@ fn a_pod_whose_node_ended_before_the_crash_is_let_go() {
     let decision = run.step(&seen, now());
     assert_eq!((words(&decision.commands), decision.completed), (vec!["release only".to_owned()], true));
 }
+
+#[test]
+fn a_daemon_that_died_meanwhile_fails_its_step_group() {
+    let row = |id: &str, name: &str, kind: &str, phase: &str, children: &[&str]| {
+        json!({"id": id, "name": name, "displayName": name, "type": kind, "phase": phase, "templateName": "t",
+            "templateScope": "local/w", "children": children})
+    };
+    let id = |name: &str| windlass_engine::node_id("w", name);
+    let (first, serve, second, used) = (id("w[0]"), id("w[0].serve"), id("w[1]"), id("w[1].use"));
+    let mut nodes = json!({});
+    nodes["w"] = row("w", "w", "Steps", "Running", &[&first]);
+    nodes["w"]["templateName"] = json!("main");
+    nodes[&first] = row(&first, "w[0]", "StepGroup", "Succeeded", &[&serve]);
+    nodes[&serve] = row(&serve, "w[0].serve", "Pod", "Running", &[&second]);
+    nodes[&serve]["daemoned"] = json!(true);
+    nodes[&second] = row(&second, "w[1]", "StepGroup", "Running", &[&used]);
+    nodes[&used] = row(&used, "w[1].use", "Pod", "Running", &[]);
+    for inner in [&first, &serve, &second, &used] {
+        nodes[inner]["boundaryID"] = json!("w");
+    }
+    let workflow: Workflow = serde_json::from_value(json!({
+        "metadata": {"name": "w", "namespace": "n", "uid": "wu"},
+        "spec": {"entrypoint": "main", "templates": [
+            {"name": "main", "steps": [[{"name": "serve", "template": "t"}], [{"name": "use", "template": "t"}]]},
+            {"name": "t", "daemon": true, "container": {"image": "i", "command": ["c"]}},
+        ]},
+        "status": {"phase": "Running", "startedAt": "2026-01-01T00:00:00Z", "nodes": nodes},
+    }))
+    .unwrap();
+    let mut run = Run::load(&workflow, &Config::default());
+    let seen = |node: &str, phase: &str| {
+        Observation::Pod(json!({
+            "metadata": {"name": format!("w-t-{}", node.rsplit('-').next().unwrap()), "uid": node, "labels": {},
+                "annotations": {"workflows.argoproj.io/node-id": node, "windlass.dev/attempt": "0"}},
+            "spec": {"containers": [{"name": "main"}]},
+            "status": {"phase": phase, "containerStatuses": [{"name": "main", "state": {"terminated": {"exitCode": 3}}}]},
+        }))
+    };
+    run.step(&[seen(&serve, "Failed"), seen(&used, "Running"), Observation::Surveyed], now());
+    let rows = &serde_json::to_value(run.status()).unwrap()["nodes"];
+    let message = format!("child '{serve}' failed");
+    for node in ["w", &first] {
+        assert_eq!((&rows[node]["phase"], &rows[node]["message"]), (&json!("Failed"), &json!(message)), "{node}");
+    }
+}
