@@ -47,6 +47,19 @@ pub fn own(name: &str) -> std::io::Result<Option<Recording>> {
     Ok(Some(Recording { name: name.to_owned(), value }))
 }
 
+/// The recordings of the project's own manifests that ran with real pods: `pods/NAME.json.gz`.
+pub fn with_pods() -> std::io::Result<Vec<Recording>> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("pods"))? {
+        let path = entry?.path();
+        let file = flate2::read::GzDecoder::new(std::fs::File::open(&path)?);
+        let value: Value = serde_json::from_reader(file).map_err(std::io::Error::other)?;
+        all.push(Recording { name: value["case"].as_str().unwrap_or_default().to_owned(), value });
+    }
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
+}
+
 /// One case's recording.
 pub fn read(folder: &Path, name: &str) -> std::io::Result<Recording> {
     let text = std::fs::read_to_string(folder.join("cases").join(name).join("recording.json"))?;
