@@ -260,10 +260,16 @@ async fn acts(stage: &Stage<'_>, mut play: Play<'_>) -> Result<Played, Fault> {
                 Due::Submit(workflow) => stage.create(workflow).await?,
                 Due::Status(pod, status) => stage.set_status(&pod, &status).await?,
                 Due::End(pod, report, status) => {
+                    let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+                    // A retry by hand makes another pod of the same name.
+                    let there = stage.pods().get_opt(name).await?.and_then(|there| there.metadata.uid);
+                    if there.as_deref() != pod["metadata"]["uid"].as_str() {
+                        continue;
+                    }
                     if let Some(report) = report {
                         stage.report(&pod, &report).await?;
                     }
-                    stage.set_status(pod["metadata"]["name"].as_str().unwrap_or_default(), &status).await?;
+                    stage.set_status(name, &status).await?;
                 }
             }
         }

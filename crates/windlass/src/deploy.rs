@@ -65,7 +65,7 @@ fn controller_rules() -> Vec<Value> {
         rule("", &["pods"], &["create", "delete", "get", "list", "patch", "watch"]),
         // Settings and values are read, sizes of semaphores watched, remembered outputs and large node tables written.
         rule("", &["configmaps"], &["create", "delete", "get", "list", "patch", "watch"]),
-        rule("", &["persistentvolumeclaims"], &["create", "delete", "get"]),
+        rule("", &["persistentvolumeclaims"], &["create", "delete", "get", "patch"]),
         rule("policy", &["poddisruptionbudgets"], &["create", "delete"]),
         rule(argo, &["workflows"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule(argo, &["cronworkflows"], &["get", "list", "patch", "watch"]),

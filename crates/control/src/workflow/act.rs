@@ -73,7 +73,14 @@ pub(crate) async fn act(
         Command::CreateClaim { name, claim } => claim_made(client, namespace, name, claim).await,
         Command::DeleteClaim { name } => {
             let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::claims());
-            forgive(api.delete(&name, &DeleteParams::background()).await.map(drop), Command::DeleteClaim { name })
+            let gone = match api.delete(&name, &DeleteParams::background()).await {
+                Ok(answer) => match answer.left() {
+                    Some(claim) => unprotect(&api, &claim).await,
+                    None => Ok(()),
+                },
+                Err(e) => Err(e),
+            };
+            forgive(gone, Command::DeleteClaim { name })
         }
         Command::CreateBudget { name, budget } => {
             let api = Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &seen::budgets());
@@ -341,6 +348,26 @@ async fn create(client: &Client, pods: &Api<PodSeen>, node_id: String, name: Str
             refused(node_id, s.message.clone(), transient)
         }
         Err(e) => refused(node_id, Error::from(e).to_string(), true),
+    }
+}
+
+/// A claim that is deleted stays for as long as any pod names it, also one that has ended: a retry by hand would wait for its
+/// name for ever. Nothing of the run needs it any more, so, as in Argo, it is let go.
+async fn unprotect(api: &Api<DynamicObject>, claim: &DynamicObject) -> Result<(), kube::Error> {
+    const PROTECTED: &str = "kubernetes.io/pvc-protection";
+    let finalizers = claim.finalizers();
+    if !finalizers.iter().any(|f| f == PROTECTED) {
+        return Ok(());
+    }
+    let kept: Vec<&String> = finalizers.iter().filter(|f| *f != PROTECTED).collect();
+    let patch = json!({"metadata": {"resourceVersion": claim.resource_version(), "finalizers": kept}});
+    let name = claim.name_any();
+    match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Err(kube::Error::Api(s)) if s.code == 403 => {
+            warn!(claim = name, error = s.message, "the claim stays until the run's pods are deleted: install anew");
+            Ok(())
+        }
+        answer => answer.map(drop),
     }
 }
 
