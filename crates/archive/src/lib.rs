@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 pub use limits::Limits;
 pub use memory::{Memory, Remembered};
-pub use postgres::{Login, Logins, Password, PostgresArchive, PostgresOptions, TlsMode};
+pub use postgres::{Login, Outside, Password, PostgresArchive, PostgresOptions, TlsMode};
 pub use selector::Selector;
 pub use sqlite::SqliteArchive;
 

@@ -60,7 +60,7 @@ impl Inside {
 }
 
 /// The addresses of a name; an address is its own. Blocks, at most so long.
-pub(crate) fn resolve(host: &str, timeout: Duration) -> io::Result<Vec<IpAddr>> {
+pub fn resolve(host: &str, timeout: Duration) -> io::Result<Vec<IpAddr>> {
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }

@@ -21,7 +21,7 @@ pub mod transfer;
 pub use allow::AllowPaths;
 pub use beneath::{Owner, Root};
 pub use cancel::Cancel;
-pub use dial::{Dial, Inside};
+pub use dial::{Dial, Inside, resolve};
 pub use location::{Location, SecretRef};
 pub use outside::{Ambient, Outside};
 pub use remap::{Endpoints, Remap};

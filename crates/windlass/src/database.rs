@@ -1,12 +1,14 @@
 //! The archive's database of a controller on a cluster: where it is says the configuration, who we are there say Secrets beside
 //! it, which are read with the controller's own rights. Only wiring; it must never put a password anywhere but into a login.
 
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
-use windlass_archive::{Login, Logins, Password, PostgresArchive, PostgresOptions, TlsMode};
+use windlass_archive::{Login, Outside, Password, PostgresArchive, PostgresOptions, TlsMode};
 use windlass_control::Scope;
 use windlass_engine::persistence::{Database, SecretKey, SslMode};
 
@@ -68,10 +70,16 @@ struct Secrets {
 }
 
 #[async_trait::async_trait]
-impl Logins for Secrets {
+impl Outside for Secrets {
     async fn login(&self) -> Result<Login, String> {
         let user = self.read(&self.user).await?;
         Ok(Login { user, password: Password::new(self.read(&self.password).await?) })
+    }
+
+    async fn addresses(&self, host: &str, within: Duration) -> io::Result<Vec<IpAddr>> {
+        let host = host.to_owned();
+        let looking = tokio::task::spawn_blocking(move || windlass_artifacts::resolve(&host, within));
+        looking.await.map_err(io::Error::other)?
     }
 }
 

@@ -1,17 +1,17 @@
-//! One connection to the database: its name resolved without NSS (the binary is static), TCP, TLS, login. It has a time in
+//! One connection to the database: its address, TCP, TLS, login. It has a time in
 //! which it must be done, and says of each fault what to do next. It must never tell a password.
 
 use std::error::Error as _;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, SqlState};
 
-use super::tls::{Tls, TlsMode};
-use super::{Login, PostgresOptions};
+use super::tls::Tls;
+use super::{Login, Outside, PostgresOptions};
 use crate::Error;
 
 /// All of it together may take so long.
@@ -27,11 +27,11 @@ pub(super) enum Fault {
 }
 
 /// Connects and logs in.
-pub(super) async fn connect(options: &PostgresOptions, login: &Login) -> Result<Client, Fault> {
+pub(super) async fn connect(options: &PostgresOptions, login: &Login, outside: &dyn Outside) -> Result<Client, Fault> {
     let other = |why: String| Fault::Other(Error::Postgres { why, transient: true });
     let place = format!("{}:{}", options.host, options.port);
     let connecting = async {
-        let stream = dial(&options.host, options.port).await;
+        let stream = dial(options, outside).await;
         let stream = stream.map_err(|e| other(format!("{place} cannot be reached: {e}")))?;
         // Small questions do not wait for more of them.
         let _ = stream.set_nodelay(true);
@@ -42,15 +42,15 @@ pub(super) async fn connect(options: &PostgresOptions, login: &Login) -> Result<
             .dbname(&options.database)
             .application_name("windlass")
             .ssl_mode(options.tls.wire());
-        if options.tls == TlsMode::Disable {
-            let (client, connection) =
-                config.connect_raw(stream, tokio_postgres::NoTls).await.map_err(|e| fault(&place, &e))?;
-            tokio::spawn(ended(connection));
-            return Ok(client);
-        }
+        // Without TLS it is never asked for; one way through here is one way in the binary.
         let tls = Tls::new(options.tls, &options.host).map_err(other)?;
         let (client, connection) = config.connect_raw(stream, tls).await.map_err(|e| fault(&place, &e))?;
-        tokio::spawn(ended(connection));
+        tokio::spawn(async move {
+            // Why it ended is told by the question that was under way.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to the archive's database ended");
+            }
+        });
         Ok(client)
     };
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
@@ -59,36 +59,19 @@ pub(super) async fn connect(options: &PostgresOptions, login: &Login) -> Result<
     }
 }
 
-/// What drives a connection. Why it ended is told by the question that was under way.
-async fn ended<C: Future<Output = Result<(), tokio_postgres::Error>>>(connection: C) {
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection to the archive's database ended");
-    }
-}
-
-async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
+async fn dial(options: &PostgresOptions, outside: &dyn Outside) -> io::Result<TcpStream> {
+    let addresses = match options.host.parse() {
+        Ok(address) => vec![address],
+        Err(_) => outside.addresses(&options.host, CONNECT_TIMEOUT).await?,
+    };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
-    for address in addresses(host).await? {
-        match TcpStream::connect(SocketAddr::new(address, port)).await {
+    for address in addresses {
+        match TcpStream::connect(SocketAddr::new(address, options.port)).await {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }
     Err(last)
-}
-
-async fn addresses(host: &str) -> io::Result<Vec<IpAddr>> {
-    if let Ok(address) = host.parse() {
-        return Ok(vec![address]);
-    }
-    let unknown = |why: String| io::Error::new(io::ErrorKind::NotFound, format!("its name cannot be resolved: {why}"));
-    let mut builder = hickory_resolver::TokioResolver::builder_tokio().map_err(|e| unknown(e.to_string()))?;
-    let options = builder.options_mut();
-    (options.timeout, options.attempts) = (CONNECT_TIMEOUT / 2, 1);
-    options.ip_strategy = hickory_resolver::config::LookupIpStrategy::Ipv4AndIpv6;
-    let resolver = builder.build().map_err(|e| unknown(e.to_string()))?;
-    let found = resolver.lookup_ip(host).await.map_err(|e| unknown(e.to_string()))?;
-    Ok(found.iter().collect())
 }
 
 fn fault(place: &str, error: &tokio_postgres::Error) -> Fault {

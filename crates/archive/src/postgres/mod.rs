@@ -11,6 +11,8 @@ mod query;
 mod schema;
 mod tls;
 
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,11 +41,14 @@ pub struct Login {
     pub password: Password,
 }
 
-/// Where logins come from. They are asked for before the first connection, and again when one is refused.
+/// What whoever has the archive knows and it does not.
 #[async_trait::async_trait]
-pub trait Logins: Send + Sync {
-    /// The login of now, or what to do so that there is one.
+pub trait Outside: Send + Sync {
+    /// The login of now, or what to do so that there is one. It is asked for before the first connection, and again when one is
+    /// refused.
     async fn login(&self) -> Result<Login, String>;
+    /// The addresses of a host's name. The binary is static, so that NSS cannot be asked.
+    async fn addresses(&self, host: &str, within: Duration) -> io::Result<Vec<IpAddr>>;
 }
 
 /// Which database it is, and what of it is ours.
@@ -89,8 +94,8 @@ impl std::fmt::Debug for PostgresArchive {
 
 impl PostgresArchive {
     /// The archive in this database, which is asked when something is first asked of it.
-    pub fn new(options: PostgresOptions, logins: Arc<dyn Logins>) -> Self {
-        Self { pool: Arc::new(Pool::new(options, logins)) }
+    pub fn new(options: PostgresOptions, outside: Arc<dyn Outside>) -> Self {
+        Self { pool: Arc::new(Pool::new(options, outside)) }
     }
 
     /// Whether it answers, and has its tables. Nothing depends on having asked.

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_postgres::Client;
 
 use super::connect::{self, CONNECT_TIMEOUT, Fault};
-use super::{Login, Logins, PostgresOptions};
+use super::{Login, Outside, PostgresOptions};
 use crate::Error;
 
 /// For so long a database that could not be reached is taken for away.
@@ -50,15 +50,15 @@ impl Drop for Looking<'_> {
 
 pub(super) struct Pool {
     options: PostgresOptions,
-    logins: Arc<dyn Logins>,
+    outside: Arc<dyn Outside>,
     permits: Semaphore,
     state: Mutex<State>,
 }
 
 impl Pool {
-    pub(super) fn new(options: PostgresOptions, logins: Arc<dyn Logins>) -> Self {
+    pub(super) fn new(options: PostgresOptions, outside: Arc<dyn Outside>) -> Self {
         let permits = Semaphore::new(options.connections_max.max(1));
-        Self { options, logins, permits, state: Mutex::default() }
+        Self { options, outside, permits, state: Mutex::default() }
     }
 
     pub(super) fn options(&self) -> &PostgresOptions {
@@ -124,13 +124,15 @@ impl Pool {
             Some(login) => login,
             None => self.ask().await?,
         };
-        match connect::connect(&self.options, &login).await {
+        match connect::connect(&self.options, &login, self.outside.as_ref()).await {
             Ok(client) => Ok(client),
             // It may have been changed since it was read.
             Err(Fault::Refused(_)) if was_known => {
                 self.state().login = None;
                 let login = self.ask().await?;
-                connect::connect(&self.options, &login).await.map_err(|fault| self.refused(fault))
+                connect::connect(&self.options, &login, self.outside.as_ref())
+                    .await
+                    .map_err(|fault| self.refused(fault))
             }
             Err(fault) => Err(self.refused(fault)),
         }
@@ -147,7 +149,7 @@ impl Pool {
     }
 
     async fn ask(&self) -> Result<Login, Error> {
-        let login = self.logins.login().await.map_err(|why| Error::Postgres { why, transient: true })?;
+        let login = self.outside.login().await.map_err(|why| Error::Postgres { why, transient: true })?;
         self.state().login = Some(login.clone());
         Ok(login)
     }

@@ -46,6 +46,11 @@ pub(super) async fn run(session: &Session, args: ControllerArgs) -> Result<ExitC
     let scope = settings.scope(configured.instance);
     let database = configured.archiving.database.transpose();
     let database = database.map_err(|why| anyhow!("{}: persistence.{why}", workflow::CONFIGURATION))?;
+    if database.is_none() && configured.archiving.on == Some(true) {
+        tracing::warn!(
+            "persistence says `archive: true` and names no postgresql that can be used: nothing is archived"
+        );
+    }
     let kept =
         database.as_ref().map(|of| Arc::new(database::open(&client, &settings.controller_namespace, of, &scope)));
 

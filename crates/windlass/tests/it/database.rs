@@ -142,7 +142,7 @@ impl Stage {
 
 fn persistence(port: u16, more: &str) -> String {
     format!(
-        "{more}\npostgresql:\n  host: 127.0.0.1\n  port: {port}\n  database: postgres\n  tableName: argo_workflows\n\
+        "{more}\npostgresql:\n  host: localhost\n  port: {port}\n  database: postgres\n  tableName: argo_workflows\n\
          \x20 userNameSecret: {{name: db, key: user}}\n  passwordSecret: {{name: db, key: password}}\n"
     )
 }
@@ -288,7 +288,7 @@ fn what_was_made_on_a_cluster_is_found_again() {
 #[test]
 fn a_database_that_cannot_be_one_ends_the_start() {
     let stage = Stage::new();
-    stage.configure(&persistence(1, "archive: true").replace("host: 127.0.0.1", "host: ''"));
+    stage.configure(&persistence(1, "archive: true").replace("host: localhost", "host: ''"));
     let done = stage.controller(&[]).finish(LONG);
     done.exits(1).says(&["workflow-controller-configmap: persistence.postgresql.host is required"]);
     // Without one nothing is kept, and there is nothing to ask for.
@@ -300,5 +300,6 @@ fn a_database_that_cannot_be_one_ends_the_start() {
         answer.stderr.contains("keeps no such thing").then_some(answer)
     });
     refused.exits(1).says(&["a controller with a database"]);
+    assert!(controller.said().contains("nothing is archived"), "{}", controller.said());
     drop(controller);
 }
