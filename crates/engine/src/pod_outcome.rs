@@ -84,6 +84,16 @@ pub(crate) fn never_began(pod: &Value) -> bool {
         .any(|t| matches!(t["reason"].as_str(), Some("StartError" | "ContainerCannotRun")) && t["exitCode"] != 0)
 }
 
+/// Whether the user's code in it ever ran.
+pub(crate) fn ran(pod: &Value, template: &Template) -> bool {
+    let began = |t: &Value| t["startedAt"].as_str().and_then(|s| s.parse::<jiff::Timestamp>().ok());
+    statuses(pod, "containerStatuses")
+        .filter(|s| template.is_main_container(s["name"].as_str().unwrap_or_default()))
+        .filter_map(terminated)
+        // The kubelet's word for a container that never ran is the epoch.
+        .any(|t| began(t).is_some_and(|at| at.as_second() > 0))
+}
+
 /// Why a pod is pending, in words.
 pub(crate) fn pending_message(pod: &Value) -> String {
     for field in ["initContainerStatuses", "containerStatuses"] {

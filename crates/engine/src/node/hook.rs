@@ -234,7 +234,7 @@ impl Run {
 
     /// Begins the named hooks whose condition holds. Each begins once. `late`: what has not begun is looked at when
     /// everything else is done.
-    fn fire_hooks(&mut self, parent: Ix, child: Ix, late: bool) {
+    pub(crate) fn fire_hooks(&mut self, parent: Ix, child: Ix, late: bool) {
         if self.nodes.list[parent].status.phase.is_fulfilled() {
             return;
         }

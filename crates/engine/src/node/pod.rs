@@ -331,6 +331,7 @@ impl Run {
             }
             "Running" => self.pod_runs(ix, pod),
             "Succeeded" | "Failed" => {
+                self.pass_through_running(ix, pod);
                 self.end_containers(ix, pod);
                 self.end_pod(ix, pod);
             }
@@ -356,6 +357,20 @@ impl Run {
             self.daemons.push(ix);
             self.leave_daemon(ix);
             self.tell_parent(ix);
+        }
+    }
+
+    /// A pod may run and end between two looks. Hooks that wait for its running are asked all the same.
+    fn pass_through_running(&mut self, ix: Ix, pod: &Value) {
+        let node = &self.nodes.list[ix];
+        let ran = node.template.as_ref().is_some_and(|template| pod_outcome::ran(pod, template));
+        if let Some(parent) = node.parent
+            && node.status.phase == NodePhase::Pending
+            && ran
+            && self.has_named_hooks(parent, ix)
+        {
+            self.mark(ix, NodePhase::Running, Some(""));
+            self.fire_hooks(parent, ix, false);
         }
     }
 
@@ -663,7 +678,10 @@ impl Run {
 
     pub(crate) fn kill_daemons(&mut self, daemons: &[Ix]) {
         self.daemons.retain(|d| !daemons.contains(d));
-        for ix in daemons {
+        // In one order, however they came to be known.
+        let mut daemons = daemons.to_vec();
+        daemons.sort_by(|a, b| self.nodes.list[*a].status.id.cmp(&self.nodes.list[*b].status.id));
+        for ix in &daemons {
             if let Machine::Pod(machine) = &self.nodes.list[*ix].machine {
                 let command =
                     Command::StopPod { name: machine.name.clone(), uid: machine.uid.clone(), grace_seconds: None };

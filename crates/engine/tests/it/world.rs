@@ -260,7 +260,8 @@ impl<'a> World<'a> {
         }
         pod["status"]["phase"] = json!(if code == 0 { "Succeeded" } else { "Failed" });
         let reason = if code == 0 { "Completed" } else { "Error" };
-        let ended = json!({"terminated": {"exitCode": code, "reason": reason, "message": script["message"]}});
+        let began = "2030-01-01T00:00:00Z";
+        let ended = json!({"terminated": {"exitCode": code, "reason": reason, "message": script["message"], "startedAt": began}});
         pod["status"]["containerStatuses"] = json!([{"name": "main", "state": ended}]);
         if script["lost"] == true {
             pod["status"] = json!({"phase": "Failed", "reason": "NodeLost", "message": "the node was lost"});
